@@ -107,34 +107,40 @@ class Network(Model):
     """A named address pool with its bridge on the nodes."""
 
     bridge: Bridge = Field(description="The bridge on every node that takes instances of this network")
-    cidr: Cidr | None = Field(None, description="The network's addresses; without it no address is given out")
-    gateway: Address | None = Field(None, description="The default gateway of the guests")
-    nameservers: list[Address] = Field([], description="Name servers of the guests")
-    search: list[str] = Field([], description="Search domains of the guests")
+    cidr: Cidr | None = Field(default=None, description="The network's addresses; without it no address is given out")
+    gateway: Address | None = Field(default=None, description="The default gateway of the guests")
+    nameservers: list[Address] = Field(default=[], description="Name servers of the guests")
+    search: list[str] = Field(default=[], description="Search domains of the guests")
     reserved: list[Annotated[str, BeforeValidator(_reserved)]] = Field(
-        [], description="Addresses and ranges (first-last) that are never given out"
+        default=[], description="Addresses and ranges (first-last) that are never given out"
     )
-    mtu: int | None = Field(None, ge=576, le=65536, description="The MTU of the guests' interfaces, in bytes")
+    manage: bool = Field(default=False, description="Whether the bootstrap of nodes makes the bridge")
+    interface: str | None = Field(default=None, description="The interface that the bootstrap puts into the bridge")
+    mtu: int | None = Field(default=None, ge=576, le=65536, description="The MTU of the guests' interfaces, in bytes")
 
 
 class OsTemplate(Model):
     """How a new instance's first disk gets its contents."""
 
-    kind: Literal["image", "script"] = Field("image", description="An image that is written, or a script that is run")
-    url: str | None = Field(None, description="Where the nodes fetch the image from")
-    file: str | None = Field(None, description="The image's path on the control host")
-    sha256: Digest | None = Field(None, description="The image's SHA-256 sum")
-    format: Literal["raw", "qcow2"] = Field("qcow2", description="The image's format")
-    script: str | None = Field(None, description="The script: a path on the control host, or the name of a shipped one")
-    environment: dict[str, str] = Field({}, description="Environment variables of the script")
-    seed: bool = Field(True, description="Whether instances get a NoCloud seed")
+    kind: Literal["image", "script"] = Field(
+        default="image", description="An image that is written, or a script that is run"
+    )
+    url: str | None = Field(default=None, description="Where the nodes fetch the image from")
+    file: str | None = Field(default=None, description="The image's path on the control host")
+    sha256: Digest | None = Field(default=None, description="The image's SHA-256 sum")
+    format: Literal["raw", "qcow2"] = Field(default="qcow2", description="The image's format")
+    script: str | None = Field(
+        default=None, description="The script: a path on the control host, or the name of a shipped one"
+    )
+    environment: dict[str, str] = Field(default={}, description="Environment variables of the script")
+    seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
 
 
 class Disk(Model):
     """One disk of an instance."""
 
     size: Size = Field(description="The disk's size, like 20GiB")
-    volume_group: VolumeGroup | None = Field(None, description="Another volume group than the node's own")
+    volume_group: VolumeGroup | None = Field(default=None, description="Another volume group than the node's own")
 
 
 class Nic(Model):
@@ -142,106 +148,117 @@ class Nic(Model):
 
     network: str = Field(description="The network's name in twofold_networks")
     address: Annotated[str, BeforeValidator(_nic_address), WithJsonSchema(_TEXT)] = Field(
-        "auto", description="An IP address, auto (the lowest free one of the network) or none"
+        default="auto", description="An IP address, auto (the lowest free one of the network) or none"
     )
-    mac: Mac | None = Field(None, description="The MAC address; by default derived from the instance's name")
+    mac: Mac | None = Field(default=None, description="The MAC address; by default derived from the instance's name")
 
 
 class ReplicationSettings(Model):
     """DRBD: `twofold_replication_*`."""
 
-    protocol: Literal["A", "B", "C"] = Field("C", description="DRBD's protocol; live migration needs C")
-    resync_rate: Rate = Field(100 << 20, validate_default=True, description="Resync rate per second to start with")
-    resync_max_rate: Rate = Field(500 << 20, validate_default=True, description="Highest resync rate per second")
-    ping_interval: int = Field(3, ge=1, le=120, description="Seconds between keep-alives on an idle connection")
-    timeout: int = Field(120, ge=5, description="Seconds to wait for the peer's handshake")
+    protocol: Literal["A", "B", "C"] = Field(default="C", description="DRBD's protocol; live migration needs C")
+    resync_rate: Rate = Field(default=100 << 20, description="Resync rate per second to start with")
+    resync_max_rate: Rate = Field(default=500 << 20, description="Highest resync rate per second")
+    ping_interval: int = Field(default=3, ge=1, le=120, description="Seconds between keep-alives on an idle connection")
+    timeout: int = Field(default=120, ge=5, description="Seconds to wait for the peer's handshake")
 
 
 class MigrationSettings(Model):
     """Live migration: `twofold_migration_*`."""
 
-    bandwidth: Rate | None = Field(None, description="Highest rate per second; without it as fast as it goes")
-    downtime: int = Field(300, ge=1, le=60000, description="Longest pause of the guest that is aimed at, milliseconds")
-    auto_converge: bool = Field(
-        True, description="Slow the guest down when its memory changes faster than it is copied"
+    bandwidth: Rate | None = Field(default=None, description="Highest rate per second; without it as fast as it goes")
+    downtime: int = Field(
+        default=300, ge=1, le=60000, description="Longest pause of the guest that is aimed at, milliseconds"
     )
-    postcopy: bool = Field(False, description="Switch over before all memory is copied, if it does not converge")
-    timeout: int = Field(1800, ge=10, description="Seconds after which a migration is given up")
+    auto_converge: bool = Field(
+        default=True, description="Slow the guest down when its memory changes faster than it is copied"
+    )
+    postcopy: bool = Field(
+        default=False, description="Switch over before all memory is copied, if it does not converge"
+    )
+    timeout: int = Field(default=1800, ge=10, description="Seconds after which a migration is given up")
 
 
 class Cluster(Model):
     """Variables that are the same for every node and instance."""
 
     name: str = Field(
-        "twofold",
+        default="twofold",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        json_schema_extra={"variable": "cluster_name"},
+        json_schema_extra={"variable": "cluster"},
         description="The cluster's name",
     )
     secret: str = Field(
-        "",
+        default="",
         repr=False,
         json_schema_extra={"variable": "cluster_secret"},
         description="What MAC addresses and DRBD secrets are derived from; at least 16 characters, from a vault",
     )
-    networks: dict[str, Network] = Field({}, description="The networks by name")
-    os_templates: dict[str, OsTemplate] = Field({}, description="The OS templates by name")
-    drbd_ports: Range = Field((7100, 7699), description="TCP ports for DRBD, one an instance")
-    drbd_minors: Range = Field((1000, 9999), description="DRBD device numbers, one a disk")
+    networks: dict[str, Network] = Field(default={}, description="The networks by name")
+    os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
+    replication_ports: Range = Field(default=(7000, 7999), description="TCP ports for DRBD, one an instance")
+    drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
 
 
 class Node(Model):
     """A virtualization host."""
 
     name: str
-    address: str = Field(description="The node's address for the other nodes; by default ansible_host")
-    replication_address: Address | None = Field(None, description="The address for DRBD; needed for the template drbd")
+    management_address: str = Field(description="The node's address for the other nodes; by default ansible_host")
+    replication_address: Address | None = Field(
+        default=None, description="The address for DRBD; by default the management address"
+    )
     migration_address: Address | None = Field(
-        None, description="The address for migrations; by default the one for DRBD"
+        default=None, description="The address for migrations; by default the one for DRBD"
     )
-    volume_group: VolumeGroup = Field("twofold", description="The volume group for instances' disks")
-    reserved_memory: Size = Field(
-        512 << 20, validate_default=True, description="Memory that is kept for the node itself"
-    )
+    volume_group: VolumeGroup = Field(default="twofold", description="The volume group for instances' disks")
+    reserved_memory: Size = Field(default=512 << 20, description="Memory that is kept for the node itself")
 
     @property
     def migrate_to(self) -> str:
         """The address that migrations to this node go to."""
-        return self.migration_address or self.replication_address or self.address
+        return self.migration_address or self.replication_address or self.management_address
+
+    @property
+    def replicate_at(self) -> str:
+        """The address for DRBD."""
+        return self.replication_address or self.management_address
 
 
 class Instance(Model):
     """A guest."""
 
     name: str
-    state: State = Field("running", description="What it should be; absent removes it with all its data")
-    disk_template: DiskTemplate = Field("drbd", description="How its disks are kept")
-    memory: Size = Field(1 << 30, validate_default=True, description="Its memory, like 2GiB")
-    vcpus: int = Field(1, ge=1, le=512, description="Its virtual processors")
-    disks: list[Disk] = Field([], max_length=24, description="Its disks")
-    nics: list[Nic] = Field([], max_length=16, description="Its network interfaces")
-    os: str | None = Field(None, description="The OS template of its first disk; used when it is created")
-    nodes: Names = Field([], max_length=2, description="The nodes to create it on: primary, then secondary")
+    state: State = Field(default="running", description="What it should be; absent removes it with all its data")
+    disk_template: DiskTemplate = Field(default="drbd", description="How its disks are kept")
+    memory: Size = Field(default=1 << 30, description="Its memory, like 2GiB")
+    vcpus: int = Field(default=1, ge=1, le=512, description="Its virtual processors")
+    disks: list[Disk] = Field(default=[], max_length=24, description="Its disks")
+    nics: list[Nic] = Field(default=[], max_length=16, description="Its network interfaces")
+    os: str | None = Field(default=None, description="The OS template of its first disk; used when it is created")
+    nodes: Names = Field(default=[], max_length=2, description="The nodes to create it on: primary, then secondary")
     hostname: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
         description="The guest's host name; by default the instance's name",
     )
-    ssh_keys: Names = Field([], description="Public ssh keys for the guest's default user")
+    ssh_keys: Names = Field(default=[], description="Public ssh keys for the guest's default user")
     user_data: Annotated[
         dict[str, Any], BeforeValidator(_user_data), WithJsonSchema({"type": ["object", "string"]})
-    ] = Field({}, description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated")
-    firmware: Literal["bios", "uefi"] = Field("bios", description="What boots the guest")
-    machine: str = Field("q35", pattern=r"^[A-Za-z0-9._-]+$", description="QEMU's machine type")
+    ] = Field(
+        default={}, description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated"
+    )
+    firmware: Literal["bios", "uefi"] = Field(default="bios", description="What boots the guest")
+    machine: str = Field(default="q35", pattern=r"^[A-Za-z0-9._-]+$", description="QEMU's machine type")
     cpu: str = Field(
-        "host-passthrough",
+        default="host-passthrough",
         pattern=r"^[A-Za-z0-9._-]+$",
         description="host-passthrough, host-model, maximum, or a model that all nodes have",
     )
     virtualization: Literal["kvm", "qemu"] = Field(
-        "kvm", description="qemu emulates the processor: slow, works anywhere"
+        default="kvm", description="qemu emulates the processor: slow, works anywhere"
     )
-    shutdown_timeout: int = Field(120, ge=1, description="Seconds that the guest has to shut down")
+    shutdown_timeout: int = Field(default=120, ge=1, description="Seconds that the guest has to shut down")
     replication: ReplicationSettings = ReplicationSettings()
     migration: MigrationSettings = MigrationSettings()
 

@@ -22,9 +22,33 @@ RUN = {
     "twofold_node_group": "The inventory group of the nodes",
     "twofold_instance_group": "The inventory group of the instances",
     "twofold_plan_file": "Where plan.yml saves the plan, and which plan site.yml applies",
+    "twofold_status_file": "Where status.yml writes its document",
+    "twofold_findings_file": "Where verify.yml writes its findings",
 }
-# Variables of the role that turns a bare machine into a node.
-BOOTSTRAP_PREFIXES = ("twofold_node_", "twofold_pki_")
+# Variables of the role that turns a bare machine into a node, which checks them itself (a test compares the lists).
+BOOTSTRAP = frozenset(
+    {
+        "twofold_clock_tolerance",
+        "twofold_hostname",
+        "twofold_libvirtd_settings",
+        "twofold_lvm_filter",
+        "twofold_manage_firewall",
+        "twofold_manage_hosts",
+        "twofold_management_mtu",
+        "twofold_migration_ports",
+        "twofold_network_interfaces",
+        "twofold_node_addresses",
+        "twofold_node_packages",
+        "twofold_pki_days",
+        "twofold_pki_dir",
+        "twofold_pki_renew_days",
+        "twofold_qemu_settings",
+        "twofold_replication_mtu",
+        "twofold_require_kvm",
+        "twofold_volume_group_devices",
+        "twofold_wipe_devices",
+    }
+)
 
 
 def variable(name: str, field: FieldInfo) -> str:
@@ -52,13 +76,8 @@ def cluster_variables() -> dict[str, tuple[str, ...]]:
 
 @cache
 def known() -> frozenset[str]:
-    """All variables that this library and the playbooks know."""
-    return frozenset([*of(Cluster), *of(Node), *of(Instance), *RUN])
-
-
-def is_known(name: str) -> bool:
-    """Whether a variable is known, or belongs to the bootstrap of nodes, which checks its own."""
-    return name in known() or name.startswith(BOOTSTRAP_PREFIXES)
+    """All variables that there are."""
+    return frozenset([*of(Cluster), *of(Node), *of(Instance), *RUN, *BOOTSTRAP])
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
