@@ -8,16 +8,18 @@ import os
 import re
 from pathlib import Path
 
+from twofold import variables
+
 # A folder of one user of one machine. What is in root's own .ssh on a node is meant.
-HOMES = re.compile(
-    r"(?<![\w.@}])/(?:home|Users|work)/[A-Za-z0-9_.-]+|(?<![\w.@}])/root/(?!\.ssh)[A-Za-z0-9_.-]+|\.pyenv/shims"
-)
+HOMES = re.compile(r"(?<![\w.@}])/(?:home|Users|work)/[A-Za-z0-9_.-]+|(?<![\w.@}])/root/\.(?!ssh)\w+|\.pyenv/shims")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
 OUR_COMMAND = re.compile(r"(?:^|[\s;&|(])(?P<path>\./[\w./-]+|(?:tests|tools)/[\w/-]+)(?=[\s;&|)]|$)")
 PLAYBOOK = re.compile(
     r"\bansible-playbook\b[^\n]*?\s(?:playbooks/(?P<file>[\w-]+)\.yml|twofold\.cluster\.(?P<name>\w+))"
 )
+# A variable by its whole name; 'twofold_replication_*' and 'twofold_...' mean several.
+VARIABLE = re.compile(r"\btwofold_[a-z0-9_]*[a-z0-9]\b(?!\*|\.\.)")
 SHELL = {"", "sh", "bash", "console", "shell", "text"}
 
 
@@ -94,3 +96,14 @@ def test_every_playbook_has_its_page(root: Path) -> None:
 
 def test_no_list_of_things_that_ansible_test_should_overlook(root: Path) -> None:
     assert list((root / "tests").glob("sanity/ignore-*")) == []
+
+
+def test_variables_in_documents_exist(texts: dict[Path, str]) -> None:
+    known = variables.known()
+    unknown = [
+        f"{path}: {match[0]}"
+        for path, text in documents(texts).items()
+        for match in VARIABLE.finditer(text)
+        if match[0] not in known
+    ]
+    assert unknown == []
