@@ -15,7 +15,7 @@ from .errors import DocumentError
 
 if TYPE_CHECKING:
     from .model import Desired
-    from .planner.plan import Plan
+    from .planner.document import Plan
 
 SECRET = "$secret"  # noqa: S105 - the key of an argument that is filled in at apply
 
@@ -52,12 +52,16 @@ def digest(value: Any) -> str:
     return text_digest(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True))
 
 
-def resolve(secret: str, key: str) -> str:
-    """The secret that a plan calls `drbd/NAME`. Raises DocumentError for any other key."""
+def resolve(desired: Desired, key: str) -> str:
+    """What a plan calls `drbd/NAME` or `user-data/NAME`. Raises DocumentError for any other key."""
     purpose, _, name = key.partition("/")
-    if purpose != "drbd" or not name:
-        raise DocumentError(f"the plan asks for a secret {key!r} that does not exist")
-    return drbd_secret(secret, name)
+    if purpose == "drbd" and name:
+        return drbd_secret(desired.cluster.secret, name)
+    if purpose == "user-data" and name in desired.instances:
+        from .render import seed
+
+        return seed.user_data(desired.instances[name])
+    raise DocumentError(f"the plan asks for a secret {key!r} that does not exist")
 
 
 def used(value: Any) -> set[str]:
@@ -74,4 +78,4 @@ def used(value: Any) -> set[str]:
 def for_plan(plan: Plan, desired: Desired) -> dict[str, str]:
     """Every secret that the plan's steps use, by its key."""
     keys = set().union(*(used(step.args) for step in plan.steps))
-    return {key: resolve(desired.cluster.secret, key) for key in sorted(keys)}
+    return {key: resolve(desired, key) for key in sorted(keys)}

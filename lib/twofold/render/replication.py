@@ -67,11 +67,12 @@ def _host(document: dict[str, Any], host: Host) -> list[str]:
     lines = [f'    on "{host.hostname}" {{', f"        address {shown}:{document['port']};"]
     for disk in document["disks"]:
         group, index = disk["volume_group"][host.node], disk["index"]
+        data, meta = names.data_volume(document["name"], index), names.meta_volume(document["name"], index)
         lines += [
             f"        volume {index} {{",
             f"            device minor {disk['minor'][host.node]};",
-            f'            disk "{names.volume_device(group, names.data_volume(document["name"], index))}";',
-            f'            flexible-meta-disk "{names.volume_device(group, names.meta_volume(document["name"], index))}";',
+            f'            disk "{names.volume_device(group, data)}";',
+            f'            flexible-meta-disk "{names.volume_device(group, meta)}";',
             "        }",
         ]
     return [*lines, "    }"]

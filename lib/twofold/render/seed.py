@@ -19,7 +19,7 @@ def render(instance: Instance, document: dict[str, Any], networks: dict[str, Net
     meta = {"instance-id": document["uuid"], "local-hostname": hostname}
     return {
         "meta-data": _dump(meta),
-        "user-data": "#cloud-config\n" + _dump(_user_data(instance, hostname)),
+        "user-data": user_data(instance),
         "network-config": _dump(_network(document, networks)),
     }
 
@@ -34,13 +34,15 @@ def _dump(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def _user_data(instance: Instance, hostname: str) -> dict[str, Any]:
+def user_data(instance: Instance) -> str:
+    """The user data: what is generated, and the user's own over it."""
+    hostname = instance.hostname or instance.name
     ours: dict[str, Any] = {"hostname": hostname.partition(".")[0]}
     if "." in hostname:
         ours["fqdn"] = hostname
     if instance.ssh_keys:
         ours["ssh_authorized_keys"] = instance.ssh_keys
-    return ours | instance.user_data
+    return "#cloud-config\n" + _dump(ours | instance.user_data)
 
 
 def _network(document: dict[str, Any], networks: dict[str, Network]) -> dict[str, Any]:
