@@ -215,9 +215,7 @@ class Migration:
             args = {**settings, "domain": name}
             why = "one primary again, whatever happened"
             after = [*allowed, promoted, moved]
-            settled.append(
-                self.chain.add(node, "replication.settle", args, kind=plan.MOVE, why=why, after=after, always=True)
-            )
+            self.chain.add(node, "replication.settle", args, kind=plan.MOVE, why=why, after=after, always=True)
         write_definitions(self.context, self.chain, self.trace, built, both, kind=plan.MOVE, after=[moved])
 
     def _sources(self, built: definition.Wanted) -> dict[str, str]:
