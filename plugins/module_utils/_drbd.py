@@ -150,7 +150,7 @@ class Drbd:
         seen = parse_events(result.stdout)
         if not seen:
             return {}
-        shown = self.runner.run(["drbdsetup", "show", *argv], mutates=False, timeout=60)
+        shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
         options = parse_show(shown.stdout)
         synced = parse_proc(self.files.read("/proc/drbd") or "")
         return {name: _state(name, one, options.get(name, {}), synced) for name, one in seen.items()}

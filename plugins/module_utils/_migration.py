@@ -22,13 +22,13 @@ STATS = {
 
 
 class Migration(NamedTuple):
-    """What is wanted of a migration. Rates in MiB/s, times in milliseconds unless named otherwise."""
+    """What is wanted of a migration. The downtime is in milliseconds, other times in seconds."""
 
     name: str
     uri: str
     migrate_uri: str | None = None
     xml: str | None = None
-    bandwidth: int | None = None
+    bandwidth: int | None = None  # bytes a second
     downtime: int | None = None
     auto_converge: bool = False
     postcopy_seconds: float | None = None
@@ -37,7 +37,7 @@ class Migration(NamedTuple):
     tls: bool = True
     tls_hostname: str | None = None
     timeout: float | None = None
-    copy_disks: tuple[str, ...] = ()
+    copy_disks: tuple[str, ...] = ()  # targets such as vda; "*" for every disk that the guest can write
     persist: bool = True
 
     @property
@@ -80,7 +80,7 @@ def parameters_of(wanted: Migration) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for key, value in (
         (libvirt.VIR_MIGRATE_PARAM_URI, wanted.migrate_uri),
-        (libvirt.VIR_MIGRATE_PARAM_BANDWIDTH, wanted.bandwidth),
+        (libvirt.VIR_MIGRATE_PARAM_BANDWIDTH, mebibytes(wanted.bandwidth)),
         (libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS, wanted.parallel),
         (libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION, wanted.tls_hostname),
     ):
@@ -89,11 +89,17 @@ def parameters_of(wanted: Migration) -> dict[str, Any]:
     if wanted.xml and wanted.persist:
         parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = wanted.xml
     if wanted.copy_disks:
-        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(wanted.copy_disks)
+        if "*" not in wanted.copy_disks:
+            parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(wanted.copy_disks)
         if wanted.migrate_uri:
             # The disks take the same network as the memory.
             parameters[libvirt.VIR_MIGRATE_PARAM_DISKS_URI] = wanted.migrate_uri
     return parameters
+
+
+def mebibytes(rate: int | None) -> int | None:
+    """libvirt's unit of bandwidth, never rounded down to nothing, which would mean no limit."""
+    return None if rate is None else max(1, rate >> 20)
 
 
 def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Callable[[dict[str, Any]], None]) -> Outcome:

@@ -22,6 +22,8 @@ from ._steps import Args, Done, changed, step, unchanged
 
 STOP_TIMEOUT = 120.0
 ASK_AGAIN = 10.0
+# How often the memory was gone through before a migration that does not converge switches to post-copy.
+POSTCOPY_ITERATIONS = 2
 
 
 @step("domain.define")
@@ -185,12 +187,9 @@ def migrate(node: Node, args: Args) -> Done:
 def migration_of(args: Args) -> Migration:
     """The step's arguments as a migration."""
     copy = args.values.get("copy_disks") or ()
-    postcopy = args.values.get("postcopy")
-    if isinstance(postcopy, bool):
-        postcopy = {"seconds": 0} if postcopy else None
-    elif isinstance(postcopy, (int, float)):
-        postcopy = {"seconds": postcopy}
-    postcopy = postcopy or {}
+    postcopy = args.values.get("postcopy") or {}
+    if postcopy is True:
+        postcopy = {"iterations": POSTCOPY_ITERATIONS}
     return Migration(
         name=instance_name(args.text("name")),
         uri=args.text("uri"),
@@ -205,7 +204,7 @@ def migration_of(args: Args) -> Migration:
         tls=args.flag("tls", True),
         tls_hostname=args.optional_text("tls_hostname"),
         timeout=args.number("timeout", 0) or None,
-        copy_disks=tuple(str(one) for one in copy),
+        copy_disks=("*",) if copy is True else tuple(str(one) for one in copy),
         persist=args.flag("persist", True),
     )
 
@@ -235,7 +234,7 @@ def _require_target_disks(node: Node, xml: str, wanted: Migration) -> None:
     resources = node.replication.states()
     for target, source, writable in _domain_xml.disk_sources(xml):
         minor = _minor(source)
-        if minor is None or target in wanted.copy_disks or not writable:
+        if minor is None or target in wanted.copy_disks or "*" in wanted.copy_disks or not writable:
             continue
         for resource in resources.values():
             for one in resource.volumes:

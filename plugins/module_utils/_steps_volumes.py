@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
+from . import _definitions
 from ._clock import wait_for
 from ._errors import Refused, TimedOut
 from ._lvm import Volume, round_up
@@ -143,6 +144,40 @@ def _say_zeroed(node: Node, instance: str, name: str) -> Callable[[int, int], No
         node.progress.say(instance, f"zeroing {name}", done / total, bytes=done, total=total)
 
     return say
+
+
+@step("volumes.tag")
+def tag(node: Node, args: Args) -> Done:
+    """Puts back tags that somebody removed, on volumes that the definition on this node names as the instance's."""
+    instance = instance_name(args.text("instance"))
+    document = _definitions.read(node.files, instance)
+    todo: list[tuple[Volume, list[str]]] = []
+    for one in args.parts("volumes"):
+        group, name = volume_name(one.text("volume_group")), volume_name(one.text("name"))
+        volume = node.volumes.find(group, name)
+        if volume is None:
+            raise Refused(f"there is no volume {group}/{name}", "plan again")
+        wanted = [own for own in one.texts("tags") if own not in volume.tags]
+        if wanted:
+            _require_claim(volume, instance, document)
+            todo.append((volume, wanted))
+    if not todo:
+        return unchanged("the tags are there")
+    if not node.check_mode:
+        for volume, wanted in todo:
+            node.volumes.retag([volume], wanted, [])
+    return changed("tagged " + ", ".join(volume.name for volume, _wanted in todo))
+
+
+def _require_claim(volume: Volume, instance: str, document: dict[str, Any] | None) -> None:
+    others = [own for own in volume.tags if own.startswith(f"{TAG}.instance=") and own != f"{TAG}.instance={instance}"]
+    if others:
+        raise Refused(f"volume {volume.path} is marked {others[0]}", f"it is not of {instance}; look at both instances")
+    disks = (document or {}).get("disks") or []
+    names = {f"{instance}-disk{one['index']}" for one in disks if volume.volume_group in one["volume_group"].values()}
+    if volume.name.removesuffix("-meta") not in names:
+        message = f"the definition of {instance} on this node has no disk {volume.path}"
+        raise Refused(message, "remove or rename the volume, or tag it by hand")
 
 
 @step("volumes.remove")
