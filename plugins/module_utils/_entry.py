@@ -12,10 +12,15 @@ from ._errors import UsageError
 
 
 def main(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Carries out `observe` (arguments: node, the inventory's name) or `apply` (arguments: the request).
+    """Carries out `observe` (arguments: node, the inventory's name), `apply` (arguments: the request)
+    or `node_config` (see there).
 
     Answers with the observed document, or with the results. What a person has to know is raised as TwofoldError.
     """
+    if operation == "node_config":
+        from ._config import node_config
+
+        return node_config(arguments)
     from ._libvirt import URI
     from ._node import this_node
 
