@@ -21,6 +21,7 @@ from .recipe import (
     DISABLED_UNITS,
     ENABLED_UNITS,
     HOST_KEY_NUMBERS,
+    KEPT_GENERATORS,
     MASKED_UNITS,
     PATH_EXCLUDES,
     PRUNED_MODULES,
@@ -184,6 +185,13 @@ def _units(tree: Path) -> None:
         path = system / unit
         path.unlink(missing_ok=True)
         path.symlink_to("/dev/null")
+    generators = tree / "etc/systemd/system-generators"
+    generators.mkdir(exist_ok=True)
+    for path in (tree / "usr/lib/systemd/system-generators").iterdir():
+        if path.name not in KEPT_GENERATORS:
+            (generators / path.name).symlink_to("/dev/null")
+    for name in ("etc/.updated", "var/.updated"):  # else the first boot does ldconfig's and others' work again
+        (tree / name).touch()
     run(["chroot", tree, "systemctl", "enable", *ENABLED_UNITS])
     for unit in DISABLED_UNITS:
         if (tree / "usr/lib/systemd/system" / unit).exists():

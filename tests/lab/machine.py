@@ -93,7 +93,8 @@ class Emulator:
         if shape.accel == "kvm":
             argv += ["-accel", "kvm", "-cpu", "host"]
         else:
-            argv += ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
+            # Five-level page tables cost a lot when each walk is emulated.
+            argv += ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off"]
         argv += ["-m", str(shape.memory_mib), "-smp", str(shape.cpus), "-rtc", "base=utc"]
         argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
         argv += ["-append", kernel_command_line(self.machine, shape)]

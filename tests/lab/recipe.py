@@ -35,7 +35,7 @@ PRUNED_MODULES = (
     *(
         f"drivers/{name}"
         for name in (
-            "accel", "ata", "bluetooth", "comedi", "crypto", "edac", "firewire", "gpu", "hid", "hwmon", "i2c", "iio",
+            "accel", "ata", "bluetooth", "comedi", "edac", "firewire", "gpu", "hid", "hwmon", "i2c", "iio",
             "infiniband", "input", "isdn", "leds", "media", "memstick", "message", "mfd", "misc", "mmc", "mtd",
             "net/can", "net/ethernet", "net/usb", "net/wireless", "net/wwan", "nfc", "pcmcia", "platform", "power",
             "soundwire", "staging", "thunderbolt", "usb", "video",
@@ -44,13 +44,25 @@ PRUNED_MODULES = (
 )  # fmt: skip
 # What costs boot time and serves nobody in a lab. libvirtd stays socket-activated.
 MASKED_UNITS = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "fstrim.timer", "logrotate.timer", "systemd-tmpfiles-clean.timer", "man-db.timer",
-    "getty.target", "getty@tty1.service", "serial-getty@ttyS0.service", "systemd-networkd-wait-online.service",
-    "systemd-pstore.service", "systemd-timesyncd.service", "systemd-machine-id-commit.service", "sshd-keygen.service",
-    "systemd-hwdb-update.service", "systemd-journal-flush.service", "systemd-update-utmp.service",
-    "systemd-update-utmp-runlevel.service", "systemd-binfmt.service", "systemd-firstboot.service",
+    "apt-daily-upgrade.timer", "apt-daily.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "fstrim.timer", "logrotate.timer", "man-db.timer", "systemd-tmpfiles-clean.timer",
+    "getty.target", "getty@tty1.service", "serial-getty@ttyS0.service", "systemd-logind.service",
+    "user@.service", "user-runtime-dir@.service", "systemd-user-sessions.service",
+    "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
+    "kmod-static-nodes.service", "modprobe@configfs.service", "modprobe@dm_mod.service", "modprobe@drm.service",
+    "modprobe@efi_pstore.service", "modprobe@fuse.service", "modprobe@loop.service",
+    "dev-mqueue.mount", "run-lock.mount", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
+    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "tmp.mount",
+    "ldconfig.service", "machines.target", "sshd-keygen.service", "systemd-binfmt.service",
+    "systemd-boot-random-seed.service", "systemd-firstboot.service", "systemd-hibernate-clear.service",
+    "systemd-hwdb-update.service", "systemd-journal-catalog-update.service", "systemd-journal-flush.service",
+    "systemd-machine-id-commit.service", "systemd-networkd-wait-online.service", "systemd-pstore.service",
+    "systemd-random-seed.service", "systemd-rfkill.socket", "systemd-sysusers.service", "systemd-timesyncd.service",
+    "systemd-tmpfiles-setup-dev-early.service", "systemd-udev-load-credentials.service", "systemd-update-done.service",
+    "systemd-update-utmp-runlevel.service", "systemd-update-utmp.service",
 )  # fmt: skip
+# Each generator is one more program to start; the lab needs the one that reads /etc/fstab.
+KEPT_GENERATORS = ("systemd-fstab-generator",)
 DISABLED_UNITS = ("libvirtd.service", "libvirt-guests.service", "virtlogd.service")
 ENABLED_UNITS = ("twofold-lab.service", "twofold-lab-ready.service", "twofold-lab-console.service", "ssh.service")
 HOST_KEY_NUMBERS = (*range(11, 20), 99)
@@ -87,7 +99,7 @@ class Recipe:
             "size": ROOT_SIZE_GIB,
             "excludes": PATH_EXCLUDES,
             "pruned": PRUNED_MODULES,
-            "units": [MASKED_UNITS, DISABLED_UNITS, ENABLED_UNITS],
+            "units": [MASKED_UNITS, DISABLED_UNITS, ENABLED_UNITS, KEPT_GENERATORS],
             "initramfs": [NODE_INIT, NODE_MODULES],
             "files": tree_digest(ROOTFS),
         }
