@@ -74,3 +74,9 @@ def test_continuous_integration_runs_exactly_the_tests(root: Path) -> None:
     commands = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
     assert commands == ['exec "$(dirname -- "${BASH_SOURCE[0]}")/../test"']
     assert script.stat().st_mode & 0o111
+
+
+def test_every_test_is_run_by_a_stage(paths: list[Path]) -> None:
+    folders = {("tests", stage) for stage in ("unit", "simulation", "lab")}
+    stray = [str(path) for path in paths if path.match("test_*.py") and path.parts[:2] not in folders]
+    assert stray == []
