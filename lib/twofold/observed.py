@@ -199,7 +199,7 @@ def _resource(name: str, data: dict[str, Any]) -> Resource:
     volumes = tuple(
         ResourceVolume(
             int(v["volume"]),
-            int(v["minor"]),
+            -1 if v["minor"] is None else int(v["minor"]),
             v.get("disk"),
             v.get("peer_disk"),
             v.get("done"),

@@ -13,7 +13,7 @@ from ..observed import Observed
 from . import converge, fingerprint, migrate, waves
 from .claims import Claims
 from .context import Context
-from .document import Plan
+from .document import Plan, Step
 
 Documents = dict[str, dict[str, Any] | None]
 
@@ -60,6 +60,7 @@ def _converge(context: Context, only: list[str] | None) -> None:
         converge.instance(context, instances[name])
     if only is None:
         _strangers(context)
+        _clear_journals(context)
 
 
 def _strangers(context: Context) -> None:
@@ -88,10 +89,32 @@ def _nodes(context: Context) -> None:
             message = f"{problem.get('object', '')}: {problem.get('message', '')}"
             context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy", "")))
         for entry in view.journal:
-            step = entry.get("step") or entry.get("id") or entry if isinstance(entry, dict) else entry
-            message = f"a step was interrupted: {step}"
-            remedy = "nothing has to be done: this run goes on where that one stopped"
-            context.findings.append(Finding(INFO, "interrupted-step", target, message, remedy))
+            _journal(context, target, entry)
+
+
+def _journal(context: Context, target: str, entry: dict[str, Any]) -> None:
+    """A step that was interrupted, or one that is at work now."""
+    step = entry.get("step") or {}
+    name = step.get("id") or entry.get("key")
+    if entry.get("running"):
+        message = f"a step of {entry.get('holder')} is at work: {name}"
+        context.findings.append(Finding(INFO, "step-running", target, message, "wait until it has ended"))
+        return
+    message = f"a step of {entry.get('holder')} was interrupted: {name}"
+    remedy = "a run goes on where that one stopped, and clears this"
+    context.findings.append(Finding(INFO, "interrupted-step", target, message, remedy))
+
+
+def _clear_journals(context: Context) -> None:
+    """Interrupted steps were seen; what they left is dealt with by the same plan."""
+    for view in context.observed.all_known:
+        keys = sorted(str(entry["key"]) for entry in view.journal if entry.get("key") and not entry.get("running"))
+        if keys:
+            identifier = f"journal.clear@{view.name}"
+            why = "what was interrupted is dealt with"
+            needs = tuple(step.id for step in context.steps.values() if step.node == view.name)
+            step = Step(identifier, view.name, None, "journal.clear", {"keys": keys}, needs, why=why)
+            context.steps[identifier] = step
 
 
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:

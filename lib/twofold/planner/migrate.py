@@ -10,7 +10,7 @@ from typing import Any
 from .. import definition, names
 from ..model import Instance
 from ..observed import Domain, Trace
-from ..render.domain import with_sources
+from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
 from . import replicated, report_only, volumes
@@ -181,7 +181,7 @@ class Migration:
         args = seed_args(self.wanted.name, built)
         self.chain.add(target, "seed.write", args, kind=plan.MOVE, why="the seed is missing there")
 
-    def _migrate_args(self, target: str, *, xml: str | None, copy: bool) -> dict[str, Any]:
+    def _migrate_args(self, target: str, *, xml: str | None, copy: list[str]) -> dict[str, Any]:
         settings, node = self.wanted.migration, self.context.desired.nodes[target]
         host = f"[{node.migrate_to}]" if ":" in node.migrate_to else node.migrate_to
         return {
@@ -206,7 +206,7 @@ class Migration:
             for node in both
         ]
         promoted = self.chain.add(target, "replication.promote", settings, kind=plan.MOVE, why=why, after=allowed)
-        args = self._migrate_args(target, xml=None, copy=False)
+        args = self._migrate_args(target, xml=None, copy=[])
         why = f"move it to {target}"
         moved = self.chain.add(
             self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=[promoted], bytes=self.domain.memory
@@ -235,7 +235,7 @@ class Migration:
         ready = [self.chain.last[target]] if target in self.chain.last else []
         sources = {old: new for old, new in self._sources(built).items() if old != new}
         xml = with_sources(self.domain.xml, sources) if sources else None
-        args = self._migrate_args(target, xml=xml, copy=bool(disks))
+        args = self._migrate_args(target, xml=xml, copy=[disk_target(disk["index"]) for disk in disks])
         size = self.domain.memory + sum(disk["size"] for disk in disks)
         why = f"move it to {target}" + (", with its disks" if disks else "")
         moved = self.chain.add(self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=ready, bytes=size)

@@ -29,7 +29,7 @@ def instance(context: Context, wanted: Instance, trace: Trace) -> None:
     last: list[str] = []
     for node in order:
         stopped = _stop(chain, wanted, trace, node)
-        _disks(chain, trace, node, last)
+        _disks(chain, trace, node, last, wanted.replication.timeout)
         last = last or stopped
     context.change(wanted.name, "remove", chain.nodes, "twofold_state is absent")
 
@@ -72,7 +72,7 @@ def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> list[str]:
     return [chain.add(node, "domain.undefine", args, kind=plan.DESTROY, why="it is removed")]
 
 
-def _disks(chain: Chain, trace: Trace, node: str, after: list[str]) -> None:
+def _disks(chain: Chain, trace: Trace, node: str, after: list[str], timeout: int) -> None:
     """Resource, volumes, seed, and last the definition, which reserves its minors and port until then."""
     name = trace.name
 
@@ -80,6 +80,8 @@ def _disks(chain: Chain, trace: Trace, node: str, after: list[str]) -> None:
         first = after if node not in chain.last or chain.last[node] in after else []
         chain.add(node, op, args, kind=plan.DESTROY, why="it is removed", risk=risk, after=first)
 
+    if _primary(trace, node):
+        add("replication.demote", {"resource": name, "timeout": timeout})
     if node in trace.resources:
         add("replication.remove", {"resource": name})
     if found := trace.volumes.get(node):

@@ -17,6 +17,11 @@ KIB = 1024
 ET.register_namespace("twofold", METADATA)
 
 
+def disk_target(index: int) -> str:
+    """The name that libvirt knows a disk by: vda, vdb."""
+    return f"vd{string.ascii_lowercase[index]}"
+
+
 def disk_source(document: dict[str, Any], disk: dict[str, Any], node: str) -> str:
     """The device that a disk is on a node: the DRBD device, or the logical volume itself."""
     if disk["minor"] is not None:
@@ -94,7 +99,7 @@ def _disk(devices: ET.Element, index: int, source: str) -> None:
     driver = {"name": "qemu", "type": "raw", "cache": "none", "io": "native", "discard": "unmap"}
     ET.SubElement(disk, "driver", driver)
     ET.SubElement(disk, "source", {"dev": source})
-    ET.SubElement(disk, "target", {"dev": f"vd{string.ascii_lowercase[index]}", "bus": "virtio"})
+    ET.SubElement(disk, "target", {"dev": disk_target(index), "bus": "virtio"})
     _text(disk, "serial", f"disk{index}")
     if index == 0:
         ET.SubElement(disk, "boot", {"order": "1"})
