@@ -157,20 +157,22 @@ def has_data(base: dict[str, Any], trace: Trace, instance: Instance) -> bool:
     """Whether a disk may hold something: everything that is not provably a creation that never ended."""
     if trace.domains:
         return True
-    for node in base["nodes"]:
-        resource = trace.resources.get(node)
-        if resource is not None and resource.up and resource.all_disks("Inconsistent", "Diskless"):
-            continue
-        for disk in base["disks"]:
-            name = names.data_volume(base["name"], disk["index"])
-            volume = trace.volumes.get(node, {}).get(f"{disk['volume_group'].get(node)}/{name}")
-            if volume is not None and not volume.pending and not _installs(base, instance, node, trace):
-                return True
-    return False
+    if instance.os is not None and _owed(trace, "install"):
+        # Nothing is started before its OS is written.
+        return False
+    return any(_holds_data(base, trace, node, disk) for node in base["nodes"] for disk in base["disks"])
 
 
-def _installs(base: dict[str, Any], instance: Instance, node: str, trace: Trace) -> bool:
-    """Whether the OS is still owed: then nothing was ever started, and no disk holds anything."""
-    return instance.os is not None and any(
-        "install" in volume.pending for found in trace.volumes.values() for volume in found.values()
-    )
+def _owed(trace: Trace, what: str) -> bool:
+    return any(what in volume.pending for found in trace.volumes.values() for volume in found.values())
+
+
+def _holds_data(base: dict[str, Any], trace: Trace, node: str, disk: dict[str, Any]) -> bool:
+    """Whether one copy of a disk may: it is there, nothing is owed to it or its metadata, and DRBD has accepted it."""
+    resource = trace.resources.get(node)
+    if resource is not None and resource.up and resource.all_disks("Inconsistent", "Diskless"):
+        return False
+    group, there = disk["volume_group"].get(node), trace.volumes.get(node, {})
+    data = there.get(f"{group}/{names.data_volume(base['name'], disk['index'])}")
+    meta = there.get(f"{group}/{names.meta_volume(base['name'], disk['index'])}")
+    return data is not None and not data.pending and not (meta is not None and meta.pending)
