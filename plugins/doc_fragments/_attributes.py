@@ -64,3 +64,25 @@ requirements:
   - python >= 3.9
   - root on the node
 """
+
+    # Actions that run on the control host; what they do to nodes, they do through node_facts and node_apply.
+    CONTROL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+  platform:
+    description: Target OS that can be operated against.
+    support: full
+    platforms: linux
+  action:
+    description:
+      - Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
+    support: full
+requirements:
+  - the libraries of meta/ee-requirements.txt on the control host
+"""

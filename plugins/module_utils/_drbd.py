@@ -18,7 +18,8 @@ from ._runner import Runner
 
 FOLDER = "/etc/drbd.d"
 GLOBAL = f"{FOLDER}/global_common.conf"
-FILE = re.compile(r"twofold-(.+)\.res\Z")
+PREFIX = "twofold-"
+FILE = re.compile(rf"{PREFIX}(.+)\.res\Z")
 
 
 class DiskState(NamedTuple):
@@ -87,7 +88,7 @@ class Replication(Protocol):
 
     def forget(self, name: str) -> None: ...
 
-    def metadata(self, name: str, volume: int, device: str) -> str: ...
+    def metadata(self, name: str, volume: int, device: str | None) -> str: ...
 
     def create_metadata(self, name: str, volume: int) -> None: ...
 
@@ -113,7 +114,7 @@ class Drbd:
     another resource cannot stop this one and nothing is parsed that is not needed.
     """
 
-    def __init__(self, runner: Runner, files: Files, folder: str = FOLDER, prefix: str = "twofold-") -> None:
+    def __init__(self, runner: Runner, files: Files, folder: str = FOLDER, prefix: str = PREFIX) -> None:
         self.runner = runner
         self.files = files
         self.folder = folder
@@ -217,9 +218,9 @@ class Drbd:
 
     # Metadata
 
-    def metadata(self, name: str, volume: int, device: str) -> str:
-        """'none', 'new' (just created) or 'used', for external metadata of a resource that is down."""
-        if is_blank(device):
+    def metadata(self, name: str, volume: int, device: str | None) -> str:
+        """'none', 'new' (just created) or 'used', for a resource that is down; no device: the metadata is internal."""
+        if device is not None and is_blank(device):
             return "none"
         argv = [*self._adm(name), "get-gi", f"{name}/{volume}"]
         result = self.runner.run(argv, mutates=False, check=False, timeout=60)

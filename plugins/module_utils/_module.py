@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._drbd import PREFIX
 from ._errors import TwofoldError
 from ._libvirt import URI
 from ._node import Node, this_node
@@ -21,13 +22,14 @@ Work = Callable[[Node, dict[str, Any]], dict[str, Any]]
 class Binding:
     """A module: its options, and a piece of work that gets the node and the options and returns the answer."""
 
-    def __init__(self, spec: Spec, **constraints: Any) -> None:
+    def __init__(self, spec: Spec, resource_prefix: str = PREFIX, **constraints: Any) -> None:
         self.module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
+        self.resource_prefix = resource_prefix
 
     def execute(self, work: Work) -> None:
         """The one place where errors become answers."""
         module = self.module
-        node = this_node(module.check_mode, module.params.get("uri") or URI)
+        node = this_node(module.check_mode, module.params.get("local_uri") or URI, self.resource_prefix)
         try:
             answer = work(node, module.params)
         except TwofoldError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ._clock import Clock, SystemClock
 from ._devices import Devices, SystemDevices
-from ._drbd import Drbd, Replication
+from ._drbd import PREFIX, Drbd, Replication
 from ._files import Files, SystemFiles
 from ._host import Host, SystemHost
 from ._images import Images, SystemImages
@@ -18,7 +18,7 @@ from ._libvirt import URI, Hypervisor, Libvirt
 from ._lock import FileLock, Lock
 from ._lvm import Lvm, Volumes
 from ._progress import FileProgress, Progress
-from ._runner import Runner, SystemRunner
+from ._runner import SystemRunner
 from ._seed import Seeds, SystemSeeds
 
 
@@ -59,14 +59,14 @@ class Node:
         self.check_mode = check_mode
 
 
-def this_node(check_mode: bool = False, uri: str = URI, runner: Runner | None = None) -> Node:
+def this_node(check_mode: bool = False, uri: str = URI, resource_prefix: str = PREFIX) -> Node:
     """The machine that this runs on."""
-    runner = runner or SystemRunner(check_mode)
+    runner = SystemRunner(check_mode)
     files, clock = SystemFiles(), SystemClock()
     return Node(
         volumes=Lvm(runner),
         devices=SystemDevices(runner),
-        replication=Drbd(runner, files),
+        replication=Drbd(runner, files, prefix=resource_prefix),
         hypervisor=Libvirt(clock, uri),
         files=files,
         images=SystemImages(runner),

@@ -36,14 +36,16 @@ def define(node: Node, args: Args) -> Done:
     differences = ["not defined"]
     if found is not None and found.persistent:
         differences = _domain_xml.differences(xml, found.xml)
-    autostart = found is not None and found.autostart
-    if not differences and not autostart:
+    # An explicit null leaves it as it is; a domain that was just defined has none.
+    wanted, autostart = args.values.get("autostart", False), found is not None and found.autostart
+    switch = wanted is not None and bool(wanted) != autostart
+    if not differences and not switch:
         return unchanged(f"domain {name} is defined")
     if not node.check_mode:
         if differences:
             node.hypervisor.define(xml)
-        if autostart:
-            node.hypervisor.set_autostart(name, False)
+        if switch:
+            node.hypervisor.set_autostart(name, bool(wanted))
     return changed(f"defined domain {name}", differences=differences)
 
 

@@ -104,9 +104,9 @@ options:
       - The secrets that the steps refer to, by name. They are kept in memory alone.
     type: dict
     default: {}
-  uri:
+  local_uri:
     description:
-      - The connection URI of libvirt.
+      - The connection URI of libvirt on this node.
     type: str
     default: qemu:///system
 seealso:
@@ -182,7 +182,7 @@ SPEC = {
     "release": {"type": "bool", "default": False},
     "steps": {"type": "list", "elements": "dict", "required": True, "options": STEP},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "uri": {"type": "str", "default": URI},
+    "local_uri": {"type": "str", "default": URI},
 }
 
 

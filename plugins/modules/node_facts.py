@@ -28,9 +28,9 @@ options:
       - The node's name in the inventory. It is put into the document as RV(observed.node).
     type: str
     required: true
-  uri:
+  local_uri:
     description:
-      - The connection URI of libvirt.
+      - The connection URI of libvirt on this node.
     type: str
     default: qemu:///system
 seealso:
@@ -93,7 +93,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._observe import ob
 
 
 def main() -> None:
-    binding = Binding({"node": {"type": "str", "required": True}, "uri": {"type": "str", "default": URI}})
+    binding = Binding({"node": {"type": "str", "required": True}, "local_uri": {"type": "str", "default": URI}})
     binding.execute(lambda node, params: {"observed": observe(node, params["node"]), "changed": False})
 
 
