@@ -98,8 +98,10 @@ class Migration:
             key: self.base[key]
             for key in ("state", "memory", "vcpus", "nics", "os", "replication_config", "secret_digest", "seed_digest")
         }
-        same_paths = self.base["disk_template"] == "drbd" or not self.base["disks"]
-        xml = self.base["domain_xml"] if same_paths else with_sources(self.base["domain_xml"], self._sources(built))
+        xml = str(self.base["domain_xml"])
+        if self.base["disk_template"] != "drbd":
+            for old, new in self._sources(built).items():
+                xml = xml.replace(f'"{old}"', f'"{new}"')
         document = {**built.document, **kept, "domain_xml": xml}
         return definition.Wanted(document, built.seed, built.template)
 
