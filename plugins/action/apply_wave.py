@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -14,6 +16,9 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import P
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Document, Run
 
 DONE = ("changed", "unchanged")
+# Stands in a plan for the text of a file of the control host.
+FILE = "$file"
+SCRIPTS = Path(__file__).resolve().parents[2] / "playbooks" / "files" / "os"
 
 
 class ActionModule(NodeAction):
@@ -44,7 +49,6 @@ class ActionModule(NodeAction):
         return result
 
     def _call(self, run: Run, steps: list[Document], last: bool, task_vars: dict[str, Any]) -> Document:
-        self._upload([step for step in steps if step["op"] == "image.fetch"])
         request = {
             "format": 1,
             "run": run.identity["id"],
@@ -53,22 +57,29 @@ class ActionModule(NodeAction):
             "lock_wait": int(task_vars.get("twofold_lock_wait", 150)),
             "lock": True,
             "release": last,
-            "steps": steps,
+            "steps": [self._bring(step) for step in steps],
             "secrets": secrets_of(steps, task_vars),
         }
         with Progress(task_vars["inventory_hostname"], self._connection):
             return self.call_node("apply", request, task_vars)
 
-    def _upload(self, steps: list[Document]) -> None:
-        """Bring images that are files of the control host to the node; the step checks and keeps them."""
-        for step in steps:
-            source = step["args"].get("source")
-            if source and not step["args"].get("url"):
-                path = self._find_needle("files", source)
-                self._make_tmp_path()
-                step["args"]["uploaded"] = self._transfer_file(
-                    path, self._connection._shell.join_path(self._connection._shell.tmpdir, step["args"]["sha256"])
-                )
+    def _bring(self, step: Document) -> Document:
+        """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""
+        args = dict(step["args"])
+        if step["op"] == "image.fetch" and args.get("file") and not args.get("url"):
+            self._make_tmp_path()
+            target = self._connection._shell.join_path(self._connection._shell.tmpdir, args["sha256"])
+            args["uploaded"] = self._transfer_file(self._find_needle("files", args["file"]), target)
+        if isinstance(args.get("script"), dict):
+            args["script"] = script_text(args["script"][FILE], self._find_needle)
+        return {**step, "args": args}
+
+
+def script_text(name: str, find: Callable[[str, str], str]) -> str:
+    """Return the text of an OS script: one that we ship, by its name, or a file of the control host."""
+    shipped = SCRIPTS / name
+    path = shipped if shipped.parent == SCRIPTS and shipped.is_file() else Path(find("files", name))
+    return path.read_text(encoding="utf-8")
 
 
 def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Document], list[Document]]:
@@ -100,14 +111,13 @@ def holds_lock(run: Run, node: str) -> bool:
 
 def secrets_of(steps: list[Document], task_vars: dict[str, Any]) -> dict[str, str]:
     """Return the secrets that the steps name; only these leave the control host."""
-    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import secrets
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import TwofoldError, secrets
 
-    names = secrets.names_in(steps)
+    names = set().union(*(secrets.used(step["args"]) for step in steps))
     if not names:
         return {}
-    desired, _ = read_desired(task_vars)
-    found: dict[str, str] = secrets.resolve(names, desired)
-    unknown = sorted(names - set(found))
-    if unknown:
-        raise AnsibleActionFail(f"The inventory has no secret {unknown[0]}, which the plan needs. Make a new plan.")
-    return found
+    desired = read_desired(task_vars)
+    try:
+        return {name: secrets.resolve(name, desired) for name in sorted(names)}
+    except TwofoldError as error:
+        raise AnsibleActionFail(str(error)) from error

@@ -54,7 +54,7 @@ class ActionModule(ClusterAction):
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
 
         intent = {key: value for key, value in self.arguments["intent"].items() if value not in (None, "")}
-        return planner.plan(cluster.desired, cluster.observed, intent, cluster.findings)
+        return planner.plan(cluster.desired, cluster.observed, intent)
 
 
 def save(plan: Plan, path: Path) -> list[str]:

@@ -23,7 +23,7 @@ class ActionModule(ClusterAction):
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
-        status = report.status_document(cluster.desired, cluster.observed, cluster.findings)
+        status = report.status_document(cluster.desired, cluster.observed)
         self.show(report.status_text(status, self.width, self.color))
         if self.arguments["file"]:
             Path(self.arguments["file"]).write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ class ActionModule(ClusterAction):
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
-        findings = [*cluster.findings, *report.verify(cluster.desired, cluster.observed)]
+        findings = report.verify(cluster.desired, cluster.observed)
         self.show(report.findings_text(findings, self.width, self.color))
         documents = [finding.to_json() for finding in findings]
         if self.arguments["file"]:

@@ -23,8 +23,8 @@ extends_documentation_fragment:
 options:
   intent:
     description:
-      - What to do, as C(verb) and its arguments. V({verb: converge}) brings all instances to what the inventory says;
-        V({verb: migrate, instance: web1, target: node2}) moves a running instance.
+      - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory says.
+        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary.
     type: dict
     default:
       verb: converge

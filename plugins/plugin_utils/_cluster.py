@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 
 if TYPE_CHECKING:
-    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Desired, Finding
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Desired
 
 display = Display()
 
@@ -29,20 +29,20 @@ INSTANCE_GROUP = "twofold_instance_group"
 
 @dataclass
 class Cluster:
-    """What is wanted, what is observed, and what is wrong with the inventory."""
+    """What is wanted (with what is wrong with the inventory) and what is observed."""
 
     desired: Desired
     observed: dict[str, dict[str, Any] | None]
-    findings: list[Finding]
 
 
-def read_desired(task_vars: Mapping[str, Any]) -> tuple[Desired, list[Finding]]:
-    """Return what the inventory wants and its findings."""
+def read_desired(task_vars: Mapping[str, Any]) -> Desired:
+    """Return what the inventory wants."""
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import inventory
 
     nodes = _inventory.variables(task_vars, members(task_vars, NODE_GROUP, "nodes"))
     instances = _inventory.variables(task_vars, members(task_vars, INSTANCE_GROUP, "instances"))
-    return inventory.load(nodes, instances, _inventory.Sources(task_vars).locate)
+    desired, _ = inventory.load(nodes, instances, _inventory.Sources(task_vars).locate)
+    return desired
 
 
 def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[str]:
@@ -73,13 +73,12 @@ class ClusterAction(ActionBase):
                 "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
                 "has to name the group that they are in."
             )
-        desired, findings = read_desired(task_vars)
         name = self.arguments["observed"]
         observed: dict[str, dict[str, Any] | None] = {}
         for node in members(task_vars, NODE_GROUP, "nodes"):
             answer = task_vars["hostvars"][node].get(name) or {}
             observed[node] = _inventory.plain(answer.get("observed"))
-        return Cluster(desired, observed, findings)
+        return Cluster(read_desired(task_vars), observed)
 
     @property
     def width(self) -> int:
