@@ -32,7 +32,7 @@ class ActionModule(ClusterAction):
         errors = [f"{finding['object']}: {finding['message']}" for finding in self.arguments["errors"]]
         result.update(changed=False, failed_steps=failed)
         if failed or errors:
-            result.update(failed=True, msg="; ".join([*(f"{step} was not done" for step in failed), *errors]))
+            result.update(failed=True, msg=summary([*errors, *(f"{step} was not done" for step in failed)]))
         return result
 
     @staticmethod
@@ -41,3 +41,9 @@ class ActionModule(ClusterAction):
         steps, results = run.plan["steps"], run.results()
         run.finish()
         return steps, results
+
+
+def summary(problems: list[str]) -> str:
+    """Return one line for problems that were shown in full before."""
+    more = f" (and {len(problems) - 1} more, shown above)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
