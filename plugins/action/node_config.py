@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible.errors import AnsibleActionFail, AnsibleFileNotFound
@@ -16,6 +17,7 @@ from ansible.utils.display import Display
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
 from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
+from ansible_collections.twofold.cluster.plugins.plugin_utils._run import holder
 
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Finding, nodeconfig, pki
@@ -99,7 +101,6 @@ class ActionModule(NodeAction):
             return {
                 "failed": True,
                 "msg": f"The nodes cannot be set up; nothing was changed on any of them.\n{text}",
-                "findings": document,
             }
         made = self._make_authority() if self._read(AUTHORITY) is None else False
         warnings = [line for item in findings for line in nodeconfig.report([item]).splitlines()[:1]]
@@ -117,7 +118,8 @@ class ActionModule(NodeAction):
             settings, member, members = self._wanted_of()
             secrets = self._issue(inspection["credentials"], settings, member)
             wanted = nodeconfig.wanted(settings, member, members, self._read(AUTHORITY))
-            request = {"wanted": wanted, "apply": True, "secrets": secrets}
+            who = {"holder": holder(), "run": token_hex(8)}
+            request = {"wanted": wanted, "apply": True, "secrets": secrets, **who}
             with Progress(self.name, self._connection):
                 changes = self.call_node("node_config", request, self.vars)["changes"]
         for change in changes:

@@ -15,16 +15,21 @@ import socket
 import time
 from typing import Any, Protocol
 
+from ._clock import SystemClock
 from ._config_files import BlockItem, CredentialItem, DirectoryItem, FileItem
 from ._config_host import Change, Host
 from ._config_network import BridgeItem, DefaultNetworkItem, FirewallItem
 from ._config_preflight import os_release, preflight
 from ._config_storage import VolumeGroupItem
-from ._config_system import ModulesItem, PackagesItem, ReservedPortsItem, UnitItem
+from ._config_system import ModulesItem, PackagesItem, ReservedPortsItem, UnitsItem
 from ._errors import TwofoldError, UsageError
+from ._files import SystemFiles
+from ._lock import FileLock
 from ._runner import SystemRunner
 
 FORMAT = 1
+# Installing packages may take long; nobody else should work on the node then. The lock ends with the call.
+LEASE, LOCK_WAIT = 1800.0, 60.0
 
 
 class Item(Protocol):
@@ -46,25 +51,31 @@ KINDS: dict[str, Any] = {
     "modules": ModulesItem,
     "packages": PackagesItem,
     "reserved_ports": ReservedPortsItem,
-    "unit": UnitItem,
+    "units": UnitsItem,
     "volume_group": VolumeGroupItem,
 }
 
 
 def node_config(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The operation: `wanted`, `apply`, and `secrets` with the credentials that are to be replaced."""
+    """The operation. Arguments: `wanted`; to apply it `apply`, `holder` and `run` for the lock, and `secrets` with the
+    credentials that are to be replaced. Guests are never moved or started while a node is being changed.
+    """
     wanted, apply = arguments["wanted"], bool(arguments.get("apply"))
     host = Host(SystemRunner(check_mode=not apply))
-    if apply:
+    if not apply:
+        return inspect(host, wanted)
+    lock = FileLock(SystemFiles(), SystemClock())
+    lock.acquire(arguments["holder"], arguments["run"], LEASE, LOCK_WAIT)
+    try:
         return configure(host, wanted, arguments.get("secrets") or {})
-    return inspect(host, wanted)
+    finally:
+        lock.release(keep_lease=False)
 
 
 def load(host: Host, wanted: dict[str, Any]) -> list[Item]:
     """The items of a document."""
     if wanted.get("format") != FORMAT:
         raise UsageError(f"format {wanted.get('format')} of the document is unknown", "use one release of Twofold")
-    host.unit_names = [item["name"] for item in wanted["items"] if item["kind"] == "unit"]
     return [KINDS[item["kind"]](item) for item in wanted["items"]]
 
 

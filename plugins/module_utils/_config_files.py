@@ -192,5 +192,15 @@ def own(host: Host, path: str, group: int) -> None:
 
 
 def diff(path: str, before: str | None, after: str) -> dict[str, str]:
-    """The change in Ansible's form."""
-    return {"before_header": path, "after_header": path, "before": before or "", "after": after}
+    """The change in Ansible's form: of a file that is not ours without its comments, and never with a password."""
+    shown = before or ""
+    if MARK not in shown and BEGIN not in after:
+        shown = "".join(line for line in shown.splitlines(True) if line.strip() and not line.lstrip().startswith("#"))
+    return {"before_header": path, "after_header": path, "before": redacted(shown), "after": redacted(after)}
+
+
+def redacted(text: str) -> str:
+    """A text without the values of settings that look like secrets."""
+    import re
+
+    return re.sub(r"(?im)^(\s*[\w.-]*(?:password|secret)[\w.-]*\s*=).*$", r"\1 @SECRET@", text)

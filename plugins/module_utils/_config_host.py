@@ -51,7 +51,7 @@ class Unit(NamedTuple):
 
 
 class Host:
-    """The machine. What it knows of packages and units is forgotten whenever something was changed."""
+    """The machine. What it knows of packages, units and so on is forgotten whenever something was changed."""
 
     def __init__(self, runner: Runner, root: str = "") -> None:
         self.runner = runner
@@ -59,6 +59,7 @@ class Host:
         self.unit_names: list[str] = []
         self._packages: dict[str, tuple[str, str]] | None = None
         self._units: dict[str, Unit] = {}
+        self.known: dict[str, Any] = {}
 
     def path(self, path: str) -> str:
         return self.root + path
@@ -101,6 +102,7 @@ class Host:
     def forget(self) -> None:
         self._packages = None
         self._units = {}
+        self.known = {}
 
     def packages(self) -> dict[str, tuple[str, str]]:
         """State and version of every package that dpkg knows."""

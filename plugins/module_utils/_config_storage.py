@@ -36,9 +36,14 @@ class Groups(NamedTuple):
 
 
 def read_groups(host: Host) -> Groups:
-    """Asks LVM, if it is installed."""
-    if not host.installed("lvm2"):
-        return Groups({}, {})
+    """Asks LVM, if it is installed; once, until something is changed."""
+    if "groups" not in host.known:
+        host.known["groups"] = _ask_groups(host) if host.installed("lvm2") else Groups({}, {})
+    groups: Groups = host.known["groups"]
+    return groups
+
+
+def _ask_groups(host: Host) -> Groups:
     argv = ["pvs", "--reportformat", "json", "--options", "pv_name,vg_name,vg_tags"]
     text = host.query(argv, check=True).stdout
     try:

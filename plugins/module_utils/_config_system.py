@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._config_host import Change, Host, Unit
 from ._errors import CommandFailed, TwofoldError
@@ -144,23 +144,49 @@ def port_set(text: str) -> set[int]:
     return found
 
 
-class UnitItem:
-    """A unit: enabled, active, restarted or refreshed when what it reads is newer than it."""
+class UnitsItem:
+    """Units, in the order in which they are started. Enabling them together makes systemd read its files once."""
 
     def __init__(self, item: dict[str, Any]) -> None:
-        self.name: str = item["name"]
-        self.enabled: bool = item["enabled"]
-        self.active: bool | None = item.get("active")
-        self.stop_first: list[str] = item.get("stop_first", [])
-        self.restart_after: list[str] = item.get("restart_after", [])
-        self.refresh_after: list[str] = item.get("refresh_after", [])
-        self.refresh: list[str] = item.get("refresh", [])
+        self.wanted = [WantedUnit(**unit) for unit in item["units"]]
+
+    def changes(self, host: Host) -> list[Change]:
+        host.unit_names = [unit.name for unit in self.wanted]
+        return [Change(f"unit {unit.name}", message) for unit in self.wanted for message in unit.differences(host)]
+
+    def apply(self, host: Host, secrets: dict[str, Any]) -> None:
+        seen = {unit.name: host.unit(unit.name) for unit in self.wanted}
+        disable = [unit.name for unit in self.wanted if not unit.enabled and seen[unit.name].enabled]
+        enable = [unit.name for unit in self.wanted if unit.enabled and not seen[unit.name].enabled]
+        for verb, names in (("disable", disable), ("enable", enable)):
+            if names:
+                host.change(["systemctl", "--quiet", verb, "--", *names])
+        if not (enable or disable) and any(unit.needs_reload for unit in seen.values()):
+            host.change(["systemctl", "daemon-reload"])
+        for unit in self.wanted:
+            unit.run(host)
+
+
+class WantedUnit(NamedTuple):
+    """How a unit should be.
+
+    `stop_first` names services that must not run while it starts; `restart_after` files that it reads when it starts;
+    `refresh_after` files that it reads anew at the command `refresh`.
+    """
+
+    name: str
+    enabled: bool
+    active: bool | None = None
+    stop_first: tuple[str, ...] = ()
+    restart_after: tuple[str, ...] = ()
+    refresh_after: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
 
     @property
     def stamp(self) -> str:
         return f"{STAMPS}/{self.name}.refreshed"
 
-    def changes(self, host: Host) -> list[Change]:
+    def differences(self, host: Host) -> list[str]:
         unit = host.unit(self.name)
         if not unit.loaded and not self.enabled and not self.active:
             return []
@@ -174,7 +200,7 @@ class UnitItem:
         newer = self.outdated(host, unit)
         if newer:
             found.append(f"runs since before {newer} was written")
-        return [Change(f"unit {self.name}", message) for message in found]
+        return found
 
     def outdated(self, host: Host, unit: Unit) -> str | None:
         """A file that an active unit has not read yet."""
@@ -187,41 +213,52 @@ class UnitItem:
                     return path
         return None
 
-    def apply(self, host: Host, secrets: dict[str, Any]) -> None:
-        unit = host.unit(self.name)
-        if unit.needs_reload or not unit.loaded:
-            host.change(["systemctl", "daemon-reload"])
-            unit = host.unit(self.name)
-        if unit.enabled != self.enabled:
-            host.change(["systemctl", "--quiet", "enable" if self.enabled else "disable", "--", self.name])
+    def run(self, host: Host) -> None:
+        """Starts, stops, restarts or refreshes it."""
         if self.active is None:
             return
+        unit = host.unit(self.name)
         newer = self.outdated(host, unit)
-        if unit.active != self.active:
+        if unit.active != self.active and (unit.loaded or self.active):
             self._switch(host)
         elif newer in self.restart_after:
-            host.change(["systemctl", "restart", "--", self.name])
-            settle_times(host, self.restart_after, host.unit(self.name).since)
+            self._restart(host, self.restart_after)
         elif newer:
             self._refresh(host)
 
     def _switch(self, host: Host) -> None:
         """Starts or stops; a socket whose service came up in between is tried again."""
         argv = ["systemctl", "start" if self.active else "stop", "--", self.name]
+        others = list(self.stop_first) if self.active else []
         for attempt in (1, 2, 3):
-            for other in self.stop_first if self.active else []:
-                host.change(["systemctl", "--quiet", "stop", "--", other])
-            if host.change(argv, check=not self.stop_first or attempt == 3).code == 0:
+            if others:
+                host.change(["systemctl", "--quiet", "stop", "--", *others])
+            if control(host, argv, [self.name, *others], check=not others or attempt == 3):
                 return
+
+    def _restart(self, host: Host, read: tuple[str, ...]) -> None:
+        control(host, ["systemctl", "restart", "--", self.name], [self.name])
+        settle_times(host, read, host.unit(self.name).since)
 
     def _refresh(self, host: Host) -> None:
         """Makes the running service read its files anew; if it cannot, restarts it."""
-        if host.change(self.refresh, check=False).code != 0:
-            host.change(["systemctl", "restart", "--", self.name])
-            settle_times(host, self.refresh_after, host.unit(self.name).since)
+        if host.change(list(self.refresh), check=False).code != 0:
+            self._restart(host, self.refresh_after)
             return
         host.write(self.stamp, "", 0o644)
         settle_times(host, self.refresh_after, modified(host, self.stamp))
+
+
+def control(host: Host, argv: list[str], names: list[str], check: bool = True) -> bool:
+    """Starts, stops or restarts a unit; earlier failures are forgotten, what it said itself is part of the error."""
+    host.change(["systemctl", "reset-failed", "--", *names], check=False)
+    if host.change(argv, check=False).code == 0:
+        return True
+    if not check:
+        return False
+    said = host.query(["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=8", f"--unit={names[0]}"]).stdout
+    remedy = f"see journalctl --unit={names[0]} on the node"
+    raise TwofoldError(f"{' '.join(argv)} failed; the unit said: {'; '.join(said.strip().splitlines())}", remedy)
 
 
 def modified(host: Host, path: str) -> float | None:
@@ -232,7 +269,7 @@ def modified(host: Host, path: str) -> float | None:
         return None
 
 
-def settle_times(host: Host, paths: list[str], since: float | None) -> None:
+def settle_times(host: Host, paths: tuple[str, ...], since: float | None) -> None:
     """Files from the future (the clock was set back) would make their service restart on every run."""
     for path in paths:
         written = modified(host, path)

@@ -42,7 +42,6 @@ def libvirtd(settings: Settings, members: Iterable[Member]) -> str:
     wanted: dict[str, Any] = {
         "listen_tls": 1,
         "listen_tcp": 0,
-        "ca_file": CA,
         "auth_tls": "none",
         "tls_no_verify_certificate": 0,
         "tls_allowed_dn_list": sorted(f"CN={member.hostname}" for member in members),

@@ -82,6 +82,7 @@ def wanted(settings: Settings, member: Member, members: Sequence[Member], author
             *_network_items(settings, members),
             *_credential_items(authority),
             *_libvirt_items(settings, member, members),
+            {"kind": "units", "units": list(units(settings))},
         ],
     }
 
@@ -164,7 +165,6 @@ def _storage_items(settings: Settings) -> Iterator[Item]:
         Before="libvirtd.service libvirt-guests.service",
     )
     yield file(f"{SYSTEM}/twofold-replication.service", start)
-    yield {"kind": "unit", "name": "twofold-replication.service", "enabled": True}
 
 
 def _directory_items() -> Iterator[Item]:
@@ -186,7 +186,6 @@ def _network_items(settings: Settings, members: Sequence[Member]) -> Iterator[It
         yield file(f"{SYSTEM}/twofold-network.service", text)
         for bridge in settings.bridges:
             yield {"kind": "bridge", "name": bridge.name, "interface": bridge.interface, "mtu": bridge.mtu}
-        yield {"kind": "unit", "name": "twofold-network.service", "enabled": True}
     if settings.manage_firewall:
         content = render.firewall(settings, members)
         yield file(render.FIREWALL, content)
@@ -200,7 +199,6 @@ def _network_items(settings: Settings, members: Sequence[Member]) -> Iterator[It
         )
         yield file(f"{SYSTEM}/twofold-firewall.service", text)
         yield {"kind": "firewall", "table": render.TABLE, "path": render.FIREWALL, "content": content}
-        yield {"kind": "unit", "name": "twofold-firewall.service", "enabled": True, "active": True}
 
 
 def _credential_items(authority: str | None) -> Iterator[Item]:
@@ -231,23 +229,25 @@ def _libvirt_items(settings: Settings, member: Member, members: Sequence[Member]
     yield file("/etc/default/libvirt-guests", render.libvirt_guests())
     yield file(LIBVIRT_UNIT, render.libvirtd_unit())
     yield {"kind": "default_network", "path": "/etc/libvirt/qemu/networks/autostart/default.xml", "bridge": "virbr0"}
-    credentials = CREDENTIALS["libvirt"]
-    yield {"kind": "unit", "name": "libvirtd-tcp.socket", "enabled": False, "active": False}
+
+
+def units(settings: Settings) -> Iterator[Item]:
+    """Return the units in the order in which they are started: nothing is open before the firewall is closed."""
+    yield {"name": "twofold-replication.service", "enabled": True}
+    if settings.bridges:
+        yield {"name": "twofold-network.service", "enabled": True}
+    if settings.manage_firewall:
+        yield {"name": "twofold-firewall.service", "enabled": True, "active": True}
+    yield {"name": "libvirtd-tcp.socket", "enabled": False, "active": False}
+    # A socket cannot be opened for a service that already runs without it.
+    yield {"name": "libvirtd-tls.socket", "enabled": True, "active": True, "stop_first": ["libvirtd.service"]}
+    place = CREDENTIALS["libvirt"]
     yield {
-        "kind": "unit",
-        "name": "libvirtd-tls.socket",
-        "enabled": True,
-        "active": True,
-        # A socket cannot be opened for a service that already runs without it.
-        "stop_first": ["libvirtd.service"],
-    }
-    yield {
-        "kind": "unit",
         "name": "libvirtd.service",
         "enabled": True,
         "active": True,
         "restart_after": ["/etc/libvirt/libvirtd.conf", "/etc/libvirt/qemu.conf", LIBVIRT_UNIT],
-        "refresh_after": [render.CA, *credentials.certificates, *credentials.keys],
+        "refresh_after": [render.CA, *place.certificates, *place.keys],
         "refresh": ["virt-admin", "server-update-tls", "libvirtd"],
     }
-    yield {"kind": "unit", "name": "libvirt-guests.service", "enabled": True, "active": True}
+    yield {"name": "libvirt-guests.service", "enabled": True, "active": True}
