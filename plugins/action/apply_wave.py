@@ -118,6 +118,6 @@ def secrets_of(steps: list[Document], task_vars: dict[str, Any]) -> dict[str, st
         return {}
     desired = read_desired(task_vars)
     try:
-        return {name: secrets.resolve(name, desired) for name in sorted(names)}
+        return {name: secrets.resolve(desired, name) for name in sorted(names)}
     except TwofoldError as error:
         raise AnsibleActionFail(str(error)) from error
