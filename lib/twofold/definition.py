@@ -110,8 +110,8 @@ class Builder:
             return int(base["port"])
         port = self.claims.port(nodes)
         if port is None:
-            message = f"no port of twofold_replication_ports is free on {' and '.join(nodes)}"
-            raise Impossible("no-free-port", message, "make twofold_replication_ports wider")
+            message = f"no port of twofold_drbd_ports is free on {' and '.join(nodes)}"
+            raise Impossible("no-free-port", message, "make twofold_drbd_ports wider")
         return port
 
     def _disks(self, nodes: Sequence[str], base: Document | None, *, replicated: bool) -> list[Document]:

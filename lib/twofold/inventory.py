@@ -177,7 +177,7 @@ def _nodes(loader: Loader, nodes: dict[str, Variables]) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for name, given in nodes.items():
         values = variables.values(Node, given)
-        values.setdefault("management_address", str(given.get("ansible_host", name)))
+        values.setdefault("address", str(given.get("ansible_host", name)))
         if node := loader.build(Node, "node", name, {**values, "name": name}):
             found[name] = node
     return found

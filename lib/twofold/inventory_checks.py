@@ -63,7 +63,7 @@ class Checks:
             self.loader.error(Spot("cluster", host, label), "network", message, "correct the gateway or the cidr")
 
     def _node_addresses(self) -> None:
-        for what in ("management_address", "replication_address", "migration_address"):
+        for what in ("address", "replication_address", "migration_address"):
             seen: dict[str, str] = {}
             for node in self.nodes.values():
                 address = getattr(node, what)
@@ -77,7 +77,7 @@ class Checks:
     def of_instances(self, instances: dict[str, Instance]) -> None:
         """Check each instance, in the inventory's order: of two that want the same thing the second is wrong."""
         for node in self.nodes.values():
-            for address in (node.management_address, node.replication_address, node.migration_address):
+            for address in (node.address, node.replication_address, node.migration_address):
                 if address:
                     self.addresses[address] = f"node {node.name}"
         for instance in instances.values():

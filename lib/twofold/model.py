@@ -90,7 +90,8 @@ Address = Annotated[str, BeforeValidator(_address), WithJsonSchema(_TEXT)]
 Cidr = Annotated[str, BeforeValidator(_network), WithJsonSchema(_TEXT)]
 Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:]{17}$"})]
 Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
-Names = Annotated[list[str], BeforeValidator(_listed)]
+_NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
+Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
@@ -185,7 +186,7 @@ class Cluster(Model):
     name: str = Field(
         default="twofold",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        json_schema_extra={"variable": "cluster"},
+        json_schema_extra={"variable": "cluster_name"},
         description="The cluster's name",
     )
     secret: str = Field(
@@ -196,7 +197,7 @@ class Cluster(Model):
     )
     networks: dict[str, Network] = Field(default={}, description="The networks by name")
     os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
-    replication_ports: Range = Field(default=(7000, 7999), description="TCP ports for DRBD, one an instance")
+    drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
     drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
 
 
@@ -204,9 +205,9 @@ class Node(Model):
     """A virtualization host."""
 
     name: str
-    management_address: str = Field(description="The node's address for the other nodes; by default ansible_host")
+    address: str = Field(description="The node's address for the other nodes; by default ansible_host")
     replication_address: Address | None = Field(
-        default=None, description="The address for DRBD; by default the management address"
+        default=None, description="The address for DRBD; by default twofold_address"
     )
     migration_address: Address | None = Field(
         default=None, description="The address for migrations; by default the one for DRBD"
@@ -217,12 +218,12 @@ class Node(Model):
     @property
     def migrate_to(self) -> str:
         """The address that migrations to this node go to."""
-        return self.migration_address or self.replication_address or self.management_address
+        return self.migration_address or self.replication_address or self.address
 
     @property
     def replicate_at(self) -> str:
         """The address for DRBD."""
-        return self.replication_address or self.management_address
+        return self.replication_address or self.address
 
 
 class Instance(Model):

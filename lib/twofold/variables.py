@@ -81,9 +81,10 @@ def known() -> frozenset[str]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The known name that was probably meant."""
-    found = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.7)
-    return found[0] if found else None
+    """The known name that was probably meant. The prefix that all variables share says nothing."""
+    stems = {known.removeprefix(PREFIX): known for known in sorted(names)}
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), stems, n=1, cutoff=0.7)
+    return stems[found[0]] if found else None
 
 
 def values(model: type[BaseModel], variables: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Claims:
         for view in observed.all_known:
             self._read(view)
         for node in desired.nodes.values():
-            for address in (node.management_address, node.replication_address, node.migration_address):
+            for address in (node.address, node.replication_address, node.migration_address):
                 if address:
                     self.addresses[address] = f"node {node.name}"
         for instance in desired.instances.values():
@@ -62,7 +62,7 @@ class Claims:
     def port(self, nodes: Iterable[str]) -> int | None:
         """The lowest port that is free on all of the nodes; it is taken from now on."""
         taken = set(AVOIDED_PORTS).union(*(self.ports[node] for node in nodes))
-        return self._take(self._desired.cluster.replication_ports, taken, [self.ports[node] for node in nodes])
+        return self._take(self._desired.cluster.drbd_ports, taken, [self.ports[node] for node in nodes])
 
     def minor(self, nodes: Iterable[str]) -> int | None:
         """The lowest minor that is free on all of the nodes, so that a disk has the same path on both."""

@@ -37,7 +37,7 @@ def inventory(context: Context, wanted: Instance, document: dict[str, Any], situ
     if wanted.nodes and not set(wanted.nodes) <= set(situation.nodes):
         message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
         remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"
-        context.warning("placement-differs", wanted.name, message, remedy)
+        context.info("placement-differs", wanted.name, message, remedy)
     if document["os"] != wanted.os:
         message = f"it was made from {document['os']}, twofold_os says {wanted.os}"
         context.info("os-differs", wanted.name, message, "twofold_os only matters when an instance is made")

@@ -87,7 +87,7 @@ def _new(context: Context, instance: Instance, trace: Trace) -> Situation | None
 def _ours(context: Context, instance: Instance, trace: Trace, base: dict[str, Any]) -> bool:
     if base.get("cluster") != context.desired.cluster.name:
         message = f"it belongs to the cluster {base.get('cluster')!r}"
-        remedy = f"rename the instance, or set twofold_cluster to {base.get('cluster')!r}"
+        remedy = f"rename the instance, or set twofold_cluster_name to {base.get('cluster')!r}"
         context.error("foreign-definition", instance.name, message, remedy)
         return False
     uuid = secrets.instance_uuid(context.desired.cluster.secret, instance.name)

@@ -12,7 +12,7 @@ from twofold.model import Desired
 
 SECRET = "a secret that is long enough"
 CLUSTER: dict[str, Any] = {
-    "twofold_cluster": "test",
+    "twofold_cluster_name": "test",
     "twofold_cluster_secret": SECRET,
     "twofold_networks": {
         "lan": {"bridge": "br-lan", "cidr": "203.0.113.0/24", "gateway": "203.0.113.1", "nameservers": ["203.0.113.1"]},

@@ -226,7 +226,7 @@ def test_minors_are_the_same_on_both_nodes_and_ports_differ() -> None:
     world = World(list(wanted.nodes))
     world.nodes["node2"]["resources"]["other"] = {
         "role": None, "connection": None, "configured": True, "volumes": [],
-        "config": "resource other { on a { address ipv4 1.2.3.4:7000; volume 0 { device minor 1000; } } }",
+        "config": "resource other { on a { address ipv4 1.2.3.4:7100; volume 0 { device minor 1000; } } }",
     }  # fmt: skip
     world.converge(wanted)
     for doc in world.nodes.values():
@@ -235,7 +235,7 @@ def test_minors_are_the_same_on_both_nodes_and_ports_differ() -> None:
         minors = [disk["minor"] for d in found for disk in d["disks"]]
         assert all(len(set(minor.values())) == 1 for minor in minors)
         if doc["node"] == "node2":
-            assert not {d["port"] for d in found} & {7000}
+            assert not {d["port"] for d in found} & {7100}
             assert 1000 not in {minor["node2"] for minor in minors}
 
 

@@ -88,7 +88,7 @@ def test_a_migration_killed_anywhere_is_cleared_up_by_the_next_run(template: str
         world.apply(plan, wanted, limit)
         assert not world.converge(wanted).errors, limit
         after = world.plan(wanted)
-        assert (after.steps, after.findings) == ((), ()), (limit, [s.id for s in after.steps], after.findings)
+        assert (after.steps, {f.severity for f in after.findings} <= {"info"}) == ((), True), (limit, after)
         resources = [doc["resources"]["web1"] for doc in world.nodes.values() if doc["resources"]]
         assert not any(resource["allow_two_primaries"] for resource in resources)
         assert sorted(resource["role"] for resource in resources) == (["Primary", "Secondary"] if resources else [])
