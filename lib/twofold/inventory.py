@@ -65,7 +65,7 @@ class Loader:
         undefined = list(_undefined(variables.of(model), given))
         for name, text in undefined:
             self.error(Spot(kind, host, name), "undefined", text, "define what it refers to")
-        hidden = {name for name, _ in undefined}
+        hidden = {name for name, _ignored in undefined}
         try:
             built = model.model_validate(given)
         except ValidationError as error:
@@ -167,7 +167,7 @@ def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, V
 
 def _relocate(loader: Loader, finding: Finding, origin: dict[str, str]) -> Finding:
     """Name the host that a cluster variable was read from."""
-    label, _, text = finding.message.partition(": ")
+    label, _ignored, text = finding.message.partition(": ")
     name = label.split(" of ")[0]
     host = origin.get(re.split(r"[.\[]", name)[0], "")
     return Finding(finding.severity, finding.code, "cluster", f"{loader.where(host, name)}: {text}", finding.remedy)

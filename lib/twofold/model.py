@@ -53,7 +53,7 @@ def _digest(value: Any) -> str:
 
 
 def _reserved(value: Any) -> str:
-    first, _, last = str(value).partition("-")
+    first, _ignored, last = str(value).partition("-")
     start, end = ipaddress.ip_address(first.strip()), ipaddress.ip_address((last or first).strip())
     if int(start) > int(end) or start.version != end.version:
         raise ValueError(f"{str(value)!r} is not an address or a range like 203.0.113.1-203.0.113.9")

@@ -261,7 +261,7 @@ class Observed:
     @property
     def all_known(self) -> list[NodeView]:
         """The views of all known nodes, by name."""
-        return [view for _, view in sorted(self.views.items()) if view is not None and not view.missing]
+        return [view for _ignored, view in sorted(self.views.items()) if view is not None and not view.missing]
 
     @property
     def unknown(self) -> list[str]:

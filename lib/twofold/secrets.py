@@ -54,7 +54,7 @@ def digest(value: Any) -> str:
 
 def resolve(desired: Desired, key: str) -> str:
     """What a plan calls `drbd/NAME` or `user-data/NAME`. Raises DocumentError for any other key."""
-    purpose, _, name = key.partition("/")
+    purpose, _ignored, name = key.partition("/")
     if purpose == "drbd" and name:
         return drbd_secret(desired.cluster.secret, name)
     if purpose == "user-data" and name in desired.instances:

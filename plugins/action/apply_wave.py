@@ -33,7 +33,7 @@ class ActionModule(NodeAction):
         """Apply the steps of the wave and keep their results in the run."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        _, arguments = self.validate_argument_spec(self.ARGUMENTS)
+        _ignored, arguments = self.validate_argument_spec(self.ARGUMENTS)
         node, run, wave = task_vars["inventory_hostname"], Run(arguments["run"]), arguments["wave"]
         mine = [step for step in run.plan["steps"] if step["node"] == node]
         if self._task.check_mode or not any(step["wave"] == wave for step in mine):

@@ -47,7 +47,7 @@ class ActionModule(NodeAction):
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import TwofoldError
 
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, self.arguments = self.validate_argument_spec(self.ARGUMENTS)
+        _ignored, self.arguments = self.validate_argument_spec(self.ARGUMENTS)
         self.vars = task_vars or {}
         self.name = str(self.vars["inventory_hostname"])
         phases = {"inspect": self.inspect, "review": self.review, "apply": self.apply}
@@ -174,7 +174,7 @@ class ActionModule(NodeAction):
     def _clock(self, during: list[float], begun: float, ended: float, tolerance: float) -> tuple[float, float]:
         """Return bounds for the node's clock less ours; a node's time was read between two readings of ours."""
         low, high = during[1] - ended, during[0] - begun
-        for _ in range(CLOCK_TRIES):
+        for _ignored in range(CLOCK_TRIES):
             if high - low <= tolerance / 2:
                 break
             begun = time.time()
@@ -271,7 +271,7 @@ def _answer(answer: Document | None) -> nodeconfig.Answer | None:
 
 
 def _setting_problem(error: nodeconfig.SettingError) -> Document:
-    thing, _, message = error.finding.message.partition(": ")
+    thing, _ignored, message = error.finding.message.partition(": ")
     return {
         "code": error.finding.code,
         "object": thing,

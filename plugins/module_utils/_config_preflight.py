@@ -157,7 +157,7 @@ def ports(host: Host, wanted: dict[str, Any]) -> Iterator[Problem]:
     hits = []
     for port, inode in sorted(listening(host)):
         hits += [(port, inode, use) for use in wanted["ports"] if use["first"] <= port <= use["last"]]
-    owners = socket_owners(host, {inode for _, inode, _ in hits}) if hits else {}
+    owners = socket_owners(host, {inode for _ignored, inode, _ignored in hits}) if hits else {}
     for port, inode, use in hits:
         owner = owners.get(inode)
         if owner is not None and not any(owner.startswith(allowed) for allowed in use["owners"]):

@@ -33,7 +33,9 @@ class PackagesItem:
 
     def apply(self, host: Host, secrets: dict[str, Any]) -> None:
         missing = self.missing(host)
-        broken = [name for name, (state, _) in host.packages().items() if state in ("unpacked", "half-configured")]
+        broken = [
+            name for name, (state, _ignored) in host.packages().items() if state in ("unpacked", "half-configured")
+        ]
         if broken:
             host.change(["dpkg", "--force-confold", "--configure", "-a"], env=APT, timeout=1800)
         # Without a network the lists that are there may do; if not, the installation says what is missing.
@@ -139,7 +141,7 @@ def port_set(text: str) -> set[int]:
     """The ports of `1,5-7`."""
     found: set[int] = set()
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
+        first, _ignored, last = part.partition("-")
         found.update(range(int(first), int(last or first) + 1))
     return found
 

@@ -41,7 +41,7 @@ def read_desired(task_vars: Mapping[str, Any]) -> Desired:
 
     nodes = _inventory.variables(task_vars, members(task_vars, NODE_GROUP, "nodes"))
     instances = _inventory.variables(task_vars, members(task_vars, INSTANCE_GROUP, "instances"))
-    desired, _ = inventory.load(nodes, instances, _inventory.Sources(task_vars).locate)
+    desired, _ignored = inventory.load(nodes, instances, _inventory.Sources(task_vars).locate)
     return desired
 
 
@@ -63,7 +63,7 @@ class ClusterAction(ActionBase):
         """Validate the arguments into ``self.arguments``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         specification = {"observed": {"type": "str", "default": "operate_observed"}, **self.ARGUMENTS}
-        _, self.arguments = self.validate_argument_spec(specification)
+        _ignored, self.arguments = self.validate_argument_spec(specification)
         return result
 
     def cluster(self, task_vars: Mapping[str, Any]) -> Cluster:

@@ -48,7 +48,7 @@ class Progress:
         while not self._done.wait(wait):
             wait = INTERVAL
             try:
-                _, output, _ = self._connection.exec_command(COMMAND, sudoable=False)
+                _ignored, output, _ignored = self._connection.exec_command(COMMAND, sudoable=False)
             except AnsibleError:
                 continue
             for line in output.decode(errors="replace").splitlines():

@@ -58,7 +58,7 @@ class Run:
 
     def results(self) -> dict[str, Document]:
         """Return the result of every step so far, by the step's id."""
-        return {result["id"]: result for _, answer in self.answers() for result in answer["results"]}
+        return {result["id"]: result for _ignored, answer in self.answers() for result in answer["results"]}
 
     def finish(self) -> None:
         """Remove the directory."""

@@ -54,7 +54,7 @@ def _fields(stanza: str) -> dict[str, str]:
         if line[:1].isspace() and key:
             fields[key] += " " + line.strip()
         elif ":" in line:
-            key, _, value = line.partition(":")
+            key, _ignored, value = line.partition(":")
             key = key.strip().lower()
             fields[key] = value.strip()
     return fields

@@ -50,7 +50,7 @@ MEMBER_VARIABLES = (
 # What the control host alone needs; it is no property of a node.
 CONTROL_VARIABLES = ("twofold_node_group", "twofold_pki_dir")
 NODE_VARIABLES: tuple[str, ...] = tuple(
-    sorted({variable for variable, _ in SETTINGS.values()} | {*MEMBER_VARIABLES, *CONTROL_VARIABLES})
+    sorted({variable for variable, _ignored in SETTINGS.values()} | {*MEMBER_VARIABLES, *CONTROL_VARIABLES})
 )
 
 HOSTNAME = re.compile(r"^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")
@@ -211,7 +211,7 @@ class _Reader:
         return SETTINGS[setting][1] if value is None else value
 
     def fail(self, setting: str, message: str, remedy: str) -> SettingError:
-        name, _, part = setting.partition(".")
+        name, _ignored, part = setting.partition(".")
         variable = SETTINGS[name][0] if name in SETTINGS else name
         return SettingError(self._node, f"{variable}.{part}" if part else variable, message, remedy)
 

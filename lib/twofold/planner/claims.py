@@ -145,5 +145,5 @@ def _wanted(view: NodeView, name: str) -> bool:
 
 
 def _range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
+    first, _ignored, last = text.partition("-")
     return int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last or first))

@@ -89,7 +89,7 @@ def _best(wanted: ET.Element, candidates: list[ET.Element]) -> ET.Element | None
     """The element of the same kind and key that differs least."""
     key = _key(wanted)
     same = [element for element in candidates if element.tag == wanted.tag and _key(element) == key]
-    return min(same, key=lambda element: sum(1 for _ in _element(wanted, element, "")), default=None)
+    return min(same, key=lambda element: sum(1 for _ignored in _element(wanted, element, "")), default=None)
 
 
 def _same_attribute(tag: str, name: str, wanted: str, actual: str | None) -> bool:

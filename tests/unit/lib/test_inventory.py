@@ -170,7 +170,7 @@ def test_a_variable_of_a_group_is_reported_once() -> None:
 
 
 def test_the_secret_is_not_shown() -> None:
-    desired, _ = load({})
+    desired, _ignored = load({})
     assert CLUSTER["twofold_cluster_secret"] not in repr(desired)
 
 

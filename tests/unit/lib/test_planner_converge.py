@@ -82,7 +82,7 @@ def test_a_creation_killed_anywhere_is_finished_by_the_next_run(variables: dict[
 @pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)
 def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -> None:
     for limit in range(20):
-        world, _ = world_with(**variables)
+        world, _ignored = world_with(**variables)
         gone = desired({"web1": instance(**{**variables, "state": "absent"})})
         plan = world.plan(gone)
         assert all(step.kind == "destroy" for step in plan.steps)
@@ -98,7 +98,7 @@ def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -
 
 
 def test_absent_is_refused_while_a_node_is_unknown() -> None:
-    world, _ = world_with(nodes=["node1", "node2"])
+    world, _ignored = world_with(nodes=["node1", "node2"])
     gone = desired({"web1": instance(state="absent")})
     world.down = {"node2"}
     plan = world.plan(gone)
@@ -108,7 +108,7 @@ def test_absent_is_refused_while_a_node_is_unknown() -> None:
 
 
 def test_what_left_the_inventory_is_reported_and_kept() -> None:
-    world, _ = world_with()
+    world, _ignored = world_with()
     plan = world.plan(desired({}))
     assert (plan.steps, codes(plan)) == ((), ["not-in-inventory"])
     assert plan.findings[0].object == "instance web1"
@@ -148,7 +148,7 @@ def test_stop_and_start_again() -> None:
 
 
 def test_more_memory_waits_for_the_next_boot() -> None:
-    world, _ = world_with(nodes=["node1", "node2"])
+    world, _ignored = world_with(nodes=["node1", "node2"])
     bigger = desired({"web1": instance(nodes=["node1", "node2"], memory="512MiB", vcpus=2)})
     plan = world.converge(bigger)
     define = next(step for step in plan.steps if step.op == "domain.define")
@@ -161,7 +161,7 @@ def test_more_memory_waits_for_the_next_boot() -> None:
 
 
 def test_a_pin_that_changes_later_moves_nothing() -> None:
-    world, _ = world_with(nodes=["node1", "node2"])
+    world, _ignored = world_with(nodes=["node1", "node2"])
     plan = world.plan(desired({"web1": instance(nodes=["node2", "node1"])}))
     assert (plan.steps, plan.findings) == ((), ())
     plan = world.plan(desired({"web1": instance(nodes=["node1", "node3"])}))
@@ -178,7 +178,7 @@ def test_a_pin_that_changes_later_moves_nothing() -> None:
     ],
 )
 def test_what_this_version_does_not_change_is_said(change: dict[str, Any], code: str) -> None:
-    world, _ = world_with(os="debian-13")
+    world, _ignored = world_with(os="debian-13")
     plan = world.plan(desired({"web1": instance(**{"os": "debian-13", **change})}))
     assert (plan.steps, codes(plan)) == ((), [code])
 

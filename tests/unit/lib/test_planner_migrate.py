@@ -130,7 +130,7 @@ def test_a_diskless_instance_just_moves() -> None:
 
 
 def test_drift_is_not_the_business_of_a_migration() -> None:
-    world, _ = world_with(**PAIR)
+    world, _ignored = world_with(**PAIR)
     bigger = desired({"web1": instance(**PAIR, memory="512MiB")})
     plan = migrate(world, bigger)
     assert {step.op for step in plan.steps} == {
