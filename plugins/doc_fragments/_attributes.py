@@ -31,7 +31,7 @@ attributes:
     details:
       - This module does not modify state.
   diff_mode:
-    support: not_applicable
+    support: N/A
     details:
       - This module does not modify state.
   idempotent:
