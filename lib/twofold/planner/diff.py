@@ -86,10 +86,13 @@ def _element(wanted: ET.Element, found: ET.Element, path: str) -> Iterator[str]:
 
 
 def _best(wanted: ET.Element, candidates: list[ET.Element]) -> ET.Element | None:
-    """The element of the same kind and key that differs least."""
-    key = _key(wanted)
-    same = [element for element in candidates if element.tag == wanted.tag and _key(element) == key]
+    """The element of the same kind and key that differs least; what the key leaves open, libvirt may choose."""
+    same = [element for element in candidates if element.tag == wanted.tag and _matches(_key(wanted), _key(element))]
     return min(same, key=lambda element: sum(1 for _ignored in _element(wanted, element, "")), default=None)
+
+
+def _matches(key: tuple[str | None, ...], found: tuple[str | None, ...]) -> bool:
+    return all(part is None or part == other for part, other in zip(key, found, strict=True))
 
 
 def _same_attribute(tag: str, name: str, wanted: str, actual: str | None) -> bool:
