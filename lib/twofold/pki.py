@@ -86,7 +86,7 @@ def create_authority(cluster: str, now: datetime, days: int = AUTHORITY_DAYS) ->
     """Make a certificate authority for a cluster."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Twofold cluster {cluster}"[:64])])
-    builder = _builder(name, name, key.public_key(), now, days)
+    builder = _builder(name, name, key.public_key(), now, now + timedelta(days=days))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(authority=True), critical=True)
     return Credential(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
@@ -117,8 +117,8 @@ def load_authority(credential: Credential) -> Authority:
 def issue(authority: Authority, subject: Subject, now: datetime, days: int = NODE_DAYS) -> Credential:
     """Make a key and sign a certificate for it; it never outlives the authority."""
     key = ec.generate_private_key(ec.SECP256R1())
-    left = (authority.certificate.not_valid_after_utc - now).days
-    builder = _builder(subject.as_name, authority.certificate.subject, key.public_key(), now, min(days, left))
+    until = min(now + timedelta(days=days), authority.certificate.not_valid_after_utc)
+    builder = _builder(subject.as_name, authority.certificate.subject, key.public_key(), now, until)
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(authority=False), critical=True)
@@ -163,10 +163,10 @@ def now() -> datetime:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, until: datetime
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
-    builder = builder.not_valid_before(now - BACKDATE).not_valid_after(now + timedelta(days=days))
+    builder = builder.not_valid_before(now - BACKDATE).not_valid_after(until)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 

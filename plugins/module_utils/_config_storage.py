@@ -84,14 +84,14 @@ def in_use(host: Host, number: int) -> str | None:
     mounted = {line.split()[2] for line in host.lines("/proc/self/mountinfo")}
     swaps = {os.path.realpath(line.split()[0]) for line in host.lines("/proc/swaps")[1:]}
     for part in parts:
-        name, which = os.path.basename(part), "" if part == folder else f": its partition {os.path.basename(part)}"
+        name, what = os.path.basename(part), "it" if part == folder else f"its partition {os.path.basename(part)}"
         if _line(f"{part}/dev") in mounted:
-            return f"is in use{which} is mounted"
+            return f"is in use: {what} is mounted"
         if f"/dev/{name}" in swaps:
-            return f"is in use{which} is swap space"
+            return f"is in use: {what} is swap space"
         holders = os.listdir(f"{part}/holders") if os.path.isdir(f"{part}/holders") else []
         if holders:
-            return f"is in use{which} is held by {', '.join(sorted(holders))}"
+            return f"is in use: {what} is held by {', '.join(sorted(holders))}"
     return "is read-only" if _line(f"{folder}/ro") == "1" else None
 
 
