@@ -37,6 +37,7 @@ class ActionModule(NodeAction):
         node, run, wave = task_vars["inventory_hostname"], Run(arguments["run"]), arguments["wave"]
         mine = [step for step in run.plan["steps"] if step["node"] == node]
         if self._task.check_mode or not any(step["wave"] == wave for step in mine):
+            result.update(skipped=True, changed=False)
             return result
         ready, blocked = split([step for step in mine if step["wave"] == wave], run.results())
         last = wave == max(step["wave"] for step in mine)
