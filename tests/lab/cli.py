@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from . import image
+from . import guest, image
 from .command import become, become_root
 from .core import Lab
 from .errors import LabError
@@ -25,6 +25,12 @@ Handler = Callable[[argparse.Namespace], int]
 def build(options: argparse.Namespace) -> int:
     become_root()
     print(image.build(options.release, options.bare).directory)
+    return 0
+
+
+def guest_image(options: argparse.Namespace) -> int:
+    become_root()
+    print(guest.build())
     return 0
 
 
@@ -136,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
         return found
 
     add("build", build, "build the image of the nodes", imaged)
+    add("guest-image", guest_image, "build the guest images for tests")
     _add_up(add("up", up, "start the lab, or use it as it is", named, imaged))
     add("down", down, "stop the lab and remove all it has on this host", named)
     add("status", status, "what runs", named)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,27 +119,30 @@ def _build(recipe: Recipe, image: Image, progress: Progress) -> None:
 
 
 def _bootstrap(recipe: Recipe, tree: Path, log: Path) -> None:
-    debs = debs_dir(recipe.release)
-    argv = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory"]
+    options = ["--variant=minbase", *(f"--dpkgopt=path-exclude={pattern}" for pattern in PATH_EXCLUDES)]
+    debian(recipe.release, recipe.packages, tree, log, options)
+
+
+def debian(release: str, packages: Sequence[str], tree: Path, log: Path, options: Sequence[str]) -> None:
+    """Install or extract packages of a release, from the host's mirror, into a directory."""
+    debs = debs_dir(release)
+    argv = ["mmdebstrap", "--mode=root", "--format=directory", *options]
     # What was downloaded stays in the cache: the next build and the mirror for bare nodes use it.
     argv += ["--skip=download/empty", "--skip=essential/unlink"]
-    argv += [
-        '--setup-hook=mkdir -p "$1"/var/cache/apt/archives',
-        f"--setup-hook=sync-in {debs} /var/cache/apt/archives",
-    ]
+    argv += ['--setup-hook=mkdir -p "$1"/var/cache/apt/archives']
+    argv += [f"--setup-hook=sync-in {debs} /var/cache/apt/archives"]
     argv += [f"--customize-hook=sync-out /var/cache/apt/archives {debs}"]
     argv += ['--aptopt=Acquire::Languages "none"', *(f"--aptopt={line}" for line in sources.apt_settings())]
-    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in PATH_EXCLUDES]
-    argv += [f"--include={','.join(recipe.packages)}", recipe.release, str(tree), "-"]
-    with log.open("w") as output:
-        text = "\n".join(sources.lines_for(recipe.release)) + "\n"
+    argv += [f"--include={','.join(packages)}", release, str(tree), "-"]
+    with log.open("w") as output, locked(debs.parent / f"{release}.lock"):
+        text = "\n".join(sources.lines_for(release)) + "\n"
         try:
             done = subprocess.run(argv, check=False, input=text, text=True, stdout=output, stderr=subprocess.STDOUT)
         except FileNotFoundError:
             raise LabError("mmdebstrap: not installed; install the packages in tests/lab/packages.txt") from None
     if done.returncode != 0:
         tail = "\n  ".join(log.read_text().splitlines()[-12:])
-        raise LabError(f"image {recipe.label}: mmdebstrap failed; check the host's apt sources:\n  {tail}")
+        raise LabError(f"image of {release}: mmdebstrap failed; check the host's apt sources:\n  {tail}")
 
 
 def _unpack_modules(tree: Path) -> Path:

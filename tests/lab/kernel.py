@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import shutil
 import struct
 import subprocess
@@ -64,7 +65,7 @@ def with_dependencies(wanted: tuple[str, ...], modules_dep: str) -> list[str]:
     for line in modules_dep.splitlines():
         path, _, rest = line.partition(":")
         needs[path] = rest.split()
-        paths[Path(path).name.split(".")[0].replace("-", "_")] = path
+        paths[_module_name(path)] = path
     ordered: list[str] = []
 
     def add(path: str) -> None:
@@ -77,6 +78,27 @@ def with_dependencies(wanted: tuple[str, ...], modules_dep: str) -> list[str]:
         if name in paths:  # absent: built into the kernel
             add(paths[name])
     return ordered
+
+
+def read_module(path: Path) -> bytes:
+    """A kernel module, unpacked."""
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data
+
+
+def dependencies(module_dir: Path, names: list[str]) -> str:
+    """What depmod would write to modules.dep (direct dependencies alone), from the modules' own 'depends='."""
+    paths = {_module_name(name): name for name in names}
+    lines = []
+    for name in names:
+        match = re.search(rb"\0depends=([^\0]*)\0", read_module(module_dir / name))
+        needed = match.group(1).decode().replace("-", "_").split(",") if match and match.group(1) else []
+        lines.append(f"{name}: {' '.join(paths[need] for need in needed if need in paths)}")
+    return "\n".join(lines)
+
+
+def _module_name(path: str) -> str:
+    return Path(path).name.split(".")[0].replace("-", "_")
 
 
 def busybox_tree() -> list[archive.Entry]:
