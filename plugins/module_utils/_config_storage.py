@@ -17,6 +17,8 @@ from ._errors import ParseFailed, Refused
 
 FREE, OURS, DATA, UNUSABLE = "free", "ours", "data", "unusable"
 EDGE = 1 << 20
+# How LVM calls a disk that is not there.
+UNKNOWN = "[unknown]"
 
 
 class Disk(NamedTuple):
@@ -29,10 +31,11 @@ class Disk(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Physical volumes (real path: group) and the tags of groups."""
+    """Physical volumes (real path: group), the tags of groups, and groups of which a disk is missing."""
 
     volumes: dict[str, str]
     tags: dict[str, set[str]]
+    missing: frozenset[str] = frozenset()
 
 
 def read_groups(host: Host) -> Groups:
@@ -48,11 +51,12 @@ def _ask_groups(host: Host) -> Groups:
     text = host.query(argv, check=True).stdout
     try:
         rows = json.loads(text)["report"][0]["pv"]
-        volumes = {os.path.realpath(row["pv_name"]): row["vg_name"] for row in rows}
+        volumes = {os.path.realpath(row["pv_name"]): row["vg_name"] for row in rows if row["pv_name"] != UNKNOWN}
+        missing = frozenset(row["vg_name"] for row in rows if row["pv_name"] == UNKNOWN)
         tags = {row["vg_name"]: set(filter(None, row["vg_tags"].split(","))) for row in rows if row["vg_name"]}
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ParseFailed("pvs", text, f"{type(error).__name__}: {error}") from error
-    return Groups(volumes, tags)
+    return Groups(volumes, tags, missing)
 
 
 def examine(host: Host, path: str, group: str, groups: Groups) -> Disk:
@@ -142,8 +146,11 @@ class VolumeGroupItem:
 
     def problems(self, host: Host) -> list[Problem]:
         """What keeps the group from being made."""
-        found = []
-        for disk in self._disks(host, read_groups(host)):
+        found, groups = [], read_groups(host)
+        if self.name in groups.missing:
+            remedy = f"bring the disk back, or, if it is lost for good: vgreduce --removemissing {self.name}"
+            found.append(Problem("disk", f"volume group {self.name}", "one of its disks is missing", remedy))
+        for disk in self._disks(host, groups):
             if disk.state == UNUSABLE or (disk.state == DATA and not self._may_wipe(disk)):
                 found.append(Problem("disk", f"disk {disk.path}", disk.what, disk.remedy))
         return found

@@ -458,6 +458,12 @@ class TestVolumeGroup:
             item.apply(host, {})
         assert isinstance(host.runner, FakeRunner) and host.runner.changes == []
 
+    def test_a_missing_disk_is_a_problem(
+        self, item: storage.VolumeGroupItem, host: hosts.Host, runner: FakeRunner, disks: dict[str, str]
+    ) -> None:
+        runner.answers["pvs"] = '{"report": [{"pv": [{"pv_name": "[unknown]", "vg_name": "vg", "vg_tags": "t"}]}]}'
+        assert [problem.message for problem in item.problems(host)] == ["one of its disks is missing"]
+
     def test_devices_that_are_none(self, host: hosts.Host, tmp_path: Path) -> None:
         groups = storage.Groups({}, {})
         assert storage.examine(host, "/dev/does-not-exist", "vg", groups).state == storage.UNUSABLE
