@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from typing import Any, NamedTuple, Protocol
 
+from . import _drbd_netlink
 from ._drbd_meta import JUST_CREATED, is_blank, parse_generation
 from ._drbd_parse import PLACEHOLDER, parse_events, parse_proc, parse_show, put_secret, take_secret
 from ._errors import CommandFailed, Refused
@@ -253,10 +255,22 @@ class Drbd:
                 return True
             self.runner.run(["modprobe", "drbd"], mutates=True, timeout=60)
         plan = self.runner.run([*self._adm(name), "--dry-run", "adjust", name], mutates=False, timeout=60)
-        if dry or not plan.stdout.strip():
-            return bool(plan.stdout.strip())
-        self.runner.run([*self._adm(name), "adjust", name], mutates=True, timeout=120)
-        return True
+        todo = [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
+        if not dry:
+            for words in todo:
+                self._carry_out(words)
+        return bool(todo)
+
+    def _carry_out(self, words: list[str]) -> None:
+        """Runs what drbdadm would run, except that a secret never gets onto a command line.
+
+        DRBD 9 has another protocol with the kernel; there drbdsetup gets the secret as drbdadm would give it.
+        """
+        if _drbd_netlink.carries_secret(words) and not self._nine():
+            _drbd_netlink.run(words)
+        else:
+            # The tools for 8.4 are named drbdsetup-84 and the like, and are reached through the plain name.
+            self.runner.run([words[0].split("-", 1)[0], *words[1:]], mutates=True, timeout=120)
 
     def down(self, name: str) -> None:
         self.runner.run(["drbdsetup", "down", name], mutates=True, timeout=120)
