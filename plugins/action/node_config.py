@@ -64,12 +64,15 @@ class ActionModule(NodeAction):
         try:
             settings, member, members = self._wanted_of()
         except nodeconfig.SettingError as error:
-            # Shown in the review, together with everything else.
-            return {"changed": False, "problems": [_setting_problem(error)], "changes": [], "needed": False}
+            return _unseen(_setting_problem(error))
         authority = self._read(AUTHORITY)
         wanted = nodeconfig.wanted(settings, member, members, authority)
         begun = time.time()
-        answer = self.call_node("node_config", {"wanted": wanted}, self.vars)
+        try:
+            answer = self.call_node("node_config", {"wanted": wanted}, self.vars)
+        except AnsibleActionFail as error:
+            remedy = "put that right and run again"
+            return _unseen({"code": "call", "object": "inspection", "message": str(error), "remedy": remedy})
         clock = self._clock(answer["clock"], begun, time.time(), settings.clock_tolerance)
         faults = nodeconfig.credential_faults(answer["credentials"], authority, member, settings, pki.now())
         changes = answer["changes"] + [
@@ -166,9 +169,10 @@ class ActionModule(NodeAction):
         found: dict[str, Document | None] = {}
         for name in self.vars["ansible_play_hosts_all"]:
             answer = _inventory.plain(self.vars["hostvars"][name].get(self.arguments["inspection"]))
-            if answer is None or answer.get("failed"):
+            if answer is None and name in self.vars["ansible_play_hosts"]:
+                # It has its turn in a later batch of the play.
                 continue
-            found[str(name)] = None if answer.get("unreachable") else answer
+            found[str(name)] = None if answer is None or answer.get("unreachable") else answer
         return found
 
     def _clock(self, during: list[float], begun: float, ended: float, tolerance: float) -> tuple[float, float]:
@@ -268,6 +272,11 @@ def _answer(answer: Document | None) -> nodeconfig.Answer | None:
         facts=answer.get("facts") or {},
         clock=(clock[0], clock[1]) if clock else None,
     )
+
+
+def _unseen(problem: Document) -> Document:
+    """Return the inspection of a node that could not be looked at; the review shows it together with all others."""
+    return {"changed": False, "problems": [problem], "changes": [], "credentials": [], "needed": False}
 
 
 def _setting_problem(error: nodeconfig.SettingError) -> Document:
