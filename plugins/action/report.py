@@ -28,7 +28,9 @@ class ActionModule(ClusterAction):
             from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
 
             self.show(report.run_text(steps, results, self.width, self.color))
-        failed = [step["id"] for step in steps if results.get(step["id"], {}).get("status") not in ("changed", "unchanged")]
+        failed = [
+            step["id"] for step in steps if results.get(step["id"], {}).get("status") not in ("changed", "unchanged")
+        ]
         errors = [f"{finding['object']}: {finding['message']}" for finding in self.arguments["errors"]]
         result.update(changed=False, failed_steps=failed)
         if failed or errors:

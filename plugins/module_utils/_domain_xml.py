@@ -115,7 +115,7 @@ def _match(child: Element, candidates: list[Element]) -> Element | None:
 
 
 def _key(element: Element, key: str) -> str | None:
-    path, _, attribute = key.rpartition("@")
+    path, _ignored, attribute = key.rpartition("@")
     place = element.find(path.rstrip("/")) if path else element
     return None if place is None else place.get(attribute)
 

@@ -106,8 +106,8 @@ def _option(name: str, value: str) -> bytes:
 
 def address(text: str) -> bytes:
     """A socket address as the kernel has it, of ipv4:198.51.100.11:7000 or ipv6:[2001:db8::1]:7000."""
-    family, _, rest = text.partition(":")
-    host, _, port = rest.rpartition(":")
+    family, _ignored, rest = text.partition(":")
+    host, _ignored, port = rest.rpartition(":")
     if family == "ipv4":
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", int(port)) + socket.inet_aton(host) + bytes(8)
     if family == "ipv6":

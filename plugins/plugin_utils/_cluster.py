@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 
 if TYPE_CHECKING:

@@ -69,7 +69,9 @@ class Sources:
         for folder, name in wanted:
             for source in self._sources:
                 base = (source if source.is_dir() else source.parent) / folder
-                yield from (path for path in (base / name, base / f"{name}.yml", base / f"{name}.yaml") if path.is_file())
+                yield from (
+                    path for path in (base / name, base / f"{name}.yml", base / f"{name}.yaml") if path.is_file()
+                )
                 yield from sorted((base / name).glob("**/*.y*ml"))
         for source in self._sources:
             yield from (sorted(source.glob("*.y*ml")) if source.is_dir() else [source])

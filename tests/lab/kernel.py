@@ -63,7 +63,7 @@ def with_dependencies(wanted: tuple[str, ...], modules_dep: str) -> list[str]:
     needs: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
     for line in modules_dep.splitlines():
-        path, _, rest = line.partition(":")
+        path, _ignored, rest = line.partition(":")
         needs[path] = rest.split()
         paths[_module_name(path)] = path
     ordered: list[str] = []

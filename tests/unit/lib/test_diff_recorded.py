@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from twofold.planner import diff
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -93,7 +93,7 @@ class Play:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    monkeypatch.setattr(node_config, "Progress", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(node_config, "Progress", lambda *_ignored: contextlib.nullcontext())
     return Play(tmp_path / "pki")
 
 

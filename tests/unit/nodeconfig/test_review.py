@@ -54,7 +54,7 @@ def test_a_clock_that_may_be_right_is_not_blamed() -> None:
 def test_only_clocks_that_differ_are_blamed(nodes: list[tuple[float, float, float]]) -> None:
     """Whatever the measurement, a finding means that two true offsets differ by more than the tolerance."""
     intervals = [(true - error * share, true + error * (1 - share)) for true, error, share in nodes]
-    truth = [true for true, _, _ in nodes]
+    truth = [true for true, _ignored, _ignored in nodes]
     if review(clocks(*intervals)):
         assert max(truth) - min(truth) > 1.0 - 1e-6
 
