@@ -115,7 +115,7 @@ def contents(host: Host, path: str) -> str | None:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.lseek(handle, 0, os.SEEK_END)
-        for start in {0, max(0, size - EDGE)}:
+        for start in sorted({0, max(0, size - EDGE)}):
             if any(os.pread(handle, EDGE, start)):
                 return "something that blkid does not know"
     finally:
