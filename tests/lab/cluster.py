@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from . import image
 from .core import Lab
 from .paths import cache_dir
 
@@ -100,11 +101,19 @@ class Cluster:
                     "gateway": "203.0.113.1",
                 }
             },
-            "twofold_os_templates": {TINY: _image("tiny-guest.raw", "raw"), LINUX: _image("lab-guest.qcow2", "qcow2")},
+            "twofold_os_templates": {
+                TINY: _template("tiny-guest.raw", "raw"),
+                LINUX: _template("lab-guest.qcow2", "qcow2"),
+            },
             "twofold_memory": "64MiB",
             "twofold_disks": [{"size": "64MiB"}],
             "twofold_os": TINY,
         }
+
+    @property
+    def public_key(self) -> str:
+        """The lab's public ssh key, for guests."""
+        return image.ssh_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
 
     # Playing
 
@@ -200,10 +209,11 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _image(name: str, image_format: str) -> Variables:
+def _template(name: str, image_format: str) -> Variables:
     path = cache_dir() / "guests" / name
-    sums = dict(reversed(line.split()) for line in (path.parent / "SHA256SUMS").read_text().splitlines())
-    return {"kind": "image", "file": str(path), "format": image_format, "sha256": sums[name]}
+    sums = [line.split() for line in (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
+    digest = next(digest for digest, file in sums if file == name)
+    return {"kind": "image", "file": str(path), "format": image_format, "sha256": digest}
 
 
 def _node_defaults() -> Variables:
