@@ -100,7 +100,7 @@ class Host:
             self.forget()
 
     def forget(self) -> None:
-        self._packages = None
+        """What was read may have changed; packages only change where they are installed."""
         self._units = {}
         self.known = {}
 
@@ -112,6 +112,9 @@ class Host:
             rows = [line.split("\t") for line in result.stdout.splitlines()]
             self._packages = {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
         return self._packages
+
+    def forget_packages(self) -> None:
+        self._packages = None
 
     def installed(self, name: str) -> bool:
         return self.packages().get(name, ("", ""))[0] == "installed"

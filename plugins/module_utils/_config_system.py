@@ -47,6 +47,8 @@ class PackagesItem:
             said = (error.stderr.strip() or error.stdout.strip())[-1000:]
             remedy = "see that the node's package sources work: apt-get update && apt-get install " + " ".join(missing)
             raise TwofoldError(f"packages cannot be installed: {said}", remedy) from error
+        finally:
+            host.forget_packages()
 
 
 class ModulesItem:

@@ -162,7 +162,7 @@ def _storage_items(settings: Settings) -> Iterator[Item]:
         start="/etc/twofold/replication.sh",
         Wants="network-online.target",
         After="network-online.target local-fs.target systemd-modules-load.service",
-        Before="libvirtd.service libvirt-guests.service",
+        Before="libvirt-guests.service",
     )
     yield file(f"{SYSTEM}/twofold-replication.service", start)
 

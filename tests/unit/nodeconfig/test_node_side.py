@@ -478,7 +478,7 @@ class TestFirewall:
         item = network.FirewallItem(self.ITEM)
         assert [change.message for change in item.changes(host)] == ["is not loaded"]
         runner.answers = {"dpkg-query": "nftables\tinstalled\t1\n", "nft --stateless": "one\n", "unshare": "one\n"}
-        host.forget()
+        host.forget_packages()
         assert item.changes(host) == []
         runner.answers["nft --stateless"] = "two\n"
         assert [change.message for change in item.changes(host)] == ["has other rules"]
