@@ -95,6 +95,7 @@ def test_every_module_has_a_test(texts: dict[Path, str], modules: list[Path]) ->
             f"plugins.modules.{module.stem}",
             f"plugins.modules import {module.stem}",
             f"plugins.action.{module.stem}",
+            f"plugins.action import {module.stem}",
             f"twofold.cluster.{module.stem}",
         )
         if not any(name in text for text in tests.values() for name in names):
