@@ -62,7 +62,7 @@ class SystemInstaller:
         write_bytes(program, script.encode(), 0o700)
         variables = variables_for(instance, device, target, environment)
         try:
-            argv = ["mkfs.ext4", "-q", "-F", "-L", instance[:LABEL], device]
+            argv = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum_seed", "-L", instance[:LABEL], device]
             self.runner.run(argv, mutates=True, timeout=600)
             self.runner.run(namespaced(program), mutates=True, timeout=timeout, env=variables)
         except CommandFailed as error:

@@ -194,6 +194,9 @@ class Libvirt:
             other.close()
 
 
+_events: list[bool] = []
+
+
 def connect(uri: str) -> Any:
     """A connection; libvirt's habit of printing errors is turned off."""
     try:
@@ -201,6 +204,10 @@ def connect(uri: str) -> Any:
     except ImportError as error:
         raise Missing("python3-libvirt is not installed on this node", "install python3-libvirt") from error
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    if not _events:
+        # Has to be there before the first connection; it runs only while a migration waits for its numbers.
+        libvirt.virEventRegisterDefaultImpl()
+        _events.append(True)
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:

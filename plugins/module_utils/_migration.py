@@ -111,15 +111,69 @@ def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Callable[[d
         job.set_downtime()
     thread = threading.Thread(target=job.run, daemon=True)
     started = clock.monotonic()
-    thread.start()
     watch = Watch(job, clock, started)
-    while thread.is_alive():
-        thread.join(PAUSE)
-        if thread.is_alive():
-            watch.look(say)
-    stats = {**watch.last, **job.completed()}
+    with Completion(domain) as completion:
+        thread.start()
+        while thread.is_alive():
+            thread.join(PAUSE)
+            if thread.is_alive():
+                watch.look(say)
+    stats = {**watch.last, **job.completed(), **translate(completion.stats)}
     stats.setdefault("milliseconds", int((clock.monotonic() - started) * 1000))
     return Outcome(job.error, watch.timed_out, watch.switched, stats)
+
+
+class Completion:
+    """libvirt's final numbers of a job. They come as an event, since the domain is gone from here when it is over."""
+
+    def __init__(self, domain: Any) -> None:
+        import threading
+
+        self.domain = domain
+        self.stats: dict[str, Any] = {}
+        self.arrived = threading.Event()
+        self.callback: int | None = None
+        self.over = False
+
+    def __enter__(self) -> Completion:
+        import threading
+
+        import libvirt
+
+        try:
+            event = libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED
+            self.callback = self.domain.connect().domainEventRegisterAny(self.domain, event, self._note, None)
+        except libvirt.libvirtError:
+            return self
+        # Wakes the loop now and then, so that it sees when it is over.
+        self.timer = libvirt.virEventAddTimeout(200, lambda _timer, _self: None, None)
+        self.loop = threading.Thread(target=self._run, daemon=True)
+        self.loop.start()
+        return self
+
+    def _note(self, _connection: Any, _domain: Any, stats: dict[str, Any], _self: Any) -> None:
+        self.stats = stats
+        self.arrived.set()
+
+    def _run(self) -> None:
+        import libvirt
+
+        while not self.over:
+            libvirt.virEventRunDefaultImpl()
+
+    def __exit__(self, *_error: object) -> None:
+        import libvirt
+
+        if self.callback is None:
+            return
+        self.arrived.wait(1)
+        self.over = True
+        self.loop.join(2)
+        try:
+            libvirt.virEventRemoveTimeout(self.timer)
+            self.domain.connect().domainEventDeregisterAny(self.callback)
+        except libvirt.libvirtError:
+            return
 
 
 class Job:
