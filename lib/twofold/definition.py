@@ -59,11 +59,13 @@ class Builder:
     def build(self, nodes: Sequence[str], base: Document | None, *, installed: bool) -> Wanted:
         """The wanted definition. `installed`: the OS was written, so another `twofold_os` does not matter any more.
 
+        Until then another one can be chosen, but not none: the disk waits for it.
+
         Raises Impossible if no port, minor or address is free.
         """
         instance, cluster = self.instance, self.desired.cluster
         template_name = base["disk_template"] if base else instance.disk_template
-        os = base["os"] if base and installed else instance.os
+        os = base["os"] if base and (installed or instance.os is None) else instance.os
         document: Document = {
             "format": FORMAT,
             "name": instance.name,

@@ -9,7 +9,6 @@ import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Container, Iterable
-from typing import Any
 
 from .. import names, units
 from ..model import Desired, Disk, Instance, Network
@@ -90,19 +89,27 @@ class Claims:
                 return text
         return None
 
-    def memory_free(self, node: str) -> int:
-        """Bytes that are promised to nobody: guests that run or are meant to count with all their memory."""
+    def memory_free(self, node: str, besides: str | None = None) -> int:
+        """Bytes that are promised to nobody; guests that run or should count in full, but for `besides`."""
         view = self._observed.known(node)
         if view is None:
             return 0
-        promised = sum(domain.memory for name, domain in view.domains.items() if domain.active or _wanted(view, name))
-        waiting = sum(
-            int(document["memory"])
-            for name, document in view.definitions.items()
-            if _wanted(view, name) and document["nodes"][0] == node and not self._domain_anywhere(name)
-        )
+        guests = {name: self._guest_memory(view, name) for name in {*view.domains, *view.definitions} - {besides}}
         reserved = self._desired.nodes[node].reserved_memory
-        return view.memory_total - reserved - promised - waiting - self._memory[node]
+        return view.memory_total - reserved - sum(guests.values()) - self._memory[node]
+
+    def _guest_memory(self, view: NodeView, name: str) -> int:
+        domain, document = view.domains.get(name), view.definitions.get(name, {})
+        meant = document.get("state") == "running"
+        if domain is not None:
+            return domain.memory if domain.active or meant else 0
+        coming = meant and document["nodes"][0] == view.name and not self._domain_anywhere(name)
+        return int(document["memory"]) if coming else 0
+
+    def promised(self, node: str, name: str) -> bool:
+        """Whether an instance's memory counts on a node already."""
+        view = self._observed.known(node)
+        return view is not None and self._guest_memory(view, name) > 0
 
     def _domain_anywhere(self, name: str) -> bool:
         return any(name in view.domains for view in self._observed.all_known)
@@ -137,11 +144,6 @@ class Claims:
             if instance.disk_template == "drbd":
                 found[group] += units.round_up(names.meta_size(disk.size), extent)
         return dict(found)
-
-
-def _wanted(view: NodeView, name: str) -> bool:
-    document: dict[str, Any] = view.definitions.get(name, {})
-    return document.get("state") == "running"
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -39,18 +39,16 @@ def domain(wanted: str, observed: str) -> list[str]:
 
 def extra_devices(wanted: str, observed: str) -> list[str]:
     """Devices of the observed domain that are not wanted, as `disk vdb`."""
+    return sorted(devices(observed) - devices(wanted))
+
+
+def devices(xml: str) -> set[str]:
+    """The devices of a domain that libvirt never adds on its own, as `disk vdb`; none if the XML cannot be read."""
     try:
-        found = ET.fromstring(observed).find("devices")  # noqa: S314
+        found = ET.fromstring(xml).find("devices")  # noqa: S314 - rendered by us, or what libvirt said
     except ET.ParseError:
-        return []
-    ours = ET.fromstring(wanted).find("devices")  # noqa: S314
-    assert ours is not None
-    known = {_label(child) for child in ours}
-    return sorted(
-        _label(child)
-        for child in (found if found is not None else ())
-        if child.tag in OURS and _label(child) not in known
-    )
+        return set()
+    return {_label(child) for child in (found if found is not None else ()) if child.tag in OURS}
 
 
 def _key(element: ET.Element) -> tuple[str | None, ...]:

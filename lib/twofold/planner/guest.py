@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import names
+from .. import names, secrets
 from ..observed import Domain, Resource
-from ..render.domain import disk_source
+from ..render.domain import SEED_TARGET, disk_source
 from ..units import format_size
 from . import diff, volumes
 from . import document as plan
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .converge import Converge
 
 FILE = "$file"
+MOST_NICS = 16
 
 
 class Guest:
@@ -42,6 +43,13 @@ class Guest:
         self._stop()
         install = self._installs()
         starts = self.c.wanted.state == "running" and not self.active
+        if starts and not install and volumes.pending(self.c.trace, self.node, volumes.INSTALL):
+            message = (
+                f"its disk waits for the OS {self.c.document['os']}, which the inventory does not describe any more"
+            )
+            remedy = "set twofold_os to what it is to get"
+            self.c.context.error("os-owed", self.name, message, remedy)
+            starts = False
         usable = self._usable(needed=install or starts)
         if install and usable:
             self._install()
@@ -172,11 +180,7 @@ class Guest:
             reasons.append("libvirt would start it at boot without asking who is primary")
         if not self.domain.persistent:
             reasons.append("it would be forgotten when it stops")
-        extra = diff.extra_devices(wanted, self.domain.xml)
-        if extra:
-            message = f"the domain has what the inventory does not: {', '.join(extra)}"
-            remedy = "take it out with virsh, or ask for it in the inventory"
-            self.c.context.warning("extra-device", self.name, message, remedy)
+        reasons += self._extra(wanted, self.domain.xml, redefining=bool(reasons))
         if reasons:
             kind = plan.NEXT_BOOT if self.active else plan.LIVE
             self._add("domain.define", args, kind=kind, why=diff.shown(reasons))
@@ -184,22 +188,29 @@ class Guest:
             message = f"it still runs with {format_size(self.domain.memory)} and {self.domain.vcpus} processors"
             self.c.context.info("restart-pending", self.name, message, "restart the guest when it suits")
 
+    def _extra(self, wanted: str, observed: str, *, redefining: bool) -> list[str]:
+        """Devices that are not wanted: those that were ours go, those of others are reported."""
+        extra = diff.extra_devices(wanted, observed)
+        former = diff.devices((self.c.situation.base or {}).get("domain_xml", ""))
+        secret = self.c.context.desired.cluster.secret
+        former |= {f"interface {secrets.mac(secret, self.name, index)}" for index in range(MOST_NICS)}
+        former |= {f"disk {SEED_TARGET}"}
+        foreign = [device for device in extra if device not in former]
+        if foreign:
+            message = f"the domain has what the inventory does not: {', '.join(foreign)}"
+            if redefining:
+                message += "; it is dropped from the definition with the other changes"
+            remedy = "take it out with virsh, or ask for it in the inventory"
+            self.c.context.warning("extra-device", self.name, message, remedy)
+        return [f"{device} is not wanted any more" for device in extra if device in former]
+
     def _size(self) -> tuple[int, int]:
         return -(-self.c.document["memory"] // 1024) * 1024, self.c.document["vcpus"]
 
     def _start(self) -> None:
-        document, claims = self.c.document, self.c.context.claims
-        if self.domain is not None and self.c.situation.base and self.c.situation.base["state"] != "running":
-            free = claims.memory_free(self.node)
-            if free < document["memory"]:
-                message = (
-                    f"{self.node} has {format_size(max(free, 0))} memory free, {format_size(document['memory'])} needed"
-                )
-                self.c.context.error(
-                    "no-memory", self.name, message, "stop another guest there, or make this one smaller"
-                )
-                return
-            claims.take_memory(self.node, document["memory"])
+        if not self._memory():
+            return
+        document = self.c.document
         args = {
             "name": self.name,
             "resource": self.name if self.c.replicated else None,
@@ -210,6 +221,21 @@ class Guest:
             ],
         }
         self._add("domain.start", args, kind=self.c.kind, why="it should run")
+
+    def _memory(self) -> bool:
+        """Whether there is memory for what is started; a new instance got its promise when its nodes were chosen."""
+        claims, needed = self.c.context.claims, self.c.document["memory"]
+        if self.c.situation.base is None:
+            return True
+        free = claims.memory_free(self.node, besides=self.name)
+        if free < needed:
+            message = f"{self.node} has {format_size(max(free, 0))} memory free, {format_size(needed)} needed"
+            remedy = "stop another guest there, or make this one smaller, then run this again"
+            self.c.context.error("no-memory", self.name, message, remedy)
+            return False
+        if not claims.promised(self.node, self.name):
+            claims.take_memory(self.node, needed)
+        return True
 
     def _stop(self) -> None:
         if self.c.wanted.state == "stopped" and self.active:

@@ -130,7 +130,7 @@ def _existing(
     primary = _primary(trace, pair, active)
     nodes = (primary, *(node for node in pair if node != primary))
     undefine = tuple(node for node in sorted(trace.domains) if node != primary)
-    return Situation(nodes, base, undefine, has_data(base, trace, instance))
+    return Situation(nodes, base, undefine, has_data(base, trace))
 
 
 def _primary(trace: Trace, pair: tuple[str, ...], active: list[str]) -> str:
@@ -153,11 +153,11 @@ def _is_up_to_date(resource: Resource | None) -> bool:
     return resource is not None and resource.all_disks("UpToDate")
 
 
-def has_data(base: dict[str, Any], trace: Trace, instance: Instance) -> bool:
+def has_data(base: dict[str, Any], trace: Trace) -> bool:
     """Whether a disk may hold something: everything that is not provably a creation that never ended."""
     if trace.domains:
         return True
-    if instance.os is not None and _owed(trace, "install"):
+    if _owed(trace, "install"):
         # Nothing is started before its OS is written.
         return False
     return any(_holds_data(base, trace, node, disk) for node in base["nodes"] for disk in base["disks"])

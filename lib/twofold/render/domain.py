@@ -14,6 +14,7 @@ from ..model import Instance
 
 METADATA = "urn:twofold:instance:1"
 KIB = 1024
+SEED_TARGET = "sda"
 ET.register_namespace("twofold", METADATA)
 
 
@@ -110,7 +111,7 @@ def _seed(devices: ET.Element, name: str) -> None:
     disk = ET.SubElement(devices, "disk", {"type": "file", "device": "cdrom"})
     ET.SubElement(disk, "driver", {"name": "qemu", "type": "raw"})
     ET.SubElement(disk, "source", {"file": names.seed_path(name)})
-    ET.SubElement(disk, "target", {"dev": "sda", "bus": "scsi"})
+    ET.SubElement(disk, "target", {"dev": SEED_TARGET, "bus": "scsi"})
     ET.SubElement(disk, "readonly")
 
 

@@ -195,6 +195,27 @@ def test_a_wrong_os_template_can_be_corrected_until_it_was_installed() -> None:
     assert (world.plan(other).steps, world.plan(other).findings) == ((), ())
 
 
+def test_an_owed_os_is_not_forgotten() -> None:
+    wanted = desired({"web1": instance(os="debian-13")})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted)
+    world.apply(plan, wanted, [step.op for step in sorted(plan.steps, key=lambda s: s.wave)].index("os.install"))
+    none = desired({"web1": instance()})
+    assert "os.install" in ops(world.plan(none))
+    without = none.cluster.model_copy(update={"os_templates": {}})
+    plan = world.plan(type(none)(without, none.nodes, none.instances))
+    assert codes(plan, "error") == ["os-owed"] and "domain.start" not in ops(plan)
+
+
+def test_a_device_that_was_ours_goes_at_the_next_boot() -> None:
+    world, _ = world_with(os="debian-13", nics=[{"network": "lan"}, {"network": "bare", "mac": "02:00:00:00:00:01"}])
+    fewer = desired({"web1": instance(os="debian-13", nics=[{"network": "lan"}])})
+    plan = world.converge(fewer)
+    define = next(step for step in plan.steps if step.op == "domain.define")
+    assert define.kind == "next_boot" and "interface 02:00:00:00:00:01 is not wanted any more" in define.why
+    assert not world.plan(fewer).steps
+
+
 def test_no_node_with_room_names_every_node() -> None:
     wanted = desired({"web1": instance(memory="64GiB"), "web2": instance()})
     plan = World(list(wanted.nodes)).plan(wanted)
