@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ._clock import Clock, SystemClock
 from ._devices import Devices, SystemDevices
 from ._drbd import PREFIX, Drbd, Replication
@@ -61,6 +63,8 @@ class Node:
 
 def this_node(check_mode: bool = False, uri: str = URI, resource_prefix: str = PREFIX) -> Node:
     """The machine that this runs on."""
+    # Folders of ours have to let qemu's user pass, whatever the operator's umask is.
+    os.umask(0o022)
     runner = SystemRunner(check_mode)
     files, clock = SystemFiles(), SystemClock()
     return Node(

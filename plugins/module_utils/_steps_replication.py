@@ -234,7 +234,9 @@ def settle(node: Node, args: Args) -> Done:
     """After a migration, however it ended: one primary, and no second one allowed."""
     name, domain_name = instance_name(args.text("resource")), instance_name(args.text("domain"))
     timeout = args.number("timeout", WAIT)
-    state = _state(node, name)
+    state = node.replication.state(name)
+    if state is None:
+        return unchanged(f"{name} is down on this node")
     domain = node.hypervisor.domain(domain_name)
     if domain is not None and domain.migrating:
         raise Refused(f"{domain_name} is still being migrated", "wait until that is over")
