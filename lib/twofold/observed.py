@@ -185,6 +185,17 @@ class NodeView:
         )
 
     @cached_property
+    def volumes_by_instance(self) -> dict[str, dict[str, Volume]]:
+        """Instance -> `GROUP/NAME` -> volume: by its tag, or by its name if it has none."""
+        found: dict[str, dict[str, Volume]] = {}
+        for volume in self.volumes:
+            match = _VOLUME.fullmatch(volume.name)
+            instance = volume.instance or (match["instance"] if match is not None else None)
+            if instance is not None:
+                found.setdefault(instance, {})[f"{volume.volume_group}/{volume.name}"] = volume
+        return found
+
+    @cached_property
     def resources(self) -> dict[str, Resource]:
         """DRBD resources by name."""
         return {name: _resource(name, data) for name, data in (self.document["resources"] or {}).items()}
@@ -271,7 +282,7 @@ class Observed:
     def trace(self, name: str) -> Trace:
         """What the known nodes hold of an instance."""
         views = self.all_known
-        volumes = {view.name: _volumes_of(view, name) for view in views}
+        volumes = {view.name: view.volumes_by_instance.get(name, {}) for view in views}
         return Trace(
             name,
             {v.name: v.definitions[name] for v in views if name in v.definitions},
@@ -288,16 +299,6 @@ class Observed:
             found |= set(view.definitions)
             found |= {volume.instance for volume in view.volumes if volume.instance}
         return found
-
-
-def _volumes_of(view: NodeView, instance: str) -> dict[str, Volume]:
-    found = {}
-    for volume in view.volumes:
-        match = _VOLUME.fullmatch(volume.name)
-        by_name = volume.instance is None and match is not None and match["instance"] == instance
-        if volume.instance == instance or by_name:
-            found[f"{volume.volume_group}/{volume.name}"] = volume
-    return found
 
 
 def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
