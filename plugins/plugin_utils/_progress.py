@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -51,15 +52,29 @@ class Progress:
                 _ignored, output, _ignored = self._connection.exec_command(COMMAND, sudoable=False)
             except AnsibleError:
                 continue
-            for line in output.decode(errors="replace").splitlines():
-                self._show(line)
+            for entry in documents(output.decode(errors="replace")):
+                self._show(entry)
 
-    def _show(self, line: str) -> None:
+    def _show(self, entry: dict[str, Any]) -> None:
         try:
-            entry = json.loads(line)
-            text, name = str(entry["text"]), str(entry["name"])
+            share = "" if entry.get("done") is None else f" {float(entry['done']):.0%}"
+            text, name = f"{entry['what']}{share}", str(entry["name"])
         except (ValueError, KeyError, TypeError):
             return
         if self._shown.get(name) != text and not self._done.is_set():
             self._shown[name] = text
             display.display(f"  {self._node}: {name}: {text}")
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects that stand one after another in a text, up to one that is not whole."""
+    decoder, start = json.JSONDecoder(), 0
+    while True:
+        while start < len(text) and text[start].isspace():
+            start += 1
+        try:
+            found, start = decoder.raw_decode(text, start)
+        except ValueError:
+            return
+        if isinstance(found, dict):
+            yield found

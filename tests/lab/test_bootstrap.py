@@ -66,6 +66,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     made = Lab(f"{default_name()}-boot"[:20])
     made.down()
     made.up(nodes=len(NODES), bare=True, outsider=True)
+    # What a first boot writes is not to be taken for ours.
+    made.run_all("systemctl is-system-running --wait >/dev/null || true")
     repository = tmp_path_factory.mktemp("mirror")
     assert mirror.write(repository, "trixie") > 100
     try:
