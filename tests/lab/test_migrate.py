@@ -30,7 +30,7 @@ def there_and_back(cluster: Cluster, times: int) -> None:
     cluster.play("converge")
     device = cluster.sh("node1", "drbdadm sh-dev tiny1/0")
     last, where = 0, "node1"
-    for _ in range(times):
+    for _ignored in range(times):
         cluster.play("migrate", "-e", "instance=tiny1")
         now = settled(cluster, "tiny1")
         assert now != where

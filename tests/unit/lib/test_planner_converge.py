@@ -208,7 +208,9 @@ def test_an_owed_os_is_not_forgotten() -> None:
 
 
 def test_a_device_that_was_ours_goes_at_the_next_boot() -> None:
-    world, _ = world_with(os="debian-13", nics=[{"network": "lan"}, {"network": "bare", "mac": "02:00:00:00:00:01"}])
+    world, _ignored = world_with(
+        os="debian-13", nics=[{"network": "lan"}, {"network": "bare", "mac": "02:00:00:00:00:01"}]
+    )
     fewer = desired({"web1": instance(os="debian-13", nics=[{"network": "lan"}])})
     plan = world.converge(fewer)
     define = next(step for step in plan.steps if step.op == "domain.define")

@@ -72,7 +72,7 @@ def at_peace(world: World, wanted: Desired, called_off: frozenset[str] = frozens
     `called_off` are instances that were being removed and are wanted again: one copy of a disk may be gone.
     """
     plan: Plan = world.converge(wanted)
-    for _ in wanted.instances:
+    for _ignored in wanted.instances:
         # What one run frees, the next one may give to an instance that had to wait, and said so.
         if {finding.code for finding in plan.errors} & STANDING:
             plan = world.converge(wanted)
