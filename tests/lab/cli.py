@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from . import guest, image
+from . import guest, image, inventory, mirror
 from .command import become, become_root
 from .core import Lab
 from .errors import LabError
@@ -95,6 +95,24 @@ def thaw(options: argparse.Namespace) -> int:
     return 0
 
 
+def print_inventory(options: argparse.Namespace) -> int:
+    print(inventory.text(Lab(options.name)), end="")
+    return 0
+
+
+def packages(options: argparse.Namespace) -> int:
+    become_root()
+    lab = Lab(options.name)
+    mirror.start(lab, lab.require_state().release)
+    print(f"lab {lab.name}: packages at {image.MIRROR_URL}{lab.require_state().release}/")
+    return 0
+
+
+def drop(options: argparse.Namespace) -> int:
+    Lab(options.name).drop(options.pattern)
+    return 0
+
+
 def save(options: argparse.Namespace) -> int:
     Lab(options.name).save(options.snapshot)
     return 0
@@ -164,6 +182,9 @@ def parser() -> argparse.ArgumentParser:
         ("thaw", thaw, "let a frozen machine run on"),
     ):
         add(name, handler, text, named).add_argument("node")
+    add("inventory", print_inventory, "print an Ansible inventory of the nodes", named)
+    add("mirror", packages, "serve the downloaded packages to the nodes, as 'up --bare' does", named)
+    add("drop", drop, "remove saved labs", named).add_argument("pattern", help="name or shell pattern")
     found = add("proxy", proxy, "connect standard input and output inside the lab's network", named)
     found.add_argument("host")
     found.add_argument("port")

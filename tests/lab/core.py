@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from . import accel, image, network, snapshot, ssh, state, topology
+from . import accel, image, mirror, network, snapshot, ssh, state, topology
 from .command import Completed, check_sudo, elevated, failure, is_root, locked, run
 from .elevate import privileged
 from .errors import LabError
 from .machine import Emulator, Shape, make_disks
-from .paths import RUNTIME_ROOT, check_name, default_name, lab_dir, runtime_dir
+from .paths import RUNTIME_ROOT, check_name, check_snapshot, default_name, lab_dir, runtime_dir
 from .progress import Progress
 from .state import State
 from .topology import Machine
@@ -99,6 +99,8 @@ class Lab:
         """Start the lab and wait until every machine answers by ssh; memory in MiB. Reused if it is already up."""
         progress = Progress(f"lab {self.name}", self.quiet)
         with self._locked():
+            if bare:  # bare nodes install from what the normal image was made of
+                image.build(release, False, self.quiet)
             built = image.build(release, bare, self.quiet)
             shape = Shape(memory, cpus, accel.choose(built), confined)
             wanted = State(nodes, outsider, release, bare, built.key, str(built.directory), shape)
@@ -139,6 +141,8 @@ class Lab:
         state.save(self.name, wanted)
         network.create(self.name, wanted.machines)
         ssh.write(self.name, self.directory, wanted.machines, image.ssh_key(), self.runtime / "ssh")
+        if wanted.bare:
+            mirror.start(self, wanted.release)
 
     def replace(self, wanted: State) -> None:
         """Stop what runs and prepare for other machines."""
@@ -329,13 +333,19 @@ class Lab:
     def save(self, name: str) -> None:
         """Save the whole running lab under a name; it runs on afterwards."""
         with self._locked():
-            snapshot.save(self, check_name(name, "snapshot"))
+            snapshot.save(self, check_snapshot(name))
 
     @privileged
     def restore(self, name: str) -> None:
         """Replace the lab, which may be down, by a saved one. Machines that were on answer by ssh afterwards."""
         with self._locked():
-            snapshot.restore(self, check_name(name, "snapshot"))
+            snapshot.restore(self, check_snapshot(name))
+
+    @privileged
+    def drop(self, pattern: str) -> None:
+        """Remove the snapshots of this lab whose names match a shell pattern."""
+        with self._locked():
+            snapshot.drop(self, pattern)
 
     def has_snapshot(self, name: str) -> bool:
         """Whether a snapshot of this name fits this lab."""

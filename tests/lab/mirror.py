@@ -5,16 +5,21 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import image
 from .command import run
-from .core import Lab
+from .process import Process
+
+if TYPE_CHECKING:
+    from .core import Lab
 
 ADDRESS, PORT = "192.0.2.1", "80"
 # Only what apt needs to choose and check a package.
@@ -44,11 +49,26 @@ def _fields(deb: Path) -> str:
     return "\n".join(kept) + "\n"
 
 
+def start(lab: Lab, release: str) -> None:
+    """Serve the packages of a release in the lab's network until the lab is down."""
+    directory = lab.directory / "mirror"
+    shutil.rmtree(directory, ignore_errors=True)
+    write(directory, release)
+    # Through a shell, so that the server is nobody's child who forgets to wait for it.
+    line = 'log=$1; shift; "$@" > "$log" 2>&1 < /dev/null & echo $!'
+    done = run(["sh", "-c", line, "sh", lab.runtime / "mirror.log", *_server(lab, directory)])
+    Process.of(int(done.stdout)).save(lab.runtime / "mirror.pid")
+
+
+def _server(lab: Lab, directory: Path) -> list[str]:
+    argv = [sys.executable, "-m", "http.server", PORT, "--bind", ADDRESS, "--directory", str(directory)]
+    return lab.namespace_argv(argv)
+
+
 @contextmanager
 def serve(lab: Lab, directory: Path) -> Iterator[None]:
     """Serve a directory of repositories in the lab's network."""
-    argv = [sys.executable, "-m", "http.server", PORT, "--bind", ADDRESS, "--directory", str(directory)]
-    server = subprocess.Popen(lab.namespace_argv(argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(_server(lab, directory), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

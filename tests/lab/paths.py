@@ -32,10 +32,17 @@ def default_name() -> str:
     return os.environ.get("TWOFOLD_LAB") or "default"
 
 
-def check_name(name: str, what: str = "lab") -> str:
-    """Return name if it can name a lab, a snapshot or a machine."""
+def check_name(name: str) -> str:
+    """Return name if it can name a lab."""
     if not NAME_PATTERN.fullmatch(name):
-        raise LabError(f"{what} {name!r}: use 1 to 20 lower-case letters, digits and dashes")
+        raise LabError(f"lab {name!r}: use 1 to 20 lower-case letters, digits and dashes")
+    return name
+
+
+def check_snapshot(name: str) -> str:
+    """Return name if it can name a snapshot."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,59}", name):
+        raise LabError(f"snapshot {name!r}: use 1 to 60 lower-case letters, digits, dots and dashes")
     return name
 
 

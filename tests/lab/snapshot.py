@@ -116,6 +116,13 @@ def restore(lab: Lab, name: str) -> None:
     _resume(lab, snapshot, progress)
 
 
+def drop(lab: Lab, pattern: str) -> None:
+    """Remove entries by shell pattern, in every configuration, and the files that nothing needs any more."""
+    for path in (snapshots_dir() / lab.name).glob(f"*/{pattern}.json"):
+        path.unlink()
+    _collect(lab)
+
+
 def _stop(emulator: Emulator) -> None:
     with emulator.qmp() as qmp:
         qmp.execute("stop")
@@ -185,6 +192,6 @@ def _collect(lab: Lab) -> None:
         entry = load(path)
         if entry:
             needed |= {entry.directory, *entry.parents}
-    for directory in (root / "files").iterdir():
+    for directory in (root / "files").glob("*"):
         if str(directory) not in needed:
             shutil.rmtree(directory)

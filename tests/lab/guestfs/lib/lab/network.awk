@@ -31,7 +31,7 @@ function begin(text) {
 function take(key, text,    count, parts, i) {
     if (key == "macaddress" || key == "mac_address") mac = tolower(text)
     if (key == "match" && text ~ /^macaddress: /) mac = tolower(substr(text, 13))
-    if (key == "routes" && match(text, /via: [^ ]+/)) gateways = gateways " " substr(text, RSTART + 5, RLENGTH - 5)
+    if (key ~ /^(routes|to)$/ && match(text, /via: [^ ]+/)) gateways = gateways " " substr(text, RSTART + 5, RLENGTH - 5)
     if (key == "mtu") mtu = text
     if (key == "name" && version == 1) name = text
     if (key ~ /^(gateway|gateway4|gateway6|via)$/) gateways = gateways " " text
