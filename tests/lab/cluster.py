@@ -199,8 +199,9 @@ class Cluster:
         return sorted(node for node, done in found.items() if re.search(r"allow-two-primaries\s+yes", done.stdout))
 
     def counter(self, node: str, device: str) -> int:
-        """Return the tiny guest's counter, as it stands on its disk."""
-        return int(self.sh(node, f"dd if={device} bs=512 skip=1 count=1 iflag=direct status=none | od -An -tu4 -N4"))
+        """Return the tiny guest's number, as it stands on its disk; 0 before the first."""
+        line = f"dd if={device} bs=512 skip=1 count=1 iflag=direct status=none | tr -d '\\0'"
+        return int(self.sh(node, line) or 0)
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
