@@ -202,7 +202,7 @@ def summary(stages: Stages) -> None:
     """Show what exists and how to look around."""
     table = Table(title="How long it took", title_justify="left", show_footer=True)
     table.add_column("stage", footer="all")
-    table.add_column("seconds", justify="right", footer=f"{sum(seconds for _, seconds in stages.done):.0f}")
+    table.add_column("seconds", justify="right", footer=f"{sum(seconds for _ignored, seconds in stages.done):.0f}")
     for name, seconds in stages.done:
         table.add_row(name, f"{seconds:.0f}")
     console.print()

@@ -103,7 +103,7 @@ class Bench:
         pair = {"twofold_nodes": ["node1", "node2"], "twofold_os": None, "twofold_disks": [{"size": SIZE}]}
         ours: dict[str, list[Cost]] = {}
         floor: dict[str, list[Cost]] = {}
-        for _ in range(self.rounds):
+        for _ignored in range(self.rounds):
             for name, state in (("create and start", "running"), ("stop", "stopped"), ("start", "running")):
                 change = {"bench1": {**pair, "twofold_state": state, "twofold_shutdown_timeout": 1}}
                 ours.setdefault(name, []).append(self.cost(partial(self.instances, change)))
@@ -136,10 +136,10 @@ class Bench:
             list(self.cluster.lab.run_all(line).values())
 
         for name, playbook in (("nothing to change", "site"), ("converge, nothing to change", "converge")):
-            self.row(name, [self.cost(partial(self.cluster.play, playbook)) for _ in range(self.rounds)], [])
+            self.row(name, [self.cost(partial(self.cluster.play, playbook)) for _ignored in range(self.rounds)], [])
         for name in ("status", "verify"):
-            ours = [self.cost(partial(self.cluster.play, name)) for _ in range(self.rounds)]
-            self.row(name, ours, [self.cost(look) for _ in range(self.rounds)])
+            ours = [self.cost(partial(self.cluster.play, name)) for _ignored in range(self.rounds)]
+            self.row(name, ours, [self.cost(look) for _ignored in range(self.rounds)])
 
 
 class ByHand:

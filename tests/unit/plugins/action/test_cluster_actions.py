@@ -121,10 +121,10 @@ def test_check_mode_and_saving_prepare_nothing(operator: Operator) -> None:
 def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     path = operator.directory / "saved.json"
-    _, saved = operator.run("plan", save=str(path))
+    _ignored, saved = operator.run("plan", save=str(path))
     assert operator.run("plan", load=str(path))[1]["fingerprint"] == saved["fingerprint"]
     operator.instances["web1"]["twofold_memory"] = "512MiB"
-    shown, _ = operator.run("plan", status=2, load=str(path))
+    shown, _ignored = operator.run("plan", status=2, load=str(path))
     assert "has changed: instance web1" in shown and "Nothing was done" in shown
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_plan_is_refused(operator: Operator, content: str | None, sai
     path = operator.directory / "saved.json"
     if content is not None:
         path.write_text(content)
-    shown, _ = operator.run("plan", status=2, load=str(path))
+    shown, _ignored = operator.run("plan", status=2, load=str(path))
     assert said in shown and "Traceback" not in shown
 
 
@@ -149,7 +149,7 @@ def test_a_mistake_names_host_variable_file_and_line(operator: Operator) -> None
 
 def test_a_variable_that_cannot_be_templated_hurts_its_host_alone(operator: Operator) -> None:
     operator.instances = {"web1": {**instance(), "twofold_memory": "{{ nobody }}"}, "web2": instance()}
-    _, answer = operator.run("plan")
+    _ignored, answer = operator.run("plan")
     assert [error["code"] for error in answer["errors"]] == ["undefined"]
     assert {change["instance"] for change in answer["summary"]} == {"web2"}
 
@@ -163,7 +163,7 @@ def test_a_node_that_said_nothing_is_unknown(operator: Operator) -> None:
 
 
 def test_no_nodes_at_all(operator: Operator) -> None:
-    shown, _ = operator.run("plan", "-e", "twofold_node_group=elsewhere", status=2)
+    shown, _ignored = operator.run("plan", "-e", "twofold_node_group=elsewhere", status=2)
     assert "has no nodes" in shown
 
 
@@ -174,7 +174,7 @@ def test_status_and_verify(operator: Operator) -> None:
     assert "node3" in shown and answer["status"] == json.loads(path.read_text())
     assert "not there yet" in operator.run("verify")[0]
     operator.instances["web1"]["twofold_os"] = "nowhere"
-    shown, _ = operator.run("verify", status=2, file=str(path))
+    shown, _ignored = operator.run("verify", status=2, file=str(path))
     assert "web1" in shown and [found for found in json.loads(path.read_text()) if found["severity"] == "error"]
     operator.instances = {}
     assert "Nothing is wrong" in operator.run("verify")[0]
@@ -183,9 +183,9 @@ def test_status_and_verify(operator: Operator) -> None:
 def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     run = operator.run("plan")[1]["run"]
-    shown, _ = operator.run("report", status=2, run=run)
+    shown, _ignored = operator.run("report", status=2, run=run)
     assert "not reached" in shown and not Path(run).exists(), "the run is over"
-    shown, _ = operator.run("report", status=2, errors=[{"object": "instance x", "message": "is wrong"}])
+    shown, _ignored = operator.run("report", status=2, errors=[{"object": "instance x", "message": "is wrong"}])
     assert "instance x: is wrong" in shown
     assert operator.run("report")[1]["failed_steps"] == []
 
@@ -193,5 +193,5 @@ def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:
 def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node2", "node3"])}
     run = operator.run("plan")[1]["run"]
-    shown, _ = operator.run("apply_wave", run=run, wave=0)
+    shown, _ignored = operator.run("apply_wave", run=run, wave=0)
     assert "failed=0" in shown and "changed=0" in shown

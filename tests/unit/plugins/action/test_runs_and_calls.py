@@ -33,7 +33,7 @@ def test_a_run_keeps_answers_in_the_order_of_waves() -> None:
     run.record("node-b", 1, {"results": [result("b", "changed")], "lock": "released"})
     run.record("node-a", 0, {"results": [result("a", "failed")], "lock": "held"})
     assert run.plan == PLAN and run.identity["holder"].count("@") == 1
-    assert [node for node, _ in run.answers()] == ["node-a", "node-b"]
+    assert [node for node, _ignored in run.answers()] == ["node-a", "node-b"]
     assert run.results() == {"a": result("a", "failed"), "b": result("b", "changed")}
     assert apply_wave.holds_lock(run, "node-a") and not apply_wave.holds_lock(run, "node-b")
     run.finish()
