@@ -25,11 +25,13 @@ from ._config_system import ModulesItem, PackagesItem, ReservedPortsItem, UnitsI
 from ._errors import TwofoldError, UsageError
 from ._files import SystemFiles
 from ._lock import FileLock
+from ._progress import FileProgress, Progress
 from ._runner import SystemRunner
 
 FORMAT = 1
 # Installing packages may take long; nobody else should work on the node then. The lock ends with the call.
 LEASE, LOCK_WAIT = 1800.0, 60.0
+PROGRESS = "bootstrap"
 
 
 class Item(Protocol):
@@ -67,7 +69,8 @@ def node_config(arguments: dict[str, Any]) -> dict[str, Any]:
     lock = FileLock(SystemFiles(), SystemClock())
     lock.acquire(arguments["holder"], arguments["run"], LEASE, LOCK_WAIT)
     try:
-        return configure(host, wanted, arguments.get("secrets") or {})
+        progress = FileProgress(SystemFiles(), SystemClock())
+        return configure(host, wanted, arguments.get("secrets") or {}, progress)
     finally:
         lock.release(keep_lease=False)
 
@@ -118,14 +121,18 @@ def facts(host: Host) -> dict[str, Any]:
     }
 
 
-def configure(host: Host, wanted: dict[str, Any], secrets: dict[str, Any]) -> dict[str, Any]:
+def configure(host: Host, wanted: dict[str, Any], secrets: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Makes the node what the document says; returns what was changed."""
-    done = []
-    for item in load(host, wanted):
-        changes = item.changes(host)
-        if isinstance(item, CredentialItem) and item.name in secrets:
-            changes = [*changes, Change(f"credential {item.name}", "is replaced")]
-        if changes:
-            item.apply(host, secrets)
-            done += changes
+    done, items = [], load(host, wanted)
+    try:
+        for number, item in enumerate(items):
+            changes = item.changes(host)
+            if isinstance(item, CredentialItem) and item.name in secrets:
+                changes = [*changes, Change(f"credential {item.name}", "is replaced")]
+            if changes:
+                progress.say(PROGRESS, changes[0].object, number / len(items))
+                item.apply(host, secrets)
+                done += changes
+    finally:
+        progress.clear(PROGRESS)
     return {"changes": [change.document() for change in done]}

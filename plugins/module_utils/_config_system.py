@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 from ._config_host import Change, Host, Unit
 from ._errors import CommandFailed, TwofoldError
 
+# With SYSTEMD_OFFLINE the packages neither start services that are not configured yet, nor make systemd read all its
+# files again for each of them; see PackagesItem.
+OFFLINE = {"SYSTEMD_OFFLINE": "1"}
+SOCKETS = "/etc/systemd/system/sockets.target.wants", "/usr/lib/systemd/system/sockets.target.wants"
 APT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "APT_LISTCHANGES_FRONTEND": "none"}
 APT_OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]
 RESERVED = "/proc/sys/net/ipv4/ip_local_reserved_ports"
@@ -40,15 +44,25 @@ class PackagesItem:
             host.change(["dpkg", "--force-confold", "--configure", "-a"], env=APT, timeout=1800)
         # Without a network the lists that are there may do; if not, the installation says what is missing.
         host.change(["apt-get", *APT_OPTIONS, "update"], env=APT, check=False, timeout=900)
+        sockets = self._sockets(host)
         try:
             argv = ["apt-get", *APT_OPTIONS, "install", "--no-install-recommends", "--", *missing]
-            host.change(argv, env=APT, timeout=3600)
+            host.change(argv, env={**APT, **OFFLINE}, timeout=3600)
         except CommandFailed as error:
             said = (error.stderr.strip() or error.stdout.strip())[-1000:]
             remedy = "see that the node's package sources work: apt-get update && apt-get install " + " ".join(missing)
             raise TwofoldError(f"packages cannot be installed: {said}", remedy) from error
         finally:
             host.forget_packages()
+            host.change(["systemctl", "daemon-reload"])
+        new = sorted(self._sockets(host) - sockets)
+        if new:
+            host.change(["systemctl", "start", "--", *new], check=False)
+
+    @staticmethod
+    def _sockets(host: Host) -> set[str]:
+        """Sockets that are opened at boot; those of new packages are opened now, for services that start on demand."""
+        return {name for folder in SOCKETS for name in host.names(folder)}
 
 
 class ModulesItem:

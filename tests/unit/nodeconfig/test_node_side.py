@@ -287,13 +287,24 @@ class TestUnits:
 
 
 class TestSystem:
-    def test_packages(self, host: hosts.Host, runner: FakeRunner) -> None:
+    def test_packages(self, host: hosts.Host, runner: FakeRunner, root: Path) -> None:
         runner.answers["dpkg-query"] = "lvm2\tinstalled\t2.03\nnftables\tunpacked\t1.0\n"
         item = system.PackagesItem({"names": ["lvm2", "nftables", "xorriso"], "by_architecture": {}})
         assert item.changes(host)[0].message == "nftables, xorriso are not installed"
+        folder = root / system.SOCKETS[0].lstrip("/")
+        folder.mkdir(parents=True)
+        (folder / "old.socket").touch()
+
+        def install(argv: list[str]) -> str:
+            if "install" in argv:
+                (folder / "new.socket").touch()
+            return ""
+
+        runner.answers["apt-get"] = install
         item.apply(host, {})
         assert runner.changes[0].startswith("dpkg --force-confold --configure -a")
-        assert runner.changes[-1].endswith("install --no-install-recommends -- nftables xorriso")
+        assert runner.changes[2].endswith("install --no-install-recommends -- nftables xorriso")
+        assert runner.changes[3:] == ["systemctl daemon-reload", "systemctl start -- new.socket"]
 
     def test_reserved_ports_of_others_stay(self, host: hosts.Host, root: Path) -> None:
         path = root / system.RESERVED.lstrip("/")
