@@ -170,7 +170,7 @@ class Emulator:
             raise LabError(f"{self}: disk {disk!r}: it has {', '.join(DISKS)}")
         limits = {"bps": bytes_per_second, "bps_rd": 0, "bps_wr": 0, "iops": iops, "iops_rd": 0, "iops_wr": 0}
         with self.qmp() as qmp:
-            qmp.execute("block_set_io_throttle", id=f"disk-{disk}", **limits)
+            qmp.execute("block_set_io_throttle", device=disk, **limits)
 
     def said_ready(self) -> bool:
         """Whether the machine has said on its serial port that it is up."""
