@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from .cluster import LINUX, Cluster, kill_group
+from .test_converge import wait_for_step
 
 pytestmark = pytest.mark.lab
 
@@ -95,6 +96,12 @@ def migrating(cluster: Cluster) -> bool:
     return int(values.get("memory_processed", 0)) > 1 << 20 and int(values.get("memory_remaining", 0)) > 0
 
 
+def wait_for_copying(cluster: Cluster) -> None:
+    """Wait until memory is being copied, looking seldom enough not to slow it down."""
+    wait_for_step(cluster, "node1", "domain.migrate")
+    cluster.lab.wait(lambda: migrating(cluster), what="memory is being copied", every=1.0)
+
+
 def acknowledged(writer: subprocess.Popen[str]) -> int:
     """The last number that the guest said was durable, after the session was ended."""
     writer.terminate()
@@ -127,7 +134,7 @@ def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subproc
     """Whatever is cut, one run of converge leaves one running copy, no dual-primary, and every acknowledged record."""
     writer = serving(cluster)
     process = cluster.start("migrate", "-e", "instance=serve1")
-    cluster.lab.wait(lambda: migrating(cluster), what="memory is being copied", every=0.1)
+    wait_for_copying(cluster)
     cut(cluster, process)
     assert len(cluster.running("serve1")) <= 1, "it never runs twice"
     cluster.play("converge")
