@@ -100,7 +100,7 @@ def test_plain_values_are_plain() -> None:
 
     found = _inventory.plain({Tagged("a"): [Tagged("b"), 1, True, None, 2.5]})
     assert found == {"a": ["b", 1, True, None, 2.5]}
-    assert type(found["a"][0]) is str and type(next(iter(found))) is str
+    assert not isinstance(found["a"][0], Tagged) and not any(isinstance(key, Tagged) for key in found)
 
 
 def test_the_place_of_a_variable_is_the_most_specific_one(tmp_path: Path) -> None:
