@@ -276,6 +276,8 @@ class Lab:
         """Run a command (a shell line, or argv) on a machine or guest by ssh; timeout in seconds."""
         line = command if isinstance(command, str) else shlex.join(command)
         label = f"{node} of lab {self.name}: {line.splitlines()[0][:120] if line else ''}"
+        if not self.ssh_config.exists():
+            self.require_state()
         # Without input of its own ssh would read the caller's.
         done = run([*self.ssh_argv(node), line], check=False, timeout=timeout, stdin=stdin or "", what=label)
         if check and done.returncode != 0:

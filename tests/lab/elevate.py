@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, cast
@@ -34,8 +35,20 @@ def privileged(
         check_sudo()
         document = json.dumps([args, kwargs])
         argv = elevated([str(PROGRAM), "call", "--name", self.name, method.__name__, document])
-        done = subprocess.run(argv, check=False, stderr=subprocess.PIPE if self.quiet else None, text=True)
-        if done.returncode != 0:
-            raise LabError((done.stderr or f"lab {self.name}: {method.__name__} failed").removeprefix("lab: ").strip())
+        _follow(argv, f"lab {self.name}: {method.__name__} failed", self.quiet)
 
     return cast("Callable[Concatenate[Lab, Arguments], None]", call)
+
+
+def _follow(argv: list[str], otherwise: str, quiet: bool) -> None:
+    """Run a command, pass its progress on, and raise its error message."""
+    errors: list[str] = []
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            # The first line of the message has the program's name; what it quotes follows, indented.
+            if line.startswith("lab: ") or (errors and line.startswith("  ")):
+                errors.append(line)
+            elif not quiet:
+                print(line, end="", file=sys.stderr, flush=True)
+    if process.returncode != 0:
+        raise LabError("".join(errors).removeprefix("lab: ").strip() or otherwise)
