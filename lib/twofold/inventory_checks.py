@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import secrets, variables
@@ -23,6 +24,7 @@ class Spot(NamedTuple):
     variable: str
 
 
+CHOOSE = {"duplicate-mac": "choose another one", "duplicate-address": "choose another one, or auto"}
 SECRET_LENGTH = 16
 PAIR = 2
 
@@ -34,8 +36,8 @@ class Checks:
         self.loader = loader
         self.cluster = cluster
         self.nodes = nodes
-        self.macs: dict[str, str] = {}
-        self.addresses: dict[str, str] = {}
+        self.macs: dict[str, Owner] = {}
+        self.addresses: dict[str, Owner] = {}
 
     def of_cluster(self, instances: bool) -> bool:
         """Check cluster and nodes; whether something is wrong."""
@@ -79,7 +81,7 @@ class Checks:
         for node in self.nodes.values():
             for address in (node.address, node.replication_address, node.migration_address):
                 if address:
-                    self.addresses[address] = f"node {node.name}"
+                    self.addresses[address] = Owner(f"node {node.name}", None, "")
         for instance in instances.values():
             if instance.name in self.nodes:
                 self._wrong(instance, "twofold_state", "bad-name", "a node has the same name", "rename one of them")
@@ -143,24 +145,40 @@ class Checks:
             return
         owner = f"{label} of {instance.name}"
         mac = nic.mac or secrets.mac(self.cluster.secret, instance.name, index)
-        if self.macs.setdefault(mac, owner) != owner:
-            message = f"{mac} is the MAC address of {self.macs[mac]} too"
-            self._wrong(instance, f"{label}.mac", "duplicate-mac", message, "choose another one")
+        self._take(self.macs, mac, Owner(owner, instance, f"{label}.mac"), "the MAC address", "duplicate-mac")
         if nic.address not in ("auto", "none"):
             self._address(instance, label, nic, owner)
+
+    def _take(self, taken: dict[str, Owner], value: str, owner: Owner, what: str, code: str) -> None:
+        """Of two instances with the same, neither is touched: nobody can tell which one is the mistake."""
+        first = taken.setdefault(value, owner)
+        if first is owner:
+            return
+        for one, other in ((owner, first), (first, owner)):
+            if one.instance is not None:
+                self._wrong(
+                    one.instance, one.variable, code, f"{value} is {what} of {other.text} too", "choose another"
+                )
 
     def _address(self, instance: Instance, label: str, nic: Nic, owner: str) -> None:
         network = self.cluster.networks[nic.network]
         name = f"{label}.address"
-        if self.addresses.setdefault(nic.address, owner) != owner:
-            message = f"{nic.address} is the address of {self.addresses[nic.address]} too"
-            self._wrong(instance, name, "duplicate-address", message, "choose another one, or auto")
+        self._take(self.addresses, nic.address, Owner(owner, instance, name), "the address", "duplicate-address")
         if network.cidr and not _inside(nic.address, network.cidr):
             message = f"{nic.address} is not in {nic.network}'s {network.cidr}"
             self._wrong(instance, name, "address-outside", message, "choose one of that network, or auto")
         if nic.address == network.gateway:
             message = f"{nic.address} is the gateway of {nic.network}"
             self._wrong(instance, name, "duplicate-address", message, "choose another one, or auto")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What has an address: for people, and the instance and variable that are wrong if it is taken twice."""
+
+    text: str
+    instance: Instance | None
+    variable: str
 
 
 def _inside(address: str, cidr: str) -> bool:

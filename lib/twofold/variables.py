@@ -24,6 +24,8 @@ RUN = {
     "twofold_plan_file": "Where plan.yml saves the plan, and which plan site.yml applies",
     "twofold_status_file": "Where status.yml writes its document",
     "twofold_findings_file": "Where verify.yml writes its findings",
+    "twofold_lock_lease": "Seconds after which the lock of a run that is not heard of any more may be taken over",
+    "twofold_lock_wait": "Seconds to wait for a node that another run has locked",
 }
 # Variables of the role that turns a bare machine into a node, which checks them itself (a test compares the lists).
 BOOTSTRAP = frozenset(

@@ -10,7 +10,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,18 +186,23 @@ class Cluster:
 
     def running(self, instance: str) -> list[str]:
         """Return the powered nodes on which the instance runs."""
-        found = self.lab.run_all("virsh list --name --state-running")
-        return sorted(node for node, done in found.items() if instance in done.stdout.split())
+        return self._where("virsh list --name --state-running", lambda said: instance in said.split())
 
     def primaries(self, resource: str) -> list[str]:
         """Return the powered nodes where a DRBD resource is Primary."""
-        found = self.lab.run_all(f"drbdadm role {resource} 2>/dev/null || true")
-        return sorted(node for node, done in found.items() if done.stdout.strip().split("/")[0] == "Primary")
+        return self._where(f"drbdadm role {resource} 2>/dev/null", lambda said: said.startswith("Primary"))
 
     def two_primaries_allowed(self, resource: str) -> list[str]:
         """Return the powered nodes where two primaries are allowed at run time."""
-        found = self.lab.run_all(f"drbdsetup show {resource} 2>/dev/null || true")
-        return sorted(node for node, done in found.items() if re.search(r"allow-two-primaries\s+yes", done.stdout))
+        line = f"drbdsetup show {resource} 2>/dev/null"
+        return self._where(line, lambda said: re.search(r"allow-two-primaries\s+yes", said) is not None)
+
+    def _where(self, line: str, test: Callable[[str], bool]) -> list[str]:
+        """The powered nodes for whose output of a shell line the test is true."""
+        powered = [node for node in self.lab.nodes if self.lab.powered(node)]
+        with ThreadPoolExecutor() as pool:
+            said = pool.map(lambda node: self.lab.run(node, line, check=False).stdout, powered)
+            return [node for node, text in zip(powered, said, strict=True) if test(text)]
 
     def counter(self, node: str, device: str) -> int:
         """Return the tiny guest's number, as it stands on its disk; 0 before the first."""

@@ -105,14 +105,14 @@ def test_a_node_and_an_instance_have_different_names() -> None:
     assert [f.code for f in load({"node1": instance()})[1]] == ["bad-name"]
 
 
-def test_of_two_with_one_address_or_mac_the_second_is_wrong() -> None:
+def test_of_two_with_one_address_or_mac_neither_is_touched() -> None:
     nic = {"network": "lan", "address": "203.0.113.9", "mac": "02:00:00:00:00:01"}
-    desired, findings = load({"a": instance(nics=[nic]), "b": instance(nics=[nic])})
-    assert [(f.code, f.object) for f in findings] == [
-        ("duplicate-address", "instance b"), ("duplicate-mac", "instance b"),
-    ]  # fmt: skip
-    assert "twofold_nics[0] of a" in findings[0].message
-    assert set(desired.instances) == {"a"}
+    desired, findings = load({"a": instance(nics=[nic]), "b": instance(nics=[nic]), "c": instance()})
+    assert {(f.code, f.object) for f in findings} == {
+        (code, f"instance {name}") for code in ("duplicate-address", "duplicate-mac") for name in "ab"
+    }
+    assert any("twofold_nics[0] of b" in f.message for f in findings if f.object == "instance a")
+    assert set(desired.instances) == {"c"}
 
 
 def test_all_errors_are_told_at_once() -> None:
