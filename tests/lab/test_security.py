@@ -21,9 +21,12 @@ def test_a_stranger_on_the_same_networks_is_refused(cluster: Cluster) -> None:
     cluster.play("converge")
     port = cluster.sh("node1", "python3 -c \"import json; print(json.load(open("
                       "'/var/lib/twofold/instances/safe1.json'))['port'])\"")  # fmt: skip
-    opened = cluster.sh("node1", "ss -Hlnt").splitlines()
-    assert any(":16514" in line for line in opened) and any(f":{port}" in line for line in opened)
-    assert not any(":16509" in line for line in opened), "libvirt without TLS is not offered"
+    # DRBD listens only while it has no peer.
+    cluster.sh("node2", "drbdadm disconnect safe1")
+    cluster.lab.wait(lambda: f":{port} " in cluster.sh("node1", "ss -Hlnt"), what="DRBD listens", every=1.0)
+    opened = cluster.sh("node1", "ss -Hlnt")
+    assert ":16514 " in opened
+    assert ":16509 " not in opened, "libvirt without TLS is not offered"
     for address in NODE1:
         for number in ("16514", port, "49152"):
             assert not connects(cluster, "outsider", address, number), f"{address}:{number} is open to a stranger"
