@@ -156,9 +156,8 @@ class Checks:
             return
         for one, other in ((owner, first), (first, owner)):
             if one.instance is not None:
-                self._wrong(
-                    one.instance, one.variable, code, f"{value} is {what} of {other.text} too", "choose another"
-                )
+                message = f"{value} is {what} of {other.text} too"
+                self._wrong(one.instance, one.variable, code, message, CHOOSE[code])
 
     def _address(self, instance: Instance, label: str, nic: Nic, owner: str) -> None:
         network = self.cluster.networks[nic.network]

@@ -148,18 +148,18 @@ class Cluster:
             assert played.status == status, played.output
         return played
 
-    def start(self, playbook: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a playbook in a process group of its own, to be killed or waited for."""
-        return subprocess.Popen(
-            self.argv(playbook, *arguments),
-            cwd=ROOT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, playbook: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a playbook in a process group of its own, to be killed or waited for; it writes to started.log."""
+        with (self.directory / "started.log").open("wb") as log:
+            return subprocess.Popen(
+                self.argv(playbook, *arguments),
+                cwd=ROOT,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def status(self) -> Variables:
         """Return the cluster's status document."""
@@ -210,7 +210,7 @@ class Cluster:
         return int(self.sh(node, line) or 0)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a started playbook with all its workers, as a crash of the control host would."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

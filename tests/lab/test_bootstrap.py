@@ -16,7 +16,8 @@ from .cluster import ROOT, Cluster
 from .core import Lab
 from .paths import default_name
 
-pytestmark = pytest.mark.lab
+# Installing all packages on emulated machines takes long.
+pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
 NODES = ("node1", "node2")
 # A call of the node-side library, as Ansible shows its commands.

@@ -1,6 +1,9 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Instances on real nodes: created, unchanged by a second run, mended, removed without a trace."""
+"""Instances on real nodes: created, unchanged by a second run, mended, removed without a trace.
+
+What the nodes are said to have comes from twofold.cluster.node_facts, what they have from their own commands.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +100,7 @@ def test_absent_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.play("converge").changed == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("moment", ["volumes.create", "os.install", "domain.start"])
 def test_a_killed_control_host_is_no_accident(cluster: Cluster, moment: str) -> None:
     """The control process dies while a step runs on the nodes; the next run converges and nothing is left over."""

@@ -111,26 +111,27 @@ def acknowledged(writer: subprocess.Popen[str]) -> int:
     return numbers[-1] if numbers else 1
 
 
-def cut_target(cluster: Cluster, process: subprocess.Popen[str]) -> None:
+def cut_target(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
     cluster.lab.power_off("node2")
     assert process.wait(timeout=1200) != 0, "a migration to a dead node has failed"
     assert cluster.running("serve1") == ["node1"], "the guest goes on where it was"
     cluster.lab.power_on("node2")
 
 
-def cut_source(cluster: Cluster, process: subprocess.Popen[str]) -> None:
+def cut_source(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
     cluster.lab.power_off("node1")
     assert process.wait(timeout=1200) != 0, "a migration from a dead node has failed"
     cluster.lab.power_on("node1")
 
 
-def cut_control(cluster: Cluster, process: subprocess.Popen[str]) -> None:
+def cut_control(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
     kill_group(process)
     cluster.lab.wait(lambda: not migrating(cluster), what="libvirt's own job is over")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cut", [cut_target, cut_source, cut_control])
-def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subprocess.Popen[str]], None]) -> None:
+def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subprocess.Popen[bytes]], None]) -> None:
     """Whatever is cut, one run of converge leaves one running copy, no dual-primary, and every acknowledged record."""
     writer = serving(cluster)
     process = cluster.start("migrate", "-e", "instance=serve1")

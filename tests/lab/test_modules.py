@@ -193,6 +193,7 @@ def test_a_pair_is_made_and_runs_a_guest(hosts: Hosts) -> None:
     assert hosts.play("pair.yml", "--check", "--diff").changed == 0
 
 
+@pytest.mark.nightly
 def test_a_change_is_predicted_shown_and_made(hosts: Hosts) -> None:
     change = ("--tags", "pair")
     text = (hosts.folder / "pair.yml").read_text()
@@ -206,6 +207,7 @@ def test_a_change_is_predicted_shown_and_made(hosts: Hosts) -> None:
     assert hosts.play("pair.yml", *change).changed == 2
 
 
+@pytest.mark.nightly
 def test_a_disk_with_data_is_not_paired(hosts: Hosts) -> None:
     hosts.lab.run_all("lvcreate -qy -L 8m -n other vg0 && mkfs.ext4 -q /dev/vg0/other && lvcreate -qy -L 8m -n m vg0")
     text = (hosts.folder / "pair.yml").read_text()
@@ -217,12 +219,14 @@ def test_a_disk_with_data_is_not_paired(hosts: Hosts) -> None:
     assert all(one.returncode == 0 for one in hosts.lab.run_all("e2fsck -fn /dev/vg0/other").values())
 
 
+@pytest.mark.nightly
 def test_a_migration_that_takes_too_long_leaves_the_guest_here(hosts: Hosts) -> None:
     said = hosts.play("migrate.yml", "-e", "seconds=1", "-e", "bandwidth=1", status=2).output
     assert "goes on running here" in said
     assert hosts.states() == {"node1": "running", "node2": ""}
 
 
+@pytest.mark.nightly
 def test_a_running_guest_moves_and_counts_on(hosts: Hosts) -> None:
     before = hosts.count("node1")
     assert hosts.play("migrate.yml", "--check").changed == 1

@@ -1,6 +1,10 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""twofold.cluster.plan, report, status, verify and apply_wave in real plays, on what nodes are made to have said."""
+"""The actions on the whole cluster in real plays, on what nodes are made to have said.
+
+They are twofold.cluster.plan, twofold.cluster.report, twofold.cluster.status, twofold.cluster.verify and
+twofold.cluster.apply_wave; twofold.cluster.node_apply is the module behind the last one.
+"""
 
 from __future__ import annotations
 
@@ -195,3 +199,9 @@ def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
     run = operator.run("plan")[1]["run"]
     shown, _ignored = operator.run("apply_wave", run=run, wave=0)
     assert "failed=0" in shown and "changed=0" in shown
+
+
+def test_node_apply_refuses_what_is_no_step(operator: Operator) -> None:
+    step = {"id": "x", "op": "no.such.step"}
+    shown, _ignored = operator.run("node_apply", status=2, run="r1", holder="me@here", lock=False, steps=[step])
+    assert "there is no step 'no.such.step'" in shown and "status: failed" in shown
