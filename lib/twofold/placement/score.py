@@ -141,12 +141,12 @@ def location_exclusion(state: State, online: Bools) -> float:
     """How many primaries too many share an exclusion tag within one failure domain, over the whole cluster."""
     if not (state.has_tags and state.has_locations):
         return 0.0
-    real = _real_tag_count(state)
+    real = real_tag_count(state)
     pairs = state.loc_member[online].T @ real[online]
     return float(np.sum(np.maximum(pairs - 1.0, 0.0)))
 
 
-def _real_tag_count(state: State) -> Floats:
+def real_tag_count(state: State) -> Floats:
     """Exclusion tags per node without those of forthcoming instances, which count for one node but not for domains."""
     forthcoming = [i for i in np.flatnonzero(state.inst.forthcoming) if state.pri[i] >= 0]
     if not forthcoming:

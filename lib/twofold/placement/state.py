@@ -163,7 +163,12 @@ class InstanceArrays:
         loads = [none if options.ignore_utilisation else options.utilisation.get(i.name, one) for i in instances]
         self.load = np.array(loads, dtype=np.float64).reshape(len(instances), 4)
         self.tag_keys = [keys.exclusion_of(i.tags) for i in instances]
-        self.wishes = [keys.wishes_of(i.tags) for i in instances]
+        numbers: dict[tuple[int, ...], int] = {}
+        found = [numbers.setdefault(tuple(k.tolist()), len(numbers)) for k in self.tag_keys]
+        #: Which set of exclusion tags each instance has; the sets themselves are tag_sets.
+        self.tag_set: Ints = np.array(found, dtype=np.intp)
+        self.tag_sets = tuple(np.array(k, dtype=np.intp) for k in numbers)
+        self.wishes: Ints = np.array([keys.wishes_of(i.tags) for i in instances], dtype=np.intp)
         self.movable = flags(
             i.name not in options.excluded and (not options.selected or i.name in options.selected) for i in instances
         )
@@ -502,6 +507,8 @@ def _take(source: T, keep: Ints) -> T:
     for name, value in vars(source).items():
         if isinstance(value, np.ndarray):
             setattr(result, name, value[keep])
+        elif isinstance(value, tuple):
+            setattr(result, name, value)  # not per element
         else:
             setattr(result, name, [value[k] for k in keep])
     return result
