@@ -46,6 +46,8 @@ TEMPLATES: dict[str, Mirror] = {
 }
 #: Templates that take space from their node's own disks.
 LOCAL_TEMPLATES = frozenset({"plain", "drbd"})
+#: Templates whose instances balancing moves; a diskless instance could move as well, but Ganeti's tools leave it.
+MOVABLE_TEMPLATES = frozenset({"drbd", "blockdev", "sharedfile", "gluster", "rbd", "ext"})
 
 #: Every instance status that the text format knows.
 STATUSES = (

@@ -465,7 +465,7 @@ class Scanner:
         need = need_of(state, which)
         off_p = state.nodes.offline[p][:, None]
         result = Scores(which, np.full((len(which), 1), np.inf), {})
-        if not (rules.instance_moves and rules.disk_moves):
+        if not rules.instance_moves:
             return result
         checks = primary_conditions(self.room, need, self._conflict(which), state.plain)
         allowed = admitted(checks, off_p | rules.ignore_soft) & self.online[None, :]

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from . import tags as tagging
 from .errors import RequestError
-from .model import LOCAL_TEMPLATES, Cluster, Instance, Mirror, Node, Policy
+from .model import LOCAL_TEMPLATES, MOVABLE_TEMPLATES, Cluster, Instance, Mirror, Node, Policy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -170,7 +170,10 @@ class InstanceArrays:
         self.tag_sets = tuple(np.array(k, dtype=np.intp) for k in numbers)
         self.wishes: Ints = np.array([keys.wishes_of(i.tags) for i in instances], dtype=np.intp)
         self.movable = flags(
-            i.name not in options.excluded and (not options.selected or i.name in options.selected) for i in instances
+            i.template in MOVABLE_TEMPLATES
+            and i.name not in options.excluded
+            and (not options.selected or i.name in options.selected)
+            for i in instances
         )
 
 
