@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .moves import Kind, Move, apply, destination, movable, undo, undo_point
+from .moves import Kind, Move, apply, destination, movable, score_after
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Ints, State
@@ -119,13 +119,3 @@ def _close(tables: list[Scores], limit: float) -> Iterator[Move]:
         for kind, matrix in table.by_kind.items():
             for row, target in np.argwhere(matrix <= limit):
                 yield Move(int(table.which[row]), kind, int(target))
-
-
-def score_after(state: State, move: Move) -> float:
-    """The score after a move, to the last bit; the state is left as it was."""
-    i = move.instance
-    point = undo_point(state, i, int(state.pri[i]), int(state.sec[i]), move.target)
-    apply(state, move)
-    value = score(state)
-    undo(state, point)
-    return value

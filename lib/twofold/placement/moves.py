@@ -20,7 +20,8 @@ from .admission import (
     tag_gains,
 )
 from .model import RUNNING_STATUSES
-from .state import Floats, Ints, State
+from .score import score
+from .state import Bools, Floats, Ints, State
 
 
 class Kind(enum.IntEnum):
@@ -246,3 +247,13 @@ def movable(state: State) -> Ints:
     """Numbers of the instances that balancing may move: mirrored, placed, not pinned, with auto_balance."""
     inst = state.inst
     return np.flatnonzero(inst.movable & inst.auto & (state.pri >= 0))
+
+
+def score_after(state: State, move: Move, within: Bools | None = None) -> float:
+    """The score (of some nodes alone, if given) after a move, to the last bit; the state is left as it was."""
+    i = move.instance
+    point = undo_point(state, i, int(state.pri[i]), int(state.sec[i]), move.target)
+    apply(state, move)
+    value = score(state, within)
+    undo(state, point)
+    return value

@@ -143,16 +143,17 @@ class Scores:
 class Scanner:
     """Scores of all moves from one state. Make a new one, or call refresh(), after the state has changed."""
 
-    def __init__(self, state: State, rules: Rules) -> None:
-        self.state, self.rules = state, rules
+    def __init__(self, state: State, rules: Rules, within: Bools | None = None) -> None:
+        """Prepare scans of a state; within limits both scores and targets to some of its nodes."""
+        self.state, self.rules, self.within = state, rules, within
         self.refresh()
 
     def refresh(self) -> None:
         """Take in the state as it is now."""
         state = self.state
-        self.online = state.online
+        self.online = state.online if self.within is None else state.online & self.within
         self.values = node_values(state)
-        metrics = metrics_of(state, self.values, self.online)
+        metrics = metrics_of(state, self.values, state.online, self.within)
         self.current = weigh(metrics)
         self.rest = self.current - float(np.dot(metrics[list(SPREAD)], WEIGHTS[list(SPREAD)]))
         self.room = room_of(state)

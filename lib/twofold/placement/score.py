@@ -33,6 +33,7 @@ from .state import (
     U_CPU,
     Bools,
     Floats,
+    NodeArrays,
     State,
 )
 
@@ -75,7 +76,11 @@ class Score:
 
 def node_values(state: State) -> Floats:
     """Per node the value of each metric of SPREAD: one row per metric, one column per node."""
-    nodes, dyn = state.nodes, state.dyn
+    return values_from(state.nodes, state.dyn)
+
+
+def values_from(nodes: NodeArrays, dyn: Floats) -> Floats:
+    """node_values() of nodes that hold what dyn (rows as in State.dyn) says."""
     disk = np.where(nodes.exclusive, dyn[F_SPIN] / nodes.d_spindles, dyn[F_DSK] / nodes.d_dsk)
     disk_forth = np.where(nodes.exclusive, dyn[F_SPIN_FORTH] / nodes.d_spindles, dyn[DSK_FORTH] / nodes.d_dsk)
     disk[nodes.no_disk] = disk_forth[nodes.no_disk] = 1.0
@@ -114,13 +119,14 @@ def metric_vector(state: State) -> Floats:
     return metrics_of(state, node_values(state), state.online)
 
 
-def metrics_of(state: State, values: Floats, online: Bools) -> Floats:
-    """Every metric, unweighted, from node_values() already computed."""
+def metrics_of(state: State, values: Floats, online: Bools, within: Bools | None = None) -> Floats:
+    """Every metric, unweighted, from node_values() already computed; of the nodes within alone if given."""
     dyn = state.dyn
+    offline = ~online if within is None else ~online & within
+    online = online if within is None else online & within
     result = np.empty(len(METRICS))
     result[list(SPREAD)] = spreads(values[:, online])
     count = dyn[N_PRI] + dyn[N_SEC]
-    offline = ~online
     result[2] = float(np.sum(count[online & state.fails_n1]))
     result[4] = float(np.sum(count[offline]))
     result[5] = float(np.sum(dyn[N_PRI][offline]))
@@ -166,9 +172,11 @@ def weigh(metrics: Floats) -> float:
     return total
 
 
-def score(state: State) -> float:
-    """The score of a state."""
-    return weigh(metric_vector(state))
+def score(state: State, within: Bools | None = None) -> float:
+    """The score of a state, or of some of its nodes alone."""
+    if within is None:
+        return weigh(metric_vector(state))
+    return weigh(metrics_of(state, node_values(state), state.online, within))
 
 
 def detailed(state: State) -> Score:
