@@ -66,14 +66,19 @@ def search(
     options: AllocOptions,
     within: Bools | None = None,
     good: Callable[[State], bool] | None = None,
+    primary: int | None = None,
 ) -> Found:
     """The best place of an instance among the allowed nodes.
 
     Args:
         i: number of an instance that is not placed. count: 1 or 2 nodes.
         within: nodes whose score counts. good: a further condition on the cluster with the instance in place.
+        primary: the only primary to consider; None for all.
     """
     places = (single_places if count == 1 else pair_places)(state, i, allowed, options.ignore_soft, within)
+    if primary is not None:
+        others = np.arange(len(allowed)) != primary
+        places.score[others], places.fail[others] = np.inf, Fail.FailInternal
     found = Found(fails=_counts(places, allowed))
     ranked = places.ranked(None if good else 1)
     found.successes = int(np.isfinite(places.score).sum())
@@ -95,11 +100,20 @@ def _counts(places: Places, allowed: Bools) -> Counter[Fail]:
 
 
 def _holds(state: State, i: int, place: tuple[int, ...], good: Callable[[State], bool]) -> bool:
+    old = int(state.pri[i]), int(state.sec[i]), float(state.loc_score[i])
     state.place(i, place[0], place[1] if len(place) > 1 else -1)
+    new = int(state.pri[i]), int(state.sec[i]), float(state.loc_score[i])
     try:
-        return good(state)
+        holds = good(state)
+        if holds and old[0] >= 0:
+            # An instance that changes its node group takes room in both until it has moved.
+            state.pri[i], state.sec[i], state.loc_score[i] = old
+            holds = good(state)
+        return holds
     finally:
+        state.pri[i], state.sec[i], state.loc_score[i] = new
         state.unplace(i)
+        state.pri[i], state.sec[i], state.loc_score[i] = old
 
 
 def describe(state: State, found: Found) -> str:
