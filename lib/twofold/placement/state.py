@@ -464,6 +464,36 @@ class State:
             self.remove_secondary(i, s, p)
         self.pri[i] = self.sec[i] = -1
 
+    def append(self, instance: Instance) -> int:
+        """Add an instance that is not placed, and return its number."""
+        inst = self.inst
+        one = InstanceArrays(self.cluster, [instance], self.options, self.keys)
+        number = len(inst.names)
+        merged = object.__new__(InstanceArrays)
+        for name, value in vars(inst).items():
+            new = getattr(one, name)
+            if name in ("tag_set", "tag_sets"):
+                continue
+            joined = np.concatenate([value, new]) if isinstance(value, np.ndarray) else [*value, *new]
+            setattr(merged, name, joined)
+        keys = one.tag_keys[0]
+        known = [k for k, other in enumerate(inst.tag_sets) if np.array_equal(other, keys)]
+        merged.tag_sets = inst.tag_sets if known else (*inst.tag_sets, keys)
+        merged.tag_set = np.append(inst.tag_set, known[0] if known else len(inst.tag_sets))
+        self.inst = merged
+        self.pri, self.sec = np.append(self.pri, -1), np.append(self.sec, -1)
+        self.loc_score = np.append(self.loc_score, 0.0)
+        self._mark_plain()
+        return number
+
+    def resize(self, i: int, instance: Instance) -> None:
+        """Give an instance that is not placed another size: memory, disk, vCPUs, spindles."""
+        inst = self.inst
+        inst.instances[i] = instance
+        inst.mem[i], inst.dsk[i], inst.vcpus[i] = instance.memory, instance.disk, instance.vcpus
+        inst.spindles[i] = -1 if instance.spindles is None else instance.spindles
+        inst.sec_mem[i] = instance.memory if instance.auto_balance and instance.not_offline else 0
+
     def subset(self, group: int) -> State:
         """The state of one node group alone; reservations for primaries elsewhere stay in force."""
         keep = np.flatnonzero(self.nodes.group == group)
