@@ -93,7 +93,7 @@ def _node(rng: random.Random, k: int, groups: list[Group], shape: Shape, tags: l
         spindles=spindles,
         tags=tuple(t for t in tags if rng.random() < 0.8),
         exclusive_storage=exclusive,
-        free_spindles=spindles,
+        free_spindles=spindles if exclusive else 0,
         node_cpus=rng.choice((0, 1, 1)),
         cpu_speed=rng.choice((1.0, 1.0, 1.5)),
     )

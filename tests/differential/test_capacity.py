@@ -74,7 +74,9 @@ def test_random_clusters_equal_hspace(template: str, tmp_path: Path) -> None:
     placed = 0
     for seed in range(40):
         rng = random.Random(seed)
-        shape = generate.Shape(nodes=(2, 5), groups=(1, 2), exclusive_storage=0.2 if template == "plain" else 0.0)
+        # hspace gives up on clusters with forthcoming instances ("internal inconsistency").
+        exclusive = 0.2 if template == "plain" else 0.0
+        shape = generate.Shape(nodes=(2, 5), groups=(1, 2), forthcoming=0.0, exclusive_storage=exclusive)
         world = generate.cluster(9000 + seed, shape)
         high = Spec(rng.choice((2048, 6000)), 4, rng.choice((60000, 200000)), 4, 8, 4)
         policy = replace(world.policy, bounds=((Spec(1024, 1, 10240), high),), std=Spec(1024, 1, 20480))

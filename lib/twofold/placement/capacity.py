@@ -250,14 +250,14 @@ class _Filler:
     def _try(self, filled: Filled, checked: bool) -> tuple[tuple[int, ...] | None, Counter[Fail]]:
         """The best place for the current size, and what stands in the way elsewhere."""
         state, i = filled.state, self.number
-        if self.pair:
+        if self.pair and not checked:
             obstacles = self._obstacles(state)
             counts = self._count(obstacles)
             if (obstacles != 0).all():
                 return None, counts
             return pair_places(state, i, self.allowed).best(), counts
         good = self._good if checked else None
-        found = search(state, i, 1, self.allowed, AllocOptions(), None, good)
+        found = search(state, i, 2 if self.pair else 1, self.allowed, AllocOptions(), None, good)
         return found.nodes or None, found.fails
 
     def _good(self, state: State) -> bool:
@@ -385,12 +385,13 @@ class _Filler:
     def _suffices(self, filled: Filled, size: Spec, fail: Fail) -> Spec | None:
         """The largest size, shrunk in one resource only, that fits; None if that does not help."""
         rows = _row_length(size, fail)
-        if not rows or self._ruled_out(filled, size, fail):
+        checks = self.options.capacity_checks
+        if not rows or self._ruled_out(filled, size, fail) or (checks and not self._good(filled.state)):
             return None
         for k in range(rows + 1):
             candidate = _nth(size, fail, k)
             self._set(filled, candidate)
-            place, fails = self._try(filled, self.checked)
+            place, fails = self._try(filled, checks)
             if place is not None:
                 return candidate
             if not fails[fail]:

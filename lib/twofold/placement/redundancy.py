@@ -16,7 +16,6 @@ import numpy as np
 
 from .admission import Fail
 from .candidates import single_places
-from .model import MOVABLE_TEMPLATES
 from .moves import Kind, Move, apply, attempt, check_primary, score_after
 from .scan import Rules, Scanner
 from .state import F_DSK, Bools, Floats, State
@@ -102,11 +101,11 @@ def stranded(state: State, node: int) -> Stranded | None:
     elsewhere[node] = False
     rest = [i for i in here if not inst.drbd[i]]
     for i in rest:
-        if inst.instances[i].template in MOVABLE_TEMPLATES:
+        if inst.external[i]:
             fail = _rehome(trial, i, group, elsewhere)
             if fail:
                 return Stranded(node, i, fail)
-    lost = [i for i in rest if inst.instances[i].template not in MOVABLE_TEMPLATES]
+    lost = [i for i in rest if not inst.external[i]]
     for i in sorted(lost, key=lambda one: -inst.mem[one]):
         fail = _recreate(trial, i, elsewhere)
         if fail:
