@@ -28,7 +28,7 @@ def keys(found: Capacity) -> list[tuple[str, str]]:
     result += _spec("SPEC", found.standard_spec, found.template)
     final = totals(found.standard.state, _primaries(state, len(found.standard.sizes)))
     result += _stats("FIN", found.standard.state, final)
-    return result + _outcome(found.standard, count)
+    return result + _outcome(found.standard, count, found.blocked)
 
 
 def shell(pairs: list[tuple[str, str]]) -> str:
@@ -141,9 +141,10 @@ def _double(value: float) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def _outcome(filled: Filled, before: int) -> list[tuple[str, str]]:
+def _outcome(filled: Filled, before: int, blocked: bool) -> list[tuple[str, str]]:
     reasons = sorted((fail for fail in Fail if fail), key=lambda fail: -filled.fails[fail])
-    if sum(filled.fails.values()) == 1 and filled.fails[Fail.FailN1] == 1 and not filled.sizes:
+    if blocked:
+        # Nothing was tried: only the reason for that is known.
         reasons = [Fail.FailN1]
     total = before + len(filled.sizes)
     result = [
