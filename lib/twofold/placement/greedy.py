@@ -92,13 +92,16 @@ def best_step(state: State, rules: Rules, now: float) -> Step | None:
     which = candidates(state, rules)
     if not len(which):
         return None
-    tables = Scanner(state, rules).scan(which)
-    lowest = min(float(table.best().min()) for table in tables)
-    if not lowest < now + _CLOSE:
-        return None
+    lowest = now
+    found: list[tuple[float, Move]] = []
+    for table in Scanner(state, rules).scan(which):
+        here = float(table.best().min())
+        if here <= lowest + _CLOSE:
+            lowest = min(lowest, here)
+            found += _close(table, lowest + _CLOSE)
     best: Step | None = None
     best_score = now
-    for move in sorted(_close(tables, lowest + _CLOSE), key=_order):
+    for move in sorted((move for score, move in found if score <= lowest + _CLOSE), key=_order):
         value = score_after(state, move)
         if value < best_score:
             i = move.instance
@@ -112,10 +115,10 @@ def _order(move: Move) -> tuple[int, int, int]:
     return (move.instance, move.target, int(move.kind))
 
 
-def _close(tables: list[Scores], limit: float) -> Iterator[Move]:
-    for table in tables:
-        for row in np.flatnonzero(table.failover[:, 0] <= limit):
-            yield Move(int(table.which[row]), Kind.FAILOVER)
-        for kind, matrix in table.by_kind.items():
-            for row, target in np.argwhere(matrix <= limit):
-                yield Move(int(table.which[row]), kind, int(target))
+def _close(table: Scores, limit: float) -> Iterator[tuple[float, Move]]:
+    """The moves of a table whose score is not above the limit."""
+    for row in np.flatnonzero(table.failover[:, 0] <= limit):
+        yield float(table.failover[row, 0]), Move(int(table.which[row]), Kind.FAILOVER)
+    for kind, matrix in table.by_kind.items():
+        for row, target in np.argwhere(matrix <= limit):
+            yield float(matrix[row, target]), Move(int(table.which[row]), kind, int(target))

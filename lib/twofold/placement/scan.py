@@ -11,6 +11,7 @@ The result is exact to rounding; who needs the last bit carries a move out and s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,10 @@ from .admission import (
 from .moves import Kind
 from .score import SPREAD, WEIGHTS, metrics_of, node_values, real_tag_count, weigh
 from .state import N_PRI, N_SEC, R_MEM, Bools, Floats, Ints, State
+
+
+#: Elements of the matrices that are worked on at once: 64 KiB each.
+_BATCH = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,16 +517,14 @@ class Scanner:
         fails = (room.free - used <= room.reserved) & on[None, :]
         scores += left + np.where(fails, self.counts[None, :] + pair.real, 0.0) - old[None, :]
 
-    def scan(self, which: Ints) -> list[Scores]:
-        """Scores after every move of these instances, in batches by how they are mirrored."""
+    def scan(self, which: Ints) -> Iterator[Scores]:
+        """Scores after every move of these instances, in batches that stay in the processor's cache."""
         inst = self.state.inst
-        result = []
-        internal, external = which[inst.drbd[which]], which[inst.external[which]]
-        if len(internal):
-            result.append(self.internal(internal))
-        if len(external):
-            result.append(self.external(external))
-        return result
+        size = max(1, _BATCH // max(1, len(self.online)))
+        for kind, score in ((inst.drbd, self.internal), (inst.external, self.external)):
+            members = which[kind[which]]
+            for start in range(0, len(members), size):
+                yield score(members[start : start + size])
 
 
 def _at(matrix: Bools | None, columns: Ints) -> Bools | None:
