@@ -11,7 +11,7 @@ The result is exact to rounding; who needs the last bit carries a move out and s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,64 +151,84 @@ class Scanner:
     def __init__(self, state: State, rules: Rules, within: Bools | None = None) -> None:
         """Prepare scans of a state; within limits both scores and targets to some of its nodes."""
         self.state, self.rules, self.within = state, rules, within
+        self._needs()
+        self.peers_t = np.ascontiguousarray(state.peers.T)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Take in the state as it is now."""
+    def refresh(self, changed: Iterable[int] | None = None) -> None:
+        """Take in the state as it is now; changed are the only nodes that are different, if that is known."""
         state = self.state
+        if changed is not None:
+            for n in changed:
+                self.peers_t[:, n] = state.peers[n]
         self.online = state.online if self.within is None else state.online & self.within
         self.values = node_values(state)
         metrics = metrics_of(state, self.values, state.online, self.within)
         self.current = weigh(metrics)
         self.rest = self.current - float(np.dot(metrics[list(SPREAD)], WEIGHTS[list(SPREAD)]))
         self.room = room_of(state)
-        self.peers_t = np.ascontiguousarray(state.peers.T)
         self.w_mem = np.where(self.online, 1.0 / state.nodes.d_mem, 0.0)
         self.gains = tag_gains(state) if state.has_tags else None
         self.fails = state.fails_n1
         self.counts = state.dyn[N_PRI] + state.dyn[N_SEC]
         self._spreads()
 
+    def _needs(self) -> None:
+        """What instances change and what nodes divide it by: the same for every state of the same cluster."""
+        inst, nodes = self.state.inst, self.state.nodes
+        real = np.where(inst.forthcoming, 0.0, 1.0)
+        disk, vcpus, loads = inst.dsk * inst.local, inst.vcpus * inst.not_offline, inst.load
+        spin, total_spin = inst.spindle_use * inst.local, np.maximum(inst.spindles, 0.0)
+        self.needs = {
+            "mem": -inst.mem * inst.uses_mem * real,
+            "mem_forth": -inst.mem,
+            "cpu": vcpus * real,
+            "cpu_forth": vcpus,
+            "disk": -disk * real,
+            "disk_forth": -disk,
+            "excl": -total_spin * real,
+            "excl_forth": -total_spin,
+            "spin": spin * real,
+            "spin_forth": spin,
+            **{f"load{k}": loads[:, k] * real for k in range(4)},
+        }
+        self.one_load = np.array_equal(loads[:, 0], loads[:, 1]) and np.array_equal(loads[:, 0], loads[:, 3])
+        self.slopes = {
+            "mem": 1.0 / nodes.d_mem,
+            "cpu": 1.0 / (nodes.d_cpu * nodes.d_speed),
+            "disk": np.where(nodes.exclusive | nodes.no_disk, 0.0, 1.0 / nodes.d_dsk),
+            "excl": np.where(nodes.exclusive & ~nodes.no_disk, 1.0 / nodes.d_spindles, 0.0),
+            "spin": np.where(nodes.exclusive, 0.0, 1.0 / nodes.d_hi_spin),
+            "load": np.ones(len(nodes.names)),
+        }
+
+    def _spread(self, row: int, weight: float, *names: str) -> _Spread:
+        """The metric of a row of node_values(), shifted by the named needs."""
+        slopes = [self.slopes[name.removesuffix("_forth").rstrip("0123")] for name in names]
+        return _Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes)
+
     def _spreads(self) -> None:
         """Group the metrics by what shifts them; metrics that cannot differ are counted once with their weights added."""
-        state, inst, nodes = self.state, self.state.inst, self.state.nodes
-        real = np.where(inst.forthcoming, 0.0, 1.0)
-        v, w = self.values, WEIGHTS[list(SPREAD)]
-        used, vcpus = inst.mem * inst.uses_mem, inst.vcpus * inst.not_offline
-        disk, spin = inst.dsk * inst.local, inst.spindle_use * inst.local
-        by_mem, by_cpu = 1.0 / nodes.d_mem, 1.0 / (nodes.d_cpu * nodes.d_speed)
-        by_spin = np.where(nodes.exclusive, 0.0, 1.0 / nodes.d_hi_spin)
-        by_disk = np.where(nodes.exclusive | nodes.no_disk, 0.0, 1.0 / nodes.d_dsk)
-        by_excl = np.where(nodes.exclusive & ~nodes.no_disk, 1.0 / nodes.d_spindles, 0.0)
-        ones = np.ones(len(nodes.names))
-        total_spin = np.maximum(inst.spindles, 0.0)
-
-        def make(row: int, weight: float, needs: list[Floats], slopes: list[Floats]) -> _Spread:
-            return _Spread(weight, v[row], self.online, needs, slopes)
-
-        double = state.plain
-        loads = inst.load
-        same = np.array_equal(loads[:, 0], loads[:, 1]) and np.array_equal(loads[:, 0], loads[:, 3])
-        same = same and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
+        w, v, double = WEIGHTS[list(SPREAD)], self.values, self.state.plain
+        one = self.one_load and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
+        disk = ("disk", "excl") if self.state.has_exclusive else ("disk",)
         self.primary = [
-            make(0, w[0] + (w[9] if double else 0.0), [-used * real], [by_mem]),
-            make(3, w[3] + (w[11] if double else 0.0), [vcpus * real], [by_cpu]),
-            make(4, w[4] + (w[5] + w[7] if same else 0.0), [loads[:, 0] * real], [ones]),
+            self._spread(0, w[0] + (w[9] if double else 0.0), "mem"),
+            self._spread(3, w[3] + (w[11] if double else 0.0), "cpu"),
+            self._spread(4, w[4] + (w[5] + w[7] if one else 0.0), "load0"),
         ]
-        if not same:
-            self.primary += [make(5, w[5], [loads[:, 1] * real], [ones]), make(7, w[7], [loads[:, 3] * real], [ones])]
-        disk_slopes, disk_needs = [by_disk], [-disk]
-        if state.has_exclusive:
-            disk_slopes, disk_needs = [by_disk, by_excl], [-disk, -total_spin]
+        if not one:
+            self.primary += [self._spread(5, w[5], "load1"), self._spread(7, w[7], "load3")]
         self.storage = [
-            make(1, w[1] + (w[10] if double else 0.0), [n * real for n in disk_needs], disk_slopes),
-            make(6, w[6], [loads[:, 2] * real], [ones]),
-            make(8, w[8] + (w[12] if double else 0.0), [spin * real], [by_spin]),
+            self._spread(1, w[1] + (w[10] if double else 0.0), *disk),
+            self._spread(6, w[6], "load2"),
+            self._spread(8, w[8] + (w[12] if double else 0.0), "spin"),
         ]
         if not double:
-            self.primary += [make(9, w[9], [-inst.mem], [by_mem]), make(11, w[11], [vcpus], [by_cpu])]
-            self.storage += [make(10, w[10], disk_needs, disk_slopes), make(12, w[12], [spin], [by_spin])]
-        self.reserved = make(2, w[2], [], [])
+            self.primary += [self._spread(9, w[9], "mem_forth"), self._spread(11, w[11], "cpu_forth")]
+            forth = [f"{name}_forth" for name in disk]
+            self.storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
+        self.reserved = self._spread(2, w[2])
 
     # -- instances with two copies ------------------------------------------------------------------------------
 
