@@ -262,6 +262,11 @@ def _new(reader: _Reader) -> tuple[Instance, int]:
     return _instance(reader.text("name"), reader), reader.whole("required_nodes")
 
 
+def requested(message: Message) -> Instance:
+    """The instance that an allocate request asks for."""
+    return _new(_Reader(message.source, "request", message.request))[0]
+
+
 def _restricted(reader: _Reader, options: AllocOptions) -> AllocOptions:
     nodes = reader.value.get("restrict-to-nodes")
     if options.restrict is None and nodes is not None:

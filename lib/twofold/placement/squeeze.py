@@ -36,13 +36,14 @@ class Squeeze:
     Attributes:
         action: "online", "offline" or "none". nodes: the nodes to switch.
         enough: whether that gives the room asked for. plan: the moves that go with it.
-        state: the cluster afterwards.
+        start, state: the cluster with the nodes switched, before and after these moves.
     """
 
     action: str
     nodes: list[int]
     enough: bool
     plan: Plan
+    start: State
     state: State
     offline_candidates: list[int] = field(default_factory=list)
     online_candidates: list[int] = field(default_factory=list)
@@ -81,9 +82,10 @@ def _switch_on(state: State, candidates: list[int], factor: float) -> Squeeze:
     for count in range(len(candidates) + 1):
         trial, plan = switched(state, candidates[:count], False)
         if _settled(trial) and _has_room(trial, factor):
-            return Squeeze("online", candidates[:count], True, plan, trial)
+            start = _with_switched(state, candidates[:count], False)
+            return Squeeze("online", candidates[:count], True, plan, start, trial)
     trial, plan = switched(state, candidates, False)
-    return Squeeze("online", candidates, False, plan, trial)
+    return Squeeze("online", candidates, False, plan, _with_switched(state, candidates, False), trial)
 
 
 def _switch_off(state: State, candidates: list[int], factor: float) -> Squeeze:
@@ -95,18 +97,23 @@ def _switch_off(state: State, candidates: list[int], factor: float) -> Squeeze:
             chosen = [n, *chosen]
     trial, plan = switched(state, chosen, True)
     if not chosen:
-        return Squeeze("none", [], True, Plan(plan.initial, plan.initial), state)
-    return Squeeze("offline", chosen, True, plan, trial)
+        return Squeeze("none", [], True, Plan(plan.initial, plan.initial), state, state)
+    return Squeeze("offline", chosen, True, plan, _with_switched(state, chosen, True), trial)
 
 
 def switched(state: State, nodes: Iterable[int], offline: bool) -> tuple[State, Plan]:
     """The state after switching nodes and balancing to the end, and the moves of that."""
+    trial = _with_switched(state, nodes, offline)
+    plan = balance(trial, limits=Limits(min_gain=0.0, min_gain_limit=0.0, min_score=-math.inf))
+    return trial, plan
+
+
+def _with_switched(state: State, nodes: Iterable[int], offline: bool) -> State:
     trial = state.copy()
     trial.nodes = copy.copy(state.nodes)
     trial.nodes.offline = state.nodes.offline.copy()
     trial.nodes.offline[list(nodes)] = offline
-    plan = balance(trial, limits=Limits(min_gain=0.0, min_gain_limit=0.0, min_score=-math.inf))
-    return trial, plan
+    return trial
 
 
 def _settled(state: State) -> bool:
