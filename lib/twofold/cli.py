@@ -20,8 +20,8 @@ from .placement.explain import primary_reason, secondary_reason
 from .placement.greedy import Limits, Plan, Step
 from .placement.greedy import balance as greedy_balance
 from .placement.model import TEMPLATES, Cluster, Spec
-from .placement.moves import commands, cost, involved, operations, waves
 from .placement.moves import apply as apply_move
+from .placement.moves import commands, cost, involved, operations, waves
 from .placement.scan import Rules
 from .placement.score import METRICS, bad_items, detailed
 from .placement.state import BuildOptions, State
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         json.dump(output, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
+        # Only people need tables: a program that asks for JSON does not wait for the library that draws them.
         from . import tables
 
         tables.show(options.command, output)
@@ -260,7 +261,8 @@ def _book(path: str | None, state: State) -> affinity.Book | None:
         )
         if not good:
             raise DataError(path, None, name, "expected strings for primary and secondary, lists of strings else")
-        result[name] = affinity.Rules(**{k: v if k in texts else tuple(v) for k, v in values.items()})
+        fields: Json = {k: v if k in texts else tuple(v) for k, v in values.items()}
+        result[name] = affinity.Rules(**fields)
     return affinity.Book(state, result)
 
 
@@ -467,8 +469,7 @@ def _rolling(options: argparse.Namespace) -> tuple[Json, int]:
         {
             "nodes": [names[n] for n in step.nodes],
             "moves": [
-                {"instance": state.inst.names[i], "to": [names[n] for n in (p, s) if n >= 0]}
-                for i, p, s in step.moves
+                {"instance": state.inst.names[i], "to": [names[n] for n in (p, s) if n >= 0]} for i, p, s in step.moves
             ],
         }
         for step in (steps[:1] if options.one_step_only else steps)

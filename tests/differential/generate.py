@@ -39,15 +39,15 @@ def cluster(seed: int, shape: Shape | None = None) -> Cluster:
     groups = _groups(rng, shape)
     tags = _cluster_tags(rng, shape)
     exclusive = rng.random() < shape.exclusive_storage
-    nodes = [_node(rng, k, groups, shape, tags, exclusive) for k in range(rng.randint(*shape.nodes))]
+    nodes = [_node(rng, k, groups, shape, exclusive) for k in range(rng.randint(*shape.nodes))]
     count = sum(rng.randint(*shape.per_node) for _ in nodes)
-    instances = [_instance(rng, k, nodes, shape, tags, exclusive) for k in range(count)]
+    instances = [_instance(rng, k, nodes, shape, exclusive) for k in range(count)]
     instances = _fitting(instances, nodes)
     nodes = [_used(rng, node, instances, shape) for node in nodes]
-    return Cluster(tuple(groups), tuple(nodes), tuple(instances), tuple(tags), _policy(rng, exclusive))
+    return Cluster(tuple(groups), tuple(nodes), tuple(instances), tuple(tags), _policy(rng))
 
 
-def _policy(rng: random.Random, exclusive: bool) -> Policy:
+def _policy(rng: random.Random) -> Policy:
     templates = ("drbd", "plain", "file", "sharedfile", "ext", "rbd", "diskless", "blockdev", "gluster")
     return Policy(Spec(512, 1, 10240), BOUNDS, templates, rng.choice((2.0, 4.0, 8.0)), 32.0)
 
@@ -58,7 +58,7 @@ def _groups(rng: random.Random, shape: Shape) -> list[Group]:
     result = []
     for k in range(count):
         policy = AllocPolicy.PREFERRED if count == 1 else rng.choice(policies)
-        result.append(Group(f"group{k}", f"uuid-{k}", policy, policy=_policy(rng, False)))
+        result.append(Group(f"group{k}", f"uuid-{k}", policy, policy=_policy(rng)))
     return result
 
 
@@ -75,7 +75,7 @@ def _cluster_tags(rng: random.Random, shape: Shape) -> list[str]:
     return tags
 
 
-def _node(rng: random.Random, k: int, groups: list[Group], shape: Shape, tags: list[str], exclusive: bool) -> Node:
+def _node(rng: random.Random, k: int, groups: list[Group], shape: Shape, exclusive: bool) -> Node:
     big = rng.random() < shape.uniform
     tags = [f"power:p{rng.randint(0, 2)}", f"rack:r{rng.randint(0, 2)}", rng.choice(("hv:old", "hv:new"))]
     spindles = rng.randint(20, 40) if exclusive else rng.choice((1, 4, 8))
@@ -99,9 +99,7 @@ def _node(rng: random.Random, k: int, groups: list[Group], shape: Shape, tags: l
     )
 
 
-def _instance(
-    rng: random.Random, k: int, nodes: list[Node], shape: Shape, tags: list[str], exclusive: bool
-) -> Instance:
+def _instance(rng: random.Random, k: int, nodes: list[Node], shape: Shape, exclusive: bool) -> Instance:
     template = "plain" if exclusive else rng.choice(shape.templates)
     primary = rng.choice(nodes)
     mates = [n for n in nodes if n.group == primary.group and n is not primary]

@@ -32,9 +32,7 @@ class Result:
 
 def run(name: str, *args: str | Path, limit: int = 600) -> Result:
     """Run an original program to its end."""
-    done = subprocess.run(
-        [program(name), *map(str, args)], capture_output=True, text=True, timeout=limit, check=False
-    )
+    done = subprocess.run([program(name), *map(str, args)], capture_output=True, text=True, timeout=limit, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
 

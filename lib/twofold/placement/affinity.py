@@ -78,7 +78,7 @@ class Book:
         """Per node why the rules forbid instance i there as primary and as secondary; "" where they do not."""
         rule, nodes = self.rules[i], self.state.nodes
         as_primary, as_secondary = [""] * len(nodes.names), [""] * len(nodes.names)
-        groups = [g for g in self.state.cluster.groups]
+        groups = self.state.cluster.groups
         for n, name in enumerate(nodes.names):
             group = groups[nodes.group[n]]
             common = ""

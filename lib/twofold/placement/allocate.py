@@ -1,6 +1,6 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finding the nodes for a new instance, as Ganeti's hail does: the place with the best score that keeps the cluster safe."""
+"""Finding the nodes for a new instance as Ganeti's hail does: the best score among the places that keep it safe."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def search(
     if primary is not None:
         others = np.arange(len(allowed)) != primary
         places.score[others], places.fail[others] = np.inf, Fail.FailInternal
-    found = Found(fails=_counts(places, allowed))
+    found = Found(fails=_counts(places))
     ranked = places.ranked(None if good else 1)
     found.successes = int(np.isfinite(places.score).sum())
     for place in ranked:
@@ -91,7 +91,7 @@ def search(
     return found
 
 
-def _counts(places: Places, allowed: Bools) -> Counter[Fail]:
+def _counts(places: Places) -> Counter[Fail]:
     numbers = np.bincount(places.fail.ravel(), minlength=len(Fail))
     result = Counter({fail: int(numbers[fail]) for fail in Fail if fail and numbers[fail]})
     # What was never to be considered did not fail.
@@ -155,9 +155,7 @@ def in_group(state: State, i: int, count: int, name: str, options: AllocOptions)
     number = group_number(state, name)
     group, instance = state.cluster.groups[number], state.inst.instances[i]
     if not connected(group, instance):
-        raise RequestError(
-            f"The group {group.name} is not connected to a network required by instance {instance.name}"
-        )
+        raise RequestError(f"The group {group.name} is not connected to a network required by instance {instance.name}")
     members = state.nodes.group == number
     allowed = allowed_nodes(state, options) & members
     _enough(int(allowed.sum()), count)

@@ -82,19 +82,19 @@ def balance(
     start = state.copy()
     if budget.max_copy is None:
         steps = _Search(state, rules, limits, budget, book).run(per_byte=False)
-        return _finish(start, state, steps, limits)
+        return _finish(start, state, steps)
     plans = []
     for per_byte in (False, True):
         trial = start.copy()
         steps = _Search(trial, rules, limits, budget, book).run(per_byte)
-        plans.append(_finish(start, trial, steps, limits))
+        plans.append(_finish(start, trial, steps))
     best = min(plans, key=lambda one: one.plan.final)
     for step in best.plan.steps:
         apply(state, step.move)
     return best
 
 
-def _finish(start: State, end: State, moves: list[Move], limits: Limits) -> Balanced:
+def _finish(start: State, end: State, moves: list[Move]) -> Balanced:
     """Net the moves, and score the state after each."""
     moves = _netted(start, end, moves)
     trial = start.copy()

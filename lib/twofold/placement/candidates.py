@@ -101,9 +101,7 @@ def single_places(
     return Places(fail, score)
 
 
-def pair_places(
-    state: State, i: int, allowed: Bools, ignore_soft: bool = False, within: Bools | None = None
-) -> Places:
+def pair_places(state: State, i: int, allowed: Bools, ignore_soft: bool = False, within: Bools | None = None) -> Places:
     """Every pair of nodes of one group for an instance with two nodes; arguments as single_places().
 
     Only the primary is ever forced by ignore_soft.
@@ -136,9 +134,7 @@ def policy_fails(state: State, i: int) -> np.ndarray:
     """Per node, what of an instance the policy of the node's group does not allow."""
     instance, nodes = state.inst.instances[i], state.nodes
     policies = [g.policy for g in state.cluster.groups]
-    table = {
-        (g, e): violation(instance, policies[g], e) for g in set(nodes.group.tolist()) for e in (False, True)
-    }
+    table = {(g, e): violation(instance, policies[g], e) for g in set(nodes.group.tolist()) for e in (False, True)}
     return np.array([table[g, e] for g, e in zip(nodes.group.tolist(), nodes.exclusive.tolist(), strict=True)], np.int8)
 
 
@@ -290,9 +286,7 @@ def _pair_scores(state: State, i: int, within: Bools | None) -> Floats:
     return _total(np.stack(metrics))
 
 
-def _pair_discrete(
-    state: State, i: int, metrics: list[Floats], dyn_p: Floats, dyn_s: Floats, reserved: Floats
-) -> None:
+def _pair_discrete(state: State, i: int, metrics: list[Floats], dyn_p: Floats, dyn_s: Floats, reserved: Floats) -> None:
     """Counts, tags and locations for all pairs."""
     inst, cap = state.inst, state.nodes.mem_cap
     real = 0.0 if inst.forthcoming[i] else 1.0

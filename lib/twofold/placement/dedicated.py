@@ -102,9 +102,7 @@ def in_group(state: State, i: int, count: int, group: int, options: AllocOptions
     """
     data, instance = state.cluster.groups[group], state.inst.instances[i]
     if not connected(data, instance):
-        raise RequestError(
-            f"The group {data.name} is not connected to a network required by instance {instance.name}"
-        )
+        raise RequestError(f"The group {data.name} is not connected to a network required by instance {instance.name}")
     allowed = allowed_nodes(state, options) & (state.nodes.group == group)
     if allowed.sum() < count:
         raise RequestError("No online nodes" if count == 1 else "Not enough online nodes")

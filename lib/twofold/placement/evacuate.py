@@ -57,9 +57,7 @@ def evacuate(state: State, instances: Iterable[int], mode: Mode, options: AllocO
     return result
 
 
-def change_group(
-    state: State, instances: Iterable[int], targets: Iterable[int], options: AllocOptions
-) -> Evacuation:
+def change_group(state: State, instances: Iterable[int], targets: Iterable[int], options: AllocOptions) -> Evacuation:
     """Move instances to the best of the target groups (all groups but theirs, if empty); the state is changed."""
     instances = list(instances)
     own = {int(state.nodes.group[state.pri[i]]) for i in instances}

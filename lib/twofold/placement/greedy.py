@@ -101,7 +101,7 @@ def best_step(state: State, rules: Rules, now: float) -> Step | None:
             found += _close(table, lowest + _CLOSE)
     best: Step | None = None
     best_score = now
-    for move in sorted((move for score, move in found if score <= lowest + _CLOSE), key=_order):
+    for move in sorted((move for rough, move in found if rough <= lowest + _CLOSE), key=_order):
         value = score_after(state, move)
         if value < best_score:
             i = move.instance

@@ -56,7 +56,7 @@ class _Reader:
         if key not in self.value and default is not ...:
             return default
         value = self.value.get(key)
-        if isinstance(value, bool) and kind is not bool or not isinstance(value, kind):
+        if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
             raise self.error(key, expected)
         return value
 

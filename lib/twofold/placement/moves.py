@@ -82,20 +82,34 @@ def apply(state: State, move: Move) -> None:
     assert t < 0 or t in (to_p, to_s)
 
 
-def undo_point(state: State, i: int, *nodes: int) -> tuple[object, ...]:
+@dataclass(frozen=True, slots=True)
+class UndoPoint:
+    """Everything that moving one instance among some nodes can change, as it was."""
+
+    instance: int
+    nodes: list[int]
+    dyn: Floats
+    peers: Floats
+    tags: Floats
+    place: tuple[int, int, float]
+
+
+def undo_point(state: State, i: int, *nodes: int) -> UndoPoint:
     """Remember everything that moving instance i among these nodes can change."""
     which = [n for n in dict.fromkeys(nodes) if n >= 0]
-    parts = (state.dyn[:, which].copy(), state.peers[which].copy(), state.tag_count[which].copy())
-    return (i, which, *parts, int(state.pri[i]), int(state.sec[i]), float(state.loc_score[i]))
+    place = (int(state.pri[i]), int(state.sec[i]), float(state.loc_score[i]))
+    return UndoPoint(
+        i, which, state.dyn[:, which].copy(), state.peers[which].copy(), state.tag_count[which].copy(), place
+    )
 
 
-def undo(state: State, point: tuple[object, ...]) -> None:
+def undo(state: State, point: UndoPoint) -> None:
     """Go back to an undo_point()."""
-    i, which, dyn, peers, tags, pri, sec, loc = point
-    state.dyn[:, which] = dyn  # type: ignore[index]
-    state.peers[which] = peers  # type: ignore[index]
-    state.tag_count[which] = tags  # type: ignore[index]
-    state.pri[i], state.sec[i], state.loc_score[i] = pri, sec, loc  # type: ignore[index]
+    state.dyn[:, point.nodes] = point.dyn
+    state.peers[point.nodes] = point.peers
+    state.tag_count[point.nodes] = point.tags
+    i = point.instance
+    state.pri[i], state.sec[i], state.loc_score[i] = point.place
 
 
 def check_primary(state: State, i: int, n: int, forced: bool) -> Fail:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .affinity import Book, Rules
-from .allocate import required_nodes
 from .candidates import Places, pair_places, single_places
 from .errors import RequestError
 from .explain import Verdict, primary_reason, secondary_reason

@@ -49,11 +49,7 @@ def redundant(state: State, skip_offline: bool = False, ignore_groups: Iterable[
 def unsafe_nodes(state: State) -> list[int]:
     """Numbers of the nodes whose loss would leave an instance without a place."""
     mirrored, others = _mirrored_fails(state), _has_others(state)
-    return [
-        n
-        for n in range(len(mirrored))
-        if mirrored[n] or (others[n] and stranded(state, n) is not None)
-    ]
+    return [n for n in range(len(mirrored)) if mirrored[n] or (others[n] and stranded(state, n) is not None)]
 
 
 def _has_others(state: State) -> Bools:

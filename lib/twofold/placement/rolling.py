@@ -127,16 +127,14 @@ def fewest_colours_of(state: State, chosen: list[int], options: RollingOptions) 
     pairs = [(int(state.pri[i]), int(state.sec[i])) for i in drbd]
     edges = [edge for p, s in pairs for edge in ((p, s), (s, p))]
     if not options.offline:
-        edges += _shared_secondaries(state, pairs, set(edges))
+        edges += _shared_secondaries(state, set(edges))
     for a, b in edges:
         if a in members and b in members:
             graph[a - first].append(b - first)
     return [[n + first for n in nodes] for nodes in fewest_colours(graph)]
 
 
-def _shared_secondaries(
-    state: State, pairs: list[tuple[int, int]], known: set[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _shared_secondaries(state: State, known: set[tuple[int, int]]) -> list[tuple[int, int]]:
     """Primaries whose instances would all fail over to the same node exclude each other."""
     by_secondary: dict[int, set[int]] = {}
     real = ~state.inst.forthcoming & state.inst.drbd & (state.sec >= 0)

@@ -31,7 +31,6 @@ from .moves import Kind
 from .score import SPREAD, WEIGHTS, metrics_of, node_values, real_tag_count, weigh
 from .state import N_PRI, N_SEC, R_MEM, Bools, Floats, Ints, State
 
-
 #: Elements of the matrices that are worked on at once: 64 KiB each.
 _BATCH = 8192
 
@@ -92,7 +91,7 @@ class _Spread:
     inverse, zero for offline nodes, which no spread counts.
     """
 
-    __slots__ = ("weight", "centred2", "total", "count", "needs", "slopes")
+    __slots__ = ("centred2", "count", "needs", "slopes", "total", "weight")
 
     def __init__(self, weight: float, values: Floats, online: Bools, needs: list[Floats], slopes: list[Floats]) -> None:
         count = int(online.sum())
@@ -106,7 +105,7 @@ class _Spread:
         self.slopes = [np.where(online, slope, 0.0) for slope in slopes]
 
     def base(self) -> float:
-        return self.weight * float(np.sqrt(self.total))
+        return float(self.weight * np.sqrt(self.total))
 
     def shift(self, which: Ints, at: Ints | None) -> Floats:
         """Change of x when the instances arrive: on every node, or on one node each (a column)."""
@@ -208,7 +207,7 @@ class Scanner:
         return _Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes)
 
     def _spreads(self) -> None:
-        """Group the metrics by what shifts them; metrics that cannot differ are counted once with their weights added."""
+        """Group the metrics by what shifts them; those that cannot differ are counted once, their weights added."""
         w, v, double = WEIGHTS[list(SPREAD)], self.values, self.state.plain
         one = self.one_load and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
         disk = ("disk", "excl") if self.state.has_exclusive else ("disk",)
@@ -253,7 +252,7 @@ class Scanner:
         target = self.online[None, :].repeat(len(which), axis=0)
         target[np.arange(len(which)), p] = False
         target[np.arange(len(which)), s] = False
-        gates = {
+        gates: dict[Kind, Bools | bool] = {
             Kind.REPLACE_SECONDARY: True,
             Kind.REPLACE_AND_FAILOVER: strict_kinds & moves_instance,
             Kind.REPLACE_PRIMARY: valid_s & (not rules.restricted),
@@ -478,9 +477,7 @@ class Scanner:
         scores[Kind.REPLACE_SECONDARY] += s_left + part(room.free, pair.r_rs, c_t + real, on_t) - old_t
         scores[Kind.REPLACE_AND_FAILOVER] += s_left + t_primary + part(free_p, pair.r_raf, c_p, on_p) - old_p
         scores[Kind.REPLACE_PRIMARY] += p_left + t_primary + part(free_s, pair.r_rp, c_s, on_s) - old_s
-        scores[Kind.FAILOVER_AND_REPLACE] += (
-            p_left + s_primary + part(room.free, pair.r_far, c_t + real, on_t) - old_t
-        )
+        scores[Kind.FAILOVER_AND_REPLACE] += p_left + s_primary + part(room.free, pair.r_far, c_t + real, on_t) - old_t
 
     # -- instances on shared storage ----------------------------------------------------------------------------
 

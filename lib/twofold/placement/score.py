@@ -111,7 +111,8 @@ def spreads(values: Floats) -> Floats:
         return np.zeros(values.shape[0])
     mean = np.add.accumulate(values, axis=1)[:, -1] / count
     centred = values - mean[:, None]
-    return np.sqrt(np.add.accumulate(centred * centred, axis=1)[:, -1] / count)
+    result: Floats = np.sqrt(np.add.accumulate(centred * centred, axis=1)[:, -1] / count)
+    return result
 
 
 def metric_vector(state: State) -> Floats:

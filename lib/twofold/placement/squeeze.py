@@ -67,9 +67,7 @@ def _offline_candidates(state: State) -> list[int]:
     placed = (state.pri >= 0) & ~state.inst.forthcoming & state.inst.local
     local[state.pri[placed]] = True
     good = state.online & ~state.nodes.master & (state.dyn[N_SEC] == 0) & ~local
-    count = np.bincount(
-        state.pri[(state.pri >= 0) & ~state.inst.forthcoming], minlength=len(state.nodes.names)
-    )
+    count = np.bincount(state.pri[(state.pri >= 0) & ~state.inst.forthcoming], minlength=len(state.nodes.names))
     return sorted(np.flatnonzero(good).tolist(), key=lambda n: -count[n])
 
 

@@ -134,7 +134,7 @@ def _policy(policies: dict[str, Policy], node: Node) -> float:
 class InstanceArrays:
     """What about the instances does not change when they move; one element per instance."""
 
-    def __init__(self, cluster: Cluster, instances: list[Instance], options: BuildOptions, keys: TagKeys) -> None:
+    def __init__(self, instances: list[Instance], options: BuildOptions, keys: TagKeys) -> None:
         self.instances = instances
         self.names = [i.name for i in instances]
 
@@ -230,9 +230,7 @@ class State:
     loc_score: Floats
     tag_count: Floats
 
-    def __init__(
-        self, cluster: Cluster, options: BuildOptions | None = None, extra: Iterable[Instance] = ()
-    ) -> None:
+    def __init__(self, cluster: Cluster, options: BuildOptions | None = None, extra: Iterable[Instance] = ()) -> None:
         """Build the state of a cluster.
 
         Args:
@@ -246,7 +244,7 @@ class State:
         self._check_names()
         self.keys = TagKeys(cluster, self.options, extra)
         self.nodes = NodeArrays(cluster, self.options)
-        self.inst = InstanceArrays(cluster, [*cluster.instances, *extra], self.options, self.keys)
+        self.inst = InstanceArrays([*cluster.instances, *extra], self.options, self.keys)
         self._place(extra)
         self._prepare()
 
@@ -365,7 +363,8 @@ class State:
     def _mark_plain(self) -> None:
         """plain: counting forthcoming instances changes nothing, so their checks and metrics can be left out."""
         free = self.nodes.mem_cap - self.dyn[I_MEM]
-        self.plain = not self.inst.forthcoming.any() and bool(self.inst.uses_mem.all() and np.all(free == self.dyn[MEM_FORTH]))
+        same = bool(np.all(free == self.dyn[MEM_FORTH]))
+        self.plain = same and bool(self.inst.uses_mem.all()) and not self.inst.forthcoming.any()
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -467,7 +466,7 @@ class State:
     def append(self, instance: Instance) -> int:
         """Add an instance that is not placed, and return its number."""
         inst = self.inst
-        one = InstanceArrays(self.cluster, [instance], self.options, self.keys)
+        one = InstanceArrays([instance], self.options, self.keys)
         number = len(inst.names)
         merged = object.__new__(InstanceArrays)
         for name, value in vars(inst).items():
@@ -551,12 +550,10 @@ def _moved(instance: Instance, primary: str, secondary: str) -> Instance:
     if (instance.primary, instance.secondary) == (primary, secondary):
         return instance
 
-
     return replace(instance, primary=primary, secondary=secondary)
 
 
 def _with_free(node: Node, state: State, n: int) -> Node:
-
 
     free = int(state.nodes.mem_cap[n] - state.dyn[I_MEM, n])
     # Memory that was missing or in excess when the state was built is still so.

@@ -8,6 +8,7 @@ Fields are parted by "|", lists inside a field by ",". The last section may be m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -18,10 +19,23 @@ from .model import STATUSES, TEMPLATES, AllocPolicy, Cluster, Group, Instance, N
 T = TypeVar("T", Group, Node, Instance)
 
 _GROUP_FIELDS = ("name", "uuid", "alloc_policy", "tags", "networks")
-_NODE_FIELDS = (
-    "name total_memory node_memory free_memory total_disk free_disk total_cpus flag group spindles tags "
-    "exclusive_storage free_spindles node_cpus cpu_speed"
-).split()
+_NODE_FIELDS = [
+    "name",
+    "total_memory",
+    "node_memory",
+    "free_memory",
+    "total_disk",
+    "free_disk",
+    "total_cpus",
+    "flag",
+    "group",
+    "spindles",
+    "tags",
+    "exclusive_storage",
+    "free_spindles",
+    "node_cpus",
+    "cpu_speed",
+]
 _NODE_DEFAULTS = {
     "spindles": "1",
     "tags": "",
@@ -30,9 +44,21 @@ _NODE_DEFAULTS = {
     "node_cpus": "1",
     "cpu_speed": "1.0",
 }
-_INSTANCE_FIELDS = (
-    "name memory disk vcpus status auto_balance primary secondary template tags spindle_use spindles forthcoming"
-).split()
+_INSTANCE_FIELDS = [
+    "name",
+    "memory",
+    "disk",
+    "vcpus",
+    "status",
+    "auto_balance",
+    "primary",
+    "secondary",
+    "template",
+    "tags",
+    "spindle_use",
+    "spindles",
+    "forthcoming",
+]
 _INSTANCE_DEFAULTS = {"spindle_use": "1", "spindles": "-", "forthcoming": "N"}
 _POLICY_FIELDS = ("owner", "std", "bounds", "templates", "vcpu_ratio", "spindle_ratio", "memory_ratio")
 _SPEC_FIELDS = ("memory", "vcpus", "disk_size", "disk_count", "nic_count", "spindle_use")
@@ -70,7 +96,7 @@ class _Row:
             value = float(self.values[name])
         except ValueError:
             raise self.error(name, unit) from None
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise self.error(name, unit)
         return value
 
@@ -135,9 +161,7 @@ def _sections(text: str, source: str) -> list[list[tuple[int, str]]]:
     return sections
 
 
-def _table(
-    rows: list[tuple[int, str]], read: Callable[[int, str], T], source: str
-) -> list[T]:
+def _table(rows: list[tuple[int, str]], read: Callable[[int, str], T], source: str) -> list[T]:
     seen: dict[str, int] = {}
     result: list[T] = []
     for number, line in rows:

@@ -74,9 +74,7 @@ def test_wishes_give_way() -> None:
 
 
 def test_pins_exclusions_and_groups() -> None:
-    world = Cluster(
-        (GROUP, Group("h", "v")), tuple(node(f"n{k}", group="u" if k < 2 else "v") for k in range(5))
-    )
+    world = Cluster((GROUP, Group("h", "v")), tuple(node(f"n{k}", group="u" if k < 2 else "v") for k in range(5)))
     pinned = Request("pinned", 512, 1, (2000,), rules=Rules(primary="n3", secondary="n2"))
     grouped = Request("grouped", 512, 1, (2000,), rules=Rules(groups=("h",), excluded=("n2",)))
     first, second = place(world, [pinned, grouped])
@@ -125,7 +123,11 @@ def test_loss_of_a_node_is_survived() -> None:
 
 
 def test_last_resort_groups_are_used_last() -> None:
-    groups = (Group("far", "u", AllocPolicy.LAST_RESORT), Group("near", "v"), Group("closed", "w", AllocPolicy.UNALLOCABLE))
+    groups = (
+        Group("far", "u", AllocPolicy.LAST_RESORT),
+        Group("near", "v"),
+        Group("closed", "w", AllocPolicy.UNALLOCABLE),
+    )
     nodes = tuple(node(f"n{k}", group="uvw"[k % 3]) for k in range(6))
     placed = place(Cluster(groups, nodes), [Request(f"i{k}", 8000, 1, template="diskless") for k in range(4)])
     assert {p.nodes[0] for p in placed if p.nodes} <= {"n0", "n1", "n3", "n4"}
