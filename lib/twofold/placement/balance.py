@@ -30,6 +30,8 @@ from .state import Floats, Ints, State
 EXACT_SIZE = 100_000
 #: Gains below this are rounding.
 _NOTHING = 1e-9
+#: A move of a large scan is made if it gains this share of what those before it did; so many in a row may not.
+_SHARE, _PATIENCE = 0.25, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +231,18 @@ class _Search:
             if not ranked:
                 return
             # On small clusters the very best move each time; on large ones as many as the scan suggests.
-            made = self._follow(ranked[: 1 if exact else len(ranked)], per_byte)
+            made = self._follow(ranked[:1] if exact else ranked, per_byte)
             if not made:
                 return
 
-    def _ranked(self, which: Ints, per_byte: bool) -> list[int]:
-        """The instances that have a move worth making, the best first."""
+    def _ranked(self, which: Ints, per_byte: bool) -> list[tuple[float, int]]:
+        """The instances that have a move worth making, each with the worth, the best first."""
         found: list[tuple[float, int]] = []
         for table in self.scanner.scan(which):
             value = self._value(table, per_byte)
             for row in np.flatnonzero(value < -_NOTHING):
                 found.append((float(value[row]), int(table.which[row])))
-        return [i for _, i in sorted(found)]
+        return sorted(found)
 
     def _value(self, table: Scores, per_byte: bool) -> Floats:
         """Per instance how good its best move is; lower is better, and only negative is any good."""
@@ -261,23 +263,21 @@ class _Search:
         prices = [max(1.0, cost(self.state, Move(int(i), kind))) for i in which]
         return np.array(prices)
 
-    def _follow(self, instances: list[int], per_byte: bool) -> int:
+    def _follow(self, ranked: list[tuple[float, int]], per_byte: bool) -> int:
         """Make the best move of each instance in turn, as long as the state then still asks for it."""
-        made, expected = 0, 0.0
-        for i in instances:
-            if not self._room():
+        made, refused, expected = 0, 0, 0.0
+        for worth, i in ranked:
+            if not self._room() or refused > _PATIENCE or (not per_byte and -worth < _SHARE * expected):
                 break
             best = self._best_of(i, per_byte)
-            if best is None:
+            gain = 0.0 if best is None else self.now - best[0]
+            if best is None or not self._enough(gain) or (made and gain < _SHARE * expected):
+                # The worth was found before the last moves; many such in a row call for a new scan.
+                refused += 1
                 continue
-            value, move = best
-            gain = self.now - value
-            if made and gain < 0.25 * expected:
-                continue
-            if not self._enough(gain):
-                continue
-            expected = max(expected * 0.9, gain)
-            self._make(move, value)
+            refused = 0
+            expected = max(0.9 * expected, gain)
+            self._make(best[1], best[0])
             made += 1
         return made
 

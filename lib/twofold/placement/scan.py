@@ -233,8 +233,7 @@ class Scanner:
 
     def internal(self, which: Ints) -> Scores:
         """Scores after every move of instances whose disks have two copies (drbd)."""
-        state, rules = self.state, self.rules
-        pair = self._pair(which)
+        rules, pair = self.rules, self._pair(which)
         p, s, off_p, off_s = pair.p, pair.s, pair.off_p, pair.off_s
         scores = self._values(pair)
         allowed = self._allowed(pair)
