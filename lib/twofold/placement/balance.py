@@ -231,16 +231,18 @@ class _Search:
             if not ranked:
                 return
             # On small clusters the very best move each time; on large ones as many as the scan suggests.
-            made = self._follow(ranked[:1] if exact else ranked, per_byte)
+            made = self._follow(ranked, per_byte, most=1 if exact else len(ranked))
             if not made:
                 return
 
     def _ranked(self, which: Ints, per_byte: bool) -> list[tuple[float, int]]:
         """The instances that have a move worth making, each with the worth, the best first."""
         found: list[tuple[float, int]] = []
+        strict = not per_byte and self.now <= self.limits.min_gain_limit
+        least = max(_NOTHING, self.limits.min_gain) if strict else 0.0
         for table in self.scanner.scan(which):
             value = self._value(table, per_byte)
-            for row in np.flatnonzero(value < -_NOTHING):
+            for row in np.flatnonzero(value < -least):
                 found.append((float(value[row]), int(table.which[row])))
         return sorted(found)
 
@@ -263,11 +265,12 @@ class _Search:
         prices = [max(1.0, cost(self.state, Move(int(i), kind))) for i in which]
         return np.array(prices)
 
-    def _follow(self, ranked: list[tuple[float, int]], per_byte: bool) -> int:
+    def _follow(self, ranked: list[tuple[float, int]], per_byte: bool, most: int) -> int:
         """Make the best move of each instance in turn, as long as the state then still asks for it."""
         made, refused, expected = 0, 0, 0.0
         for worth, i in ranked:
-            if not self._room() or refused > _PATIENCE or (not per_byte and -worth < _SHARE * expected):
+            stale = made and (refused > _PATIENCE or (not per_byte and -worth < _SHARE * expected))
+            if made == most or stale or not self._room():
                 break
             best = self._best_of(i, per_byte)
             gain = 0.0 if best is None else self.now - best[0]
