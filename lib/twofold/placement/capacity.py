@@ -172,6 +172,7 @@ class _Filler:
         self.pair = template == "drbd"
         self.checked = options.capacity_checks and not self.pair
         self.number = -1
+        self.proved = False
         self.hopeless: list[Spec] = []
 
     def _instance(self, size: Spec) -> Instance:
@@ -370,15 +371,21 @@ class _Filler:
 
     def _climb(self, filled: Filled, levels: list[_Level]) -> tuple[Spec, int | None] | None:
         """From the last level upwards, the first size that fits after shrinking some other resource."""
+        dead: tuple[Spec, frozenset[Fail]] | None = None
         while levels:
             level = levels.pop()
             if level.placed < len(filled.sizes):
                 # Something was placed below this level: that is its result, and that of all above.
                 return None
-            for fail in reversed(_by_count(level.fails)):
-                smaller = self._suffices(filled, level.size, fail)
-                if smaller is not None:
-                    return smaller, level.limit
+            struck = frozenset(fail for fail, count in level.fails.items() if count)
+            if dead is None or not (struck <= dead[1] and _covers(level.size, dead[0])):
+                self.proved = True
+                for fail in reversed(_by_count(level.fails)):
+                    smaller = self._suffices(filled, level.size, fail) if fail in struck else None
+                    if smaller is not None:
+                        return smaller, level.limit
+                # What was proved to fit nowhere, however one resource shrinks, does so for all larger sizes.
+                dead = (level.size, struck) if self.proved else None
             filled.fails = level.fails
         return None
 
@@ -386,7 +393,10 @@ class _Filler:
         """The largest size, shrunk in one resource only, that fits; None if that does not help."""
         rows = _row_length(size, fail)
         checks = self.options.capacity_checks
-        if not rows or self._ruled_out(filled, size, fail) or (checks and not self._good(filled.state)):
+        if not rows or self._ruled_out(filled, size, fail):
+            return None
+        self.proved = False
+        if checks and not self._good(filled.state):
             return None
         for k in range(rows + 1):
             candidate = _nth(size, fail, k)

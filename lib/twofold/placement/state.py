@@ -111,6 +111,8 @@ class NodeArrays:
         self.lo_dsk = np.floor(options.min_disk * self.t_dsk)
         self.memory_ratio = column(policies[n.group].memory_ratio for n in nodes)
         self.mem_cap = np.trunc(self.t_mem) - self.n_mem
+        # With over-commitment, promises may exceed what is there: the policy's memory ratio (Ganeti 2.17) says how far.
+        self.extra_mem = np.floor(np.maximum(self.mem_cap, 0.0) * (self.memory_ratio - 1.0))
         self.x_mem = np.zeros(len(nodes))
         self.locations = [tagging.locations(cluster.tags, n.tags) for n in nodes]
         self.standby = [tagging.is_standby(n.tags) for n in nodes]
@@ -276,7 +278,8 @@ class State:
         self.dyn[R_MEM] = self.peers.max(axis=1, initial=0.0)
         missing = self.nodes.mem_cap - self.dyn[I_MEM] - [n.free_memory for n in cluster.nodes]
         self.nodes.x_mem = missing
-        self.nodes.mem_cap = self.nodes.mem_cap - np.maximum(0.0, missing)
+        self.nodes.mem_cap = self.nodes.mem_cap - np.maximum(0.0, missing) + self.nodes.extra_mem
+        self.dyn[MEM_FORTH] += self.nodes.extra_mem
         self.nodes.divisors()
 
     def _locations(self) -> None:
@@ -555,7 +558,7 @@ def _moved(instance: Instance, primary: str, secondary: str) -> Instance:
 
 def _with_free(node: Node, state: State, n: int) -> Node:
 
-    free = int(state.nodes.mem_cap[n] - state.dyn[I_MEM, n])
+    free = int(state.nodes.mem_cap[n] - state.nodes.extra_mem[n] - state.dyn[I_MEM, n])
     # Memory that was missing or in excess when the state was built is still so.
     free += int(max(0.0, -state.nodes.x_mem[n]))
     return replace(

@@ -153,3 +153,14 @@ def test_contradictions_are_refused(request_: Request, message: str) -> None:
 def test_names_are_unique() -> None:
     with pytest.raises(RequestError, match="instance i: exists already"):
         place(cluster(), [Request("i", 1, 1), Request("i", 1, 1)])
+
+
+def test_memory_may_be_overcommitted_as_far_as_the_policy_says() -> None:
+    def fitting(ratio: float) -> int:
+        group = replace(GROUP, policy=replace(GROUP.policy, memory_ratio=ratio))
+        requests = [Request(f"i{k}", 5000, 1, template="diskless") for k in range(8)]
+        placed = place(Cluster((group,), (node("n0"), node("n1"))), requests, PlaceOptions(survive_node_loss=False))
+        return sum(1 for p in placed if p.nodes)
+
+    # 16384 MiB per node hold three of 5000; half as much again holds four.
+    assert (fitting(1.0), fitting(1.5)) == (6, 8)
