@@ -174,6 +174,7 @@ class _Filler:
         self.number = -1
         self.proved = False
         self.hopeless: list[Spec] = []
+        self.is_good: bool | None = None
 
     def _instance(self, size: Spec) -> Instance:
         return Instance(
@@ -190,7 +191,7 @@ class _Filler:
     def _begin(self, state: State, size: Spec) -> Filled:
         trial = state.copy()
         self.number = trial.append(self._instance(size))
-        self.hopeless = []
+        self.hopeless, self.is_good = [], None
         groups = {trial.cluster.groups[g] for g in trial.nodes.group[self.allowed].tolist()}
         self.lows = [low for group in groups for low, _ in group.policy.bounds]
         same = trial.nodes.group[:, None] == trial.nodes.group[None, :]
@@ -240,7 +241,7 @@ class _Filler:
         state.place(i, place[0], place[1] if self.pair else -1)
         filled.sizes.append(size)
         filled.places.append(place)
-        self.hopeless = []
+        self.hopeless, self.is_good = [], None
         if self.checked:
             self.number = state.append(self._instance(size))
         else:
@@ -395,19 +396,39 @@ class _Filler:
         checks = self.options.capacity_checks
         if not rows or self._ruled_out(filled, size, fail):
             return None
-        self.proved = False
-        if checks and not self._good(filled.state):
+        if checks and self.is_good is None:
+            self.is_good = self._good(filled.state)
+        if checks and not self.is_good:
+            # What is not safe before does not become so with one more instance.
             return None
-        for k in range(rows + 1):
-            candidate = _nth(size, fail, k)
-            self._set(filled, candidate)
-            place, fails = self._try(filled, checks)
-            if place is not None:
-                return candidate
-            if not fails[fail]:
+        self.proved = False
+        steps = self._first_fitting(filled, size, fail, rows, checks)
+        if steps is None:
+            self.hopeless.append(_least(size, fail, self.lows))
+            return None
+        for k in range(steps):
+            # Only as long as this resource is in the way somewhere is it worth shrinking.
+            if not self._count(self._obstacles_of(filled, _nth(size, fail, k)))[fail]:
                 return None
-        self.hopeless.append(_least(size, fail, self.lows))
-        return None
+        return _nth(size, fail, steps)
+
+    def _first_fitting(self, filled: Filled, size: Spec, fail: Fail, rows: int, checks: bool) -> int | None:
+        """How often one resource must shrink at least until the size fits somewhere: what is smaller fits, too."""
+        least = _least(size, fail, self.lows)
+        name, unit = _FIELDS[fail]
+        low, high = -1, min(rows, int(getattr(size, name) - getattr(least, name)) // unit)
+
+        def fits(k: int) -> bool:
+            if (self._obstacles_of(filled, _nth(size, fail, k)) != 0).all():
+                return False
+            return not checks or self._try(filled, True)[0] is not None
+
+        if not fits(high):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return high
 
     def _ruled_out(self, filled: Filled, size: Spec, fail: Fail) -> bool:
         """Whether not even the smallest size of the row that a policy could allow fits anywhere."""

@@ -163,7 +163,7 @@ def test_waves_share_no_node_and_keep_the_order(seed: int) -> None:
 @given(seeds)
 @settings(max_examples=6, deadline=None)
 def test_tiers_shrink_and_hold_at_least_the_largest(seed: int) -> None:
-    shape = generate.Shape(nodes=(2, 3), forthcoming=0.0, migration=0.0)
+    shape = generate.Shape(nodes=(2, 3), forthcoming=0.0, migration=0.0, templates=("drbd",))
     state = state_of(seed, shape)
     found = capacity(state, CapacityOptions(template="drbd"))
     sizes = [size for size, _ in found.tiered.steps()]
