@@ -1,3 +1,8 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Twofold: the control-side library of the twofold.cluster collection."""
+
+"""Twofold's core on the control host: model, planner, rendering and reports. It knows nothing of Ansible."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

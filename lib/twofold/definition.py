@@ -1,0 +1,170 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The definition of an instance: what the inventory wants, with the choices that were made once and are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import secrets
+from .model import Cluster, Desired, Instance, Nic, OsTemplate
+from .observed import Observed
+from .planner.claims import Claims
+from .render import domain, replication, seed
+
+FORMAT = 1
+Document = dict[str, Any]
+
+
+class Impossible(Exception):
+    """A choice that cannot be made. `code` and `remedy` are for a finding."""
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The wanted definition (its generation is that of `base`, 0 without) and the seed's files, if there is a seed."""
+
+    document: Document
+    seed: dict[str, str] | None
+    template: OsTemplate | None
+
+
+def same(one: Document | None, other: Document | None) -> bool:
+    """Whether two definitions say the same; the generation does not count."""
+    if one is None or other is None:
+        return one is other
+    return {**one, "generation": 0} == {**other, "generation": 0}
+
+
+class Builder:
+    """Builds the wanted definition of an instance on given nodes (primary first).
+
+    `base` is the newest definition on the nodes: its minors, port, volume groups, sizes and addresses are kept.
+    """
+
+    def __init__(self, desired: Desired, observed: Observed, claims: Claims, instance: Instance) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.claims = claims
+        self.instance = instance
+
+    def build(self, nodes: Sequence[str], base: Document | None, *, installed: bool) -> Wanted:
+        """The wanted definition. `installed`: the OS was written, so another `twofold_os` does not matter any more.
+
+        Until then another one can be chosen, but not none: the disk waits for it.
+
+        Raises Impossible if no port, minor or address is free.
+        """
+        instance, cluster = self.instance, self.desired.cluster
+        template_name = base["disk_template"] if base else instance.disk_template
+        os = base["os"] if base and (installed or instance.os is None) else instance.os
+        document: Document = {
+            "format": FORMAT,
+            "name": instance.name,
+            "uuid": secrets.instance_uuid(cluster.secret, instance.name),
+            "generation": int(base["generation"]) if base else 0,
+            "cluster": cluster.name,
+            "disk_template": template_name,
+            "nodes": list(nodes),
+            "state": instance.state,
+            "memory": instance.memory,
+            "vcpus": instance.vcpus,
+            "port": self._port(nodes, base) if template_name == "drbd" else None,
+            "disks": self._disks(nodes, base, replicated=template_name == "drbd"),
+            "nics": [self._nic(index, nic, base) for index, nic in enumerate(instance.nics)],
+            "os": os,
+        }
+        return self._rendered(document, cluster, cluster.os_templates.get(os) if os else None)
+
+    def _rendered(self, document: Document, cluster: Cluster, template: OsTemplate | None) -> Wanted:
+        files = None
+        if template is not None and template.seed:
+            files = seed.render(self.instance, document, cluster.networks)
+        mtus = {name: network.mtu for name, network in cluster.networks.items() if network.mtu is not None}
+        document["domain_xml"] = domain.render(self.instance, document, seed=files is not None, mtus=mtus)
+        replicated = document["disk_template"] == "drbd"
+        config = replication.render(document, self._hosts(document), self.instance.replication) if replicated else None
+        secret = secrets.drbd_secret(cluster.secret, self.instance.name)
+        document["replication_config"] = config
+        document["secret_digest"] = secrets.text_digest(secret) if replicated else None
+        document["seed_digest"] = seed.seed_digest(files) if files is not None else None
+        return Wanted(document, files, template)
+
+    def _hosts(self, document: Document) -> list[replication.Host]:
+        found = []
+        for name in document["nodes"]:
+            view = self.observed.known(name)
+            if view is None:
+                raise Impossible("node-unknown", f"the host name of {name} is not known", f"bring {name} back")
+            found.append(replication.Host(name, view.hostname, self.desired.nodes[name].replicate_at))
+        return found
+
+    def _port(self, nodes: Sequence[str], base: Document | None) -> int:
+        if base and base["port"] is not None:
+            return int(base["port"])
+        port = self.claims.port(nodes)
+        if port is None:
+            message = f"no port of twofold_drbd_ports is free on {' and '.join(nodes)}"
+            raise Impossible("no-free-port", message, "make twofold_drbd_ports wider")
+        return port
+
+    def _disks(self, nodes: Sequence[str], base: Document | None, *, replicated: bool) -> list[Document]:
+        if base:
+            return [self._kept(disk, nodes, replicated=replicated) for disk in base["disks"]]
+        found = []
+        for index, disk in enumerate(self.instance.disks):
+            groups = {node: self.claims.group_of(node, disk) for node in sorted(nodes)}
+            minors = self._minors(nodes) if replicated else None
+            found.append({"index": index, "size": disk.size, "volume_group": groups, "minor": minors})
+        return found
+
+    def _minors(self, nodes: Sequence[str]) -> dict[str, int]:
+        minor = self.claims.minor(nodes)
+        if minor is None:
+            message = f"no minor of twofold_drbd_minors is free on both {' and '.join(nodes)}"
+            raise Impossible("no-free-minor", message, "make twofold_drbd_minors wider")
+        return dict.fromkeys(sorted(nodes), minor)
+
+    def _kept(self, disk: Document, nodes: Sequence[str], *, replicated: bool) -> Document:
+        """A disk of the newest definition, on nodes that may be others than its own (a plain disk that moves)."""
+        size = self.instance.disks[disk["index"]] if disk["index"] < len(self.instance.disks) else None
+        groups = {}
+        for node in sorted(nodes):
+            default = self.desired.nodes[node].volume_group
+            groups[node] = disk["volume_group"].get(node) or (size.volume_group if size else None) or default
+        return {**disk, "volume_group": groups, "minor": disk["minor"] if replicated else None}
+
+    def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:
+        cluster = self.desired.cluster
+        mac = nic.mac or secrets.mac(cluster.secret, self.instance.name, index)
+        bridge = cluster.networks[nic.network].bridge
+        address = self._address(index, nic, base)
+        return {"index": index, "mac": mac, "network": nic.network, "bridge": bridge, "address": address}
+
+    def _address(self, index: int, nic: Nic, base: Document | None) -> str | None:
+        network = self.desired.cluster.networks[nic.network]
+        if nic.address == "none" or (nic.address == "auto" and network.cidr is None):
+            return None
+        owner = f"instance {self.instance.name}"
+        if nic.address != "auto":
+            taken = self.claims.addresses.setdefault(nic.address, owner)
+            if taken != owner:
+                message = f"{nic.address} is the address of {taken}"
+                raise Impossible("duplicate-address", message, f"choose another address for twofold_nics[{index}]")
+            return nic.address
+        kept = next((old for old in (base or {}).get("nics", ()) if old["index"] == index), None)
+        if kept and kept["network"] == nic.network and kept["address"]:
+            return str(kept["address"])
+        address = self.claims.address(network, self.instance.name)
+        if address is None:
+            message = f"no address of {nic.network} ({network.cidr}) is free"
+            raise Impossible("no-free-address", message, "make the network wider or reserve less of it")
+        return address

@@ -1,0 +1,280 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the inventory can say: cluster, nodes and instances.
+
+Every field is one inventory variable: `twofold_` and the field's name, or the name in its `variable`. The fields of
+`ReplicationSettings` and `MigrationSettings` are variables too: `twofold_replication_protocol` and so on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from . import units
+from .findings import Finding
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _address(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(str(value)))
+    except ValueError:
+        raise ValueError(f"{str(value)!r} is not an IP address") from None
+
+
+def _network(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_network(str(value)))
+    except ValueError as error:
+        raise ValueError(f"{str(value)!r} is not a network like 203.0.113.0/24: {error}") from None
+
+
+def _mac(value: Any) -> str:
+    text = str(value).lower()
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text):
+        raise ValueError(f"{str(value)!r} is not a MAC address like 02:00:5e:10:00:01")
+    if int(text[:2], 16) & 1:
+        raise ValueError(f"{text!r} is a group address; the second digit has to be even")
+    return text
+
+
+def _digest(value: Any) -> str:
+    text = str(value).lower().removeprefix("sha256:")
+    if not SHA256.fullmatch(text):
+        raise ValueError("is not a SHA-256 sum of 64 hexadecimal digits")
+    return text
+
+
+def _reserved(value: Any) -> str:
+    first, _ignored, last = str(value).partition("-")
+    start, end = ipaddress.ip_address(first.strip()), ipaddress.ip_address((last or first).strip())
+    if int(start) > int(end) or start.version != end.version:
+        raise ValueError(f"{str(value)!r} is not an address or a range like 203.0.113.1-203.0.113.9")
+    return f"{start}-{end}" if last else str(start)
+
+
+def _nic_address(value: Any) -> str:
+    return str(value) if value in ("auto", "none") else _address(value)
+
+
+def _user_data(value: Any) -> Any:
+    if isinstance(value, str):
+        import yaml
+
+        if not value.startswith("#cloud-config"):
+            raise ValueError("has to be a mapping, or text that starts with #cloud-config")
+        value = yaml.safe_load(value) or {}
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_SIZE_SCHEMA = {"anyOf": [{"type": "string", "pattern": units.SIZE_PATTERN}, {"type": "integer", "minimum": 1}]}
+_RATE_SCHEMA = {"anyOf": [{"type": "string", "pattern": units.RATE_PATTERN}, {"type": "integer", "minimum": 1}]}
+_RANGE_SCHEMA = {"type": "string", "pattern": "^[0-9]+ *- *[0-9]+$"}
+_TEXT: dict[str, Any] = {"type": "string"}
+
+Size = Annotated[int, BeforeValidator(units.parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+Rate = Annotated[int, BeforeValidator(units.parse_rate), WithJsonSchema(_RATE_SCHEMA)]
+Range = Annotated[tuple[int, int], BeforeValidator(units.parse_range), WithJsonSchema(_RANGE_SCHEMA)]
+Address = Annotated[str, BeforeValidator(_address), WithJsonSchema(_TEXT)]
+Cidr = Annotated[str, BeforeValidator(_network), WithJsonSchema(_TEXT)]
+Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:]{17}$"})]
+Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
+_NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
+Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
+VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
+Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
+DiskTemplate = Literal["drbd", "plain", "diskless"]
+State = Literal["running", "stopped", "absent"]
+
+
+class Model(BaseModel):
+    """Base: no unknown keys, never changed after it was made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Model):
+    """A named address pool with its bridge on the nodes."""
+
+    bridge: Bridge = Field(description="The bridge on every node that takes instances of this network")
+    cidr: Cidr | None = Field(default=None, description="The network's addresses; without it no address is given out")
+    gateway: Address | None = Field(default=None, description="The default gateway of the guests")
+    nameservers: list[Address] = Field(default=[], description="Name servers of the guests")
+    search: list[str] = Field(default=[], description="Search domains of the guests")
+    reserved: list[Annotated[str, BeforeValidator(_reserved)]] = Field(
+        default=[], description="Addresses and ranges (first-last) that are never given out"
+    )
+    manage: bool = Field(default=False, description="Whether the bootstrap of nodes makes the bridge")
+    interface: str | None = Field(default=None, description="The interface that the bootstrap puts into the bridge")
+    mtu: int | None = Field(default=None, ge=576, le=65536, description="The MTU of the guests' interfaces, in bytes")
+
+
+class OsTemplate(Model):
+    """How a new instance's first disk gets its contents."""
+
+    kind: Literal["image", "script"] = Field(
+        default="image", description="An image that is written, or a script that is run"
+    )
+    url: str | None = Field(default=None, description="Where the nodes fetch the image from")
+    file: str | None = Field(default=None, description="The image's path on the control host")
+    sha256: Digest | None = Field(default=None, description="The image's SHA-256 sum")
+    format: Literal["raw", "qcow2"] = Field(default="qcow2", description="The image's format")
+    script: str | None = Field(
+        default=None, description="The script: a path on the control host, or the name of a shipped one"
+    )
+    environment: dict[str, str] = Field(default={}, description="Environment variables of the script")
+    seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
+
+
+class Disk(Model):
+    """One disk of an instance."""
+
+    size: Size = Field(description="The disk's size, like 20GiB")
+    volume_group: VolumeGroup | None = Field(default=None, description="Another volume group than the node's own")
+
+
+class Nic(Model):
+    """One network interface of an instance."""
+
+    network: str = Field(description="The network's name in twofold_networks")
+    address: Annotated[str, BeforeValidator(_nic_address), WithJsonSchema(_TEXT)] = Field(
+        default="auto", description="An IP address, auto (the lowest free one of the network) or none"
+    )
+    mac: Mac | None = Field(default=None, description="The MAC address; by default derived from the instance's name")
+
+
+class ReplicationSettings(Model):
+    """DRBD: `twofold_replication_*`."""
+
+    protocol: Literal["A", "B", "C"] = Field(default="C", description="DRBD's protocol; live migration needs C")
+    resync_rate: Rate = Field(default=100 << 20, description="Resync rate per second to start with")
+    resync_max_rate: Rate = Field(default=500 << 20, description="Highest resync rate per second")
+    ping_interval: int = Field(default=3, ge=1, le=120, description="Seconds between keep-alives on an idle connection")
+    timeout: int = Field(default=120, ge=5, description="Seconds to wait for the peer's handshake")
+
+
+class MigrationSettings(Model):
+    """Live migration: `twofold_migration_*`."""
+
+    bandwidth: Rate | None = Field(default=None, description="Highest rate per second; without it as fast as it goes")
+    downtime: int = Field(
+        default=300, ge=1, le=60000, description="Longest pause of the guest that is aimed at, milliseconds"
+    )
+    auto_converge: bool = Field(
+        default=True, description="Slow the guest down when its memory changes faster than it is copied"
+    )
+    postcopy: bool = Field(
+        default=False, description="Switch over before all memory is copied, if it does not converge"
+    )
+    timeout: int = Field(default=1800, ge=10, description="Seconds after which a migration is given up")
+
+
+class Cluster(Model):
+    """Variables that are the same for every node and instance."""
+
+    name: str = Field(
+        default="twofold",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        json_schema_extra={"variable": "cluster_name"},
+        description="The cluster's name",
+    )
+    secret: str = Field(
+        default="",
+        repr=False,
+        json_schema_extra={"variable": "cluster_secret"},
+        description="What MAC addresses and DRBD secrets are derived from; at least 16 characters, from a vault",
+    )
+    networks: dict[str, Network] = Field(default={}, description="The networks by name")
+    os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
+    drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
+    drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
+
+
+class Node(Model):
+    """A virtualization host."""
+
+    name: str
+    address: str = Field(description="The node's address for the other nodes; by default ansible_host")
+    replication_address: Address | None = Field(
+        default=None, description="The address for DRBD; by default twofold_address"
+    )
+    migration_address: Address | None = Field(
+        default=None, description="The address for migrations; by default the one for DRBD"
+    )
+    volume_group: VolumeGroup = Field(default="twofold", description="The volume group for instances' disks")
+    reserved_memory: Size = Field(default=512 << 20, description="Memory that is kept for the node itself")
+
+    @property
+    def migrate_to(self) -> str:
+        """The address that migrations to this node go to."""
+        return self.migration_address or self.replication_address or self.address
+
+    @property
+    def replicate_at(self) -> str:
+        """The address for DRBD."""
+        return self.replication_address or self.address
+
+
+class Instance(Model):
+    """A guest."""
+
+    name: str
+    state: State = Field(default="running", description="What it should be; absent removes it with all its data")
+    disk_template: DiskTemplate = Field(default="drbd", description="How its disks are kept")
+    memory: Size = Field(default=1 << 30, description="Its memory, like 2GiB")
+    vcpus: int = Field(default=1, ge=1, le=512, description="Its virtual processors")
+    disks: list[Disk] = Field(default=[], max_length=24, description="Its disks")
+    nics: list[Nic] = Field(default=[], max_length=16, description="Its network interfaces")
+    os: str | None = Field(default=None, description="The OS template of its first disk; used when it is created")
+    nodes: Names = Field(default=[], max_length=2, description="The nodes to create it on: primary, then secondary")
+    hostname: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description="The guest's host name; by default the instance's name",
+    )
+    ssh_keys: Names = Field(default=[], description="Public ssh keys for the guest's default user")
+    user_data: Annotated[
+        dict[str, Any], BeforeValidator(_user_data), WithJsonSchema({"type": ["object", "string"]})
+    ] = Field(
+        default={}, description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated"
+    )
+    firmware: Literal["bios", "uefi"] = Field(default="bios", description="What boots the guest")
+    machine: str = Field(default="q35", pattern=r"^[A-Za-z0-9._-]+$", description="QEMU's machine type")
+    cpu: str = Field(
+        default="host-passthrough",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="host-passthrough, host-model, maximum, or a model that all nodes have",
+    )
+    virtualization: Literal["kvm", "qemu"] = Field(
+        default="kvm", description="qemu emulates the processor: slow, works anywhere"
+    )
+    shutdown_timeout: int = Field(default=120, ge=1, description="Seconds that the guest has to shut down")
+    replication: ReplicationSettings = ReplicationSettings()
+    migration: MigrationSettings = MigrationSettings()
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What the inventory says.
+
+    `instances` are those without errors; `rejected` names the others, which are left alone. `blocked` is true if the
+    cluster or a node is wrong: then nothing can be planned. `findings` are all of the inventory's.
+    """
+
+    cluster: Cluster
+    nodes: dict[str, Node]
+    instances: dict[str, Instance]
+    rejected: frozenset[str] = frozenset()
+    blocked: bool = False
+    findings: tuple[Finding, ...] = field(default=())

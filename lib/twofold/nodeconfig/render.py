@@ -1,0 +1,164 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text of the files that a node gets."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .settings import LIBVIRT_PORT, Bridge, Member, Settings
+
+HEADER = "# Written by Twofold (role twofold.cluster.node); changes made here are undone by its next run.\n"
+CA = "/etc/pki/CA/cacert.pem"
+QEMU_PKI = "/etc/pki/qemu"
+FIREWALL = "/etc/twofold/firewall.nft"
+TABLE = "inet twofold"
+
+
+def hosts(members: Iterable[Member]) -> str:
+    """Return the names of all nodes for /etc/hosts: the management address bears the node's names."""
+    return "".join(f"{member.management} {' '.join(member.names)}\n" for member in members)
+
+
+def lvm(settings: Settings) -> str:
+    """Return LVM's settings: the host never looks into guests' volumes, whichever way they are reached."""
+    group = settings.volume_group.replace("-", "--")
+    ours = ["r|^/dev/drbd.*|", f"r|^/dev/{settings.volume_group}/.*|", f"r|^/dev/mapper/{group}-.*|"]
+    patterns = ", ".join(json.dumps(pattern) for pattern in [*ours, *settings.lvm_filter])
+    return f"devices {{\n    scan_lvs = 0\n    global_filter = [ {patterns} ]\n}}\n"
+
+
+def drbd() -> str:
+    """Return DRBD's global settings; each resource brings its own options."""
+    body = "global {\n    usage-count no;\n    udev-always-use-vnr;\n}\n\ncommon {\n}\n"
+    return HEADER + body
+
+
+def libvirtd(settings: Settings, members: Iterable[Member]) -> str:
+    """Return libvirtd.conf: verified TLS for the cluster's nodes, no plain TCP."""
+    wanted: dict[str, Any] = {
+        "listen_tls": 1,
+        "listen_tcp": 0,
+        "auth_tls": "none",
+        "tls_no_verify_certificate": 0,
+        "tls_allowed_dn_list": sorted(f"CN={member.hostname}" for member in members),
+    }
+    return _libvirt_settings({**wanted, **settings.libvirtd_settings})
+
+
+def qemu(settings: Settings, member: Member) -> str:
+    """Return qemu.conf: migrations over verified TLS alone, in their own range of ports."""
+    wanted: dict[str, Any] = {
+        "default_tls_x509_cert_dir": QEMU_PKI,
+        "default_tls_x509_verify": 1,
+        "migrate_tls_x509_cert_dir": QEMU_PKI,
+        "migrate_tls_x509_verify": 1,
+        "migrate_tls_force": 1,
+        "migration_host": member.replication,
+        "migration_port_min": settings.migration_ports.first,
+        "migration_port_max": settings.migration_ports.last,
+        "auto_start_bypass_cache": 0,
+    }
+    return _libvirt_settings({**wanted, **settings.qemu_settings})
+
+
+def _libvirt_settings(settings: Mapping[str, Any]) -> str:
+    return HEADER + "".join(f"{name} = {_libvirt_value(value)}\n" for name, value in settings.items())
+
+
+def _libvirt_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[ {', '.join(_libvirt_value(item) for item in value)} ]" if value else "[ ]"
+    if isinstance(value, (bool, int)):
+        return str(int(value))
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def libvirtd_unit() -> str:
+    """Return a drop-in: libvirtd stays, for starting it again costs more than keeping it."""
+    return HEADER + "[Service]\nExecStart=\nExecStart=/usr/sbin/libvirtd\n"
+
+
+def libvirt_guests() -> str:
+    """Return the settings of libvirt-guests: guests are shut down with their node, and never started by it."""
+    wanted = {"ON_BOOT": "ignore", "ON_SHUTDOWN": "shutdown", "PARALLEL_SHUTDOWN": "10", "SHUTDOWN_TIMEOUT": "300"}
+    return HEADER + "".join(f"{name}={value}\n" for name, value in wanted.items())
+
+
+def firewall(settings: Settings, members: Iterable[Member]) -> str:
+    """Return a table of our own: the cluster's ports are closed to all but the cluster's nodes."""
+    addresses = {ipaddress.ip_address(text) for member in members for text in member.addresses}
+    ports = f"{LIBVIRT_PORT}, {settings.drbd_ports}, {settings.migration_ports}"
+    sets = _address_set("nodes4", 4, addresses) + _address_set("nodes6", 6, addresses)
+    # Creating before deleting makes the deletion succeed in either case; the whole file is one transaction.
+    return f"""{HEADER}table {TABLE}
+delete table {TABLE}
+table {TABLE} {{
+{sets}
+    chain input {{
+        type filter hook input priority filter - 5; policy accept;
+        iif "lo" return
+        tcp dport {{ {ports} }} jump cluster
+    }}
+
+    chain cluster {{
+        ip saddr @nodes4 return
+        ip6 saddr @nodes6 return
+        counter drop
+    }}
+}}
+"""
+
+
+def _address_set(name: str, version: int, addresses: set[Any]) -> str:
+    chosen = sorted(address for address in addresses if address.version == version)
+    elements = f"\n        elements = {{ {', '.join(str(address) for address in chosen)} }}" if chosen else ""
+    return f"    set {name} {{\n        type ipv{version}_addr{elements}\n    }}\n"
+
+
+def unit(description: str, *, start: str, reload: bool = False, **lines: str) -> str:
+    """Return a oneshot unit that stays active."""
+    head = {"Description": description, **{key: value for key, value in lines.items() if key != "WantedBy"}}
+    text = HEADER + "[Unit]\n" + "".join(f"{key}={value}\n" for key, value in head.items())
+    text += f"\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={start}\n"
+    text += f"ExecReload={start}\n" if reload else ""
+    return text + f"\n[Install]\nWantedBy={lines.get('WantedBy', 'multi-user.target')}\n"
+
+
+def network_script(bridges: Iterable[Bridge]) -> str:
+    """Return the script that makes the bridges at boot; it may run at any time and changes only what is missing."""
+    return HEADER.replace("#", "#!/bin/sh\n#", 1) + "set -eu\n" + "".join(_bridge_lines(bridge) for bridge in bridges)
+
+
+def _bridge_lines(bridge: Bridge) -> str:
+    name, interface = bridge.name, bridge.interface
+    lines = [f"[ -d /sys/class/net/{name} ] || ip link add name {name} type bridge forward_delay 0 stp_state 0"]
+    if interface:
+        lines.append(f"n=0; while [ ! -d /sys/class/net/{interface} ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 1; done")
+        if bridge.mtu:
+            lines.append(f"ip link set dev {interface} mtu {bridge.mtu}")
+        lines.append(f"[ -d /sys/class/net/{name}/brif/{interface} ] || ip link set dev {interface} master {name}")
+        lines.append(f"ip link set dev {interface} up")
+    if bridge.mtu:
+        lines.append(f"ip link set dev {name} mtu {bridge.mtu}")
+    lines.append(f"ip link set dev {name} up")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+REPLICATION_SCRIPT = (
+    HEADER.replace("#", "#!/bin/sh\n#", 1)
+    + """\
+# Brings up the replication of every instance after a boot, as secondary; it waits for no peer.
+udevadm settle --timeout=30
+status=0
+for file in /etc/drbd.d/twofold-*.res; do
+    [ -e "$file" ] || continue
+    name=${file##*/twofold-}
+    drbdadm adjust "${name%.res}" || status=1
+done
+exit $status
+"""
+)

@@ -1,0 +1,309 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A typed, thin view of what the nodes said. A node without a document is unknown, which is not the same as down."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .errors import DocumentError
+
+FORMAT = 1
+# Without these parts nothing can be planned for a node; `None` means that it could not be read.
+NEEDED = ("memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
+TAG = "twofold.instance="
+RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
+OFF = frozenset({"shutoff", "shut off"})
+APART = frozenset(
+    {"StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError",
+     "TearDown", "Connecting", "WFConnection", "WFReportParams"}
+)  # fmt: skip
+_VOLUME = re.compile(r"(?P<instance>.+)-disk(?P<disk>\d+)(?P<meta>-meta)?")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume. `size` in bytes."""
+
+    volume_group: str
+    name: str
+    size: int
+    tags: frozenset[str]
+    open: bool
+
+    @property
+    def instance(self) -> str | None:
+        """The instance that the tag names."""
+        return next((tag.removeprefix(TAG) for tag in self.tags if tag.startswith(TAG)), None)
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """What is owed to it: wipe, install."""
+        return frozenset(tag.partition("=")[2] for tag in self.tags if tag.startswith("twofold.pending="))
+
+    @property
+    def path(self) -> str:
+        """Its stable device path."""
+        return f"/dev/{self.volume_group}/{self.name}"
+
+
+@dataclass(frozen=True)
+class ResourceVolume:
+    """A volume of a DRBD resource. `uuids` are DRBD's generation identifiers, read while peers are apart."""
+
+    volume: int
+    minor: int
+    disk: str | None
+    peer_disk: str | None
+    done: float | None
+    backing: str | None
+    uuids: str | None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A DRBD resource on one node; `role` is None while it is down."""
+
+    name: str
+    role: str | None
+    peer_role: str | None
+    connection: str | None
+    allow_two_primaries: bool
+    configured: bool
+    config: str | None
+    secret_digest: str | None
+    options: dict[str, str]
+    volumes: tuple[ResourceVolume, ...]
+
+    @property
+    def up(self) -> bool:
+        """Whether the kernel has it."""
+        return self.role is not None
+
+    @property
+    def primary(self) -> bool:
+        """Whether this node may write."""
+        return self.role == "Primary"
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has shaken hands with its peer."""
+        return self.up and self.connection is not None and self.connection not in APART
+
+    def all_disks(self, *states: str) -> bool:
+        """Whether every local disk is in one of the states."""
+        return bool(self.volumes) and all(volume.disk in states for volume in self.volumes)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A libvirt domain on one node. `memory` in bytes; `xml` is the inactive configuration."""
+
+    name: str
+    uuid: str
+    state: str
+    persistent: bool
+    autostart: bool
+    memory: int
+    vcpus: int
+    xml: str
+    migrating: bool
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs, or whether that is not certain: only `shutoff` is off."""
+        return self.state not in OFF
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """What one node said."""
+
+    name: str
+    document: dict[str, Any]
+    missing: tuple[str, ...] = field(default=())
+
+    @property
+    def hostname(self) -> str:
+        """The name that DRBD knows it by (`uname -n`)."""
+        return str(self.document["hostname"])
+
+    @property
+    def memory_total(self) -> int:
+        """Bytes of memory."""
+        return int((self.document["memory"] or {}).get("total", 0))
+
+    @property
+    def bridges(self) -> frozenset[str]:
+        """The bridges."""
+        return frozenset(self.document["bridges"] or ())
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The cached images by SHA-256; empty if that could not be read, which costs a needless check at most."""
+        return frozenset(self.document.get("images") or ())
+
+    @property
+    def seeds(self) -> dict[str, str]:
+        """Seed digests by instance."""
+        return dict(self.document["seeds"] or {})
+
+    @property
+    def definitions(self) -> dict[str, dict[str, Any]]:
+        """Definitions by instance."""
+        return dict(self.document["definitions"] or {})
+
+    @property
+    def journal(self) -> list[Any]:
+        """Entries of interrupted steps."""
+        return list(self.document.get("journal") or [])
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """What the node could not read."""
+        return list(self.document.get("problems") or [])
+
+    def volume_group(self, name: str) -> dict[str, int] | None:
+        """Size, free and extent of a volume group, in bytes; None if it does not exist."""
+        found = (self.document["volume_groups"] or {}).get(name)
+        return dict(found) if found is not None else None
+
+    def extent(self, volume_group: str) -> int:
+        """The allocation unit of a volume group in bytes."""
+        return int((self.volume_group(volume_group) or {}).get("extent") or 4 << 20)
+
+    @cached_property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The logical volumes."""
+        return tuple(
+            Volume(v["volume_group"], v["name"], int(v["size"]), frozenset(v["tags"]), bool(v.get("open")))
+            for v in self.document["volumes"] or ()
+        )
+
+    @cached_property
+    def volumes_by_instance(self) -> dict[str, dict[str, Volume]]:
+        """Instance -> `GROUP/NAME` -> volume: by its tag, or by its name if it has none."""
+        found: dict[str, dict[str, Volume]] = {}
+        for volume in self.volumes:
+            match = _VOLUME.fullmatch(volume.name)
+            instance = volume.instance or (match["instance"] if match is not None else None)
+            if instance is not None:
+                found.setdefault(instance, {})[f"{volume.volume_group}/{volume.name}"] = volume
+        return found
+
+    @cached_property
+    def resources(self) -> dict[str, Resource]:
+        """DRBD resources by name."""
+        return {name: _resource(name, data) for name, data in (self.document["resources"] or {}).items()}
+
+    @cached_property
+    def domains(self) -> dict[str, Domain]:
+        """Domains by name."""
+        return {name: _domain(name, data) for name, data in (self.document["domains"] or {}).items()}
+
+
+def _resource(name: str, data: dict[str, Any]) -> Resource:
+    volumes = tuple(
+        ResourceVolume(
+            int(v["volume"]),
+            -1 if v["minor"] is None else int(v["minor"]),
+            v.get("disk"),
+            v.get("peer_disk"),
+            v.get("done"),
+            v.get("backing"),
+            v.get("uuids"),
+        )
+        for v in data.get("volumes") or ()
+    )
+    options = {str(key): str(value) for key, value in (data.get("options") or {}).items()}
+    return Resource(
+        name, data.get("role"), data.get("peer_role"), data.get("connection"), bool(data.get("allow_two_primaries")),
+        bool(data.get("configured")), data.get("config"), data.get("secret_digest"), options, volumes,
+    )  # fmt: skip
+
+
+def _domain(name: str, data: dict[str, Any]) -> Domain:
+    return Domain(
+        name, str(data["uuid"]), str(data["state"]), bool(data.get("persistent", True)), bool(data.get("autostart")),
+        int(data.get("memory") or 0), int(data.get("vcpus") or 0), str(data.get("xml") or ""),
+        bool(data.get("migrating")),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that the nodes hold of one instance, by node."""
+
+    name: str
+    definitions: dict[str, dict[str, Any]]
+    domains: dict[str, Domain]
+    resources: dict[str, Resource]
+    volumes: dict[str, dict[str, Volume]]
+    seeds: dict[str, str]
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that hold anything of it."""
+        parts = (self.definitions, self.domains, self.resources, self.volumes, self.seeds)
+        return sorted(set().union(*parts))
+
+    @property
+    def newest(self) -> dict[str, Any] | None:
+        """The definition with the highest generation; of equals that of the first node by name."""
+        found = sorted(self.definitions.items(), key=lambda item: (-int(item[1].get("generation", 0)), item[0]))
+        return found[0][1] if found else None
+
+
+class Observed:
+    """The nodes' documents."""
+
+    def __init__(self, documents: dict[str, dict[str, Any] | None]) -> None:
+        self.views: dict[str, NodeView | None] = {name: _view(name, doc) for name, doc in documents.items()}
+
+    def known(self, node: str) -> NodeView | None:
+        """The view of a node about which everything needed is known."""
+        view = self.views.get(node)
+        return view if view is not None and not view.missing else None
+
+    @property
+    def all_known(self) -> list[NodeView]:
+        """The views of all known nodes, by name."""
+        return [view for _ignored, view in sorted(self.views.items()) if view is not None and not view.missing]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The nodes about which something needed is not known."""
+        return [name for name, view in sorted(self.views.items()) if view is None or view.missing]
+
+    def trace(self, name: str) -> Trace:
+        """What the known nodes hold of an instance."""
+        views = self.all_known
+        volumes = {view.name: view.volumes_by_instance.get(name, {}) for view in views}
+        return Trace(
+            name,
+            {v.name: v.definitions[name] for v in views if name in v.definitions},
+            {v.name: v.domains[name] for v in views if name in v.domains},
+            {v.name: v.resources[name] for v in views if name in v.resources},
+            {node: found for node, found in volumes.items() if found},
+            {v.name: v.seeds[name] for v in views if name in v.seeds},
+        )
+
+    def names(self) -> set[str]:
+        """All instances that left a definition or a tagged volume on a known node."""
+        found: set[str] = set()
+        for view in self.all_known:
+            found |= set(view.definitions)
+            found |= {volume.instance for volume in view.volumes if volume.instance}
+        return found
+
+
+def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
+    if document is None:
+        return None
+    if document.get("format") != FORMAT:
+        raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
+    return NodeView(name, document, tuple(part for part in NEEDED if document.get(part) is None))

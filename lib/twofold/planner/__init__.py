@@ -1,0 +1,12 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The planner: `plan(desired, observed, intent)`, a pure function."""
+
+from __future__ import annotations
+
+from .api import check_saved, plan
+from .document import Change, Plan, Step
+from .fingerprint import fingerprint
+
+__all__ = ["Change", "Plan", "Step", "check_saved", "fingerprint", "plan"]

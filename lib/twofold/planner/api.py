@@ -1,0 +1,129 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`plan(desired, observed, intent)`: from what is wanted and what is, to the steps between. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..findings import ERROR, INFO, WARNING, Finding, ordered
+from ..model import Desired
+from ..observed import Observed
+from . import converge, fingerprint, migrate, waves
+from .claims import Claims
+from .context import Context
+from .document import Plan, Step
+
+Documents = dict[str, dict[str, Any] | None]
+
+
+def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
+    """The plan for an intent: `{"verb": "converge", "instances": null | [names]}` or
+    `{"verb": "migrate", "instance": name, "target": null | node}`.
+
+    `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
+    too. If the cluster or a node of the inventory is wrong, there are no steps.
+    """
+    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    context = Context(desired, seen, Claims(desired, seen))
+    context.findings += desired.findings
+    if not desired.blocked:
+        _nodes(context)
+        _verb(context, intent)
+    steps = waves.assign(context.steps.values())
+    based_on = fingerprint.based_on(desired, seen, steps)
+    mark = fingerprint.fingerprint(intent, based_on, steps)
+    return Plan(intent, steps, tuple(ordered(context.findings)), tuple(context.summary), based_on, mark)
+
+
+def _verb(context: Context, intent: dict[str, Any]) -> None:
+    verb = intent.get("verb")
+    if verb == "converge":
+        _converge(context, intent.get("instances"))
+    elif verb == "migrate":
+        migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
+    else:
+        message = f"there is no intent {verb!r}"
+        context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, "use converge or migrate"))
+
+
+def _converge(context: Context, only: list[str] | None) -> None:
+    instances = context.desired.instances
+    for name in only or ():
+        if name not in instances and name not in context.desired.rejected:
+            context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
+    chosen = [name for name in sorted(instances) if only is None or name in only]
+    # What exists keeps what it has before anything new chooses.
+    existing = [name for name in chosen if context.observed.trace(name).newest is not None]
+    for name in [*existing, *(name for name in chosen if name not in existing)]:
+        converge.instance(context, instances[name])
+    if only is None:
+        _strangers(context)
+        _clear_journals(context)
+
+
+def _strangers(context: Context) -> None:
+    """Instances on the nodes that the inventory does not know: reported, never removed."""
+    for name in sorted(context.observed.names() - set(context.desired.instances) - context.desired.rejected):
+        nodes = ", ".join(context.observed.trace(name).nodes)
+        message = f"it is on {nodes}, but not in the inventory"
+        remedy = "put it back into the inventory, with twofold_state: absent if it is to be removed"
+        context.warning("not-in-inventory", name, message, remedy)
+
+
+def _nodes(context: Context) -> None:
+    """Findings about the nodes themselves."""
+    for name, view in sorted(context.observed.views.items()):
+        target = f"node {name}"
+        if view is None:
+            message = "nothing is known of it: it did not answer"
+            remedy = "check that it is on and that ssh gets there; instances that need it are left alone"
+            context.findings.append(Finding(WARNING, "node-unknown", target, message, remedy))
+            continue
+        if view.missing:
+            message = f"it could not tell its {', '.join(view.missing)}"
+            remedy = "see the node's problems; instances that need it are left alone"
+            context.findings.append(Finding(ERROR, "node-incomplete", target, message, remedy))
+        for problem in view.problems:
+            message = f"{problem.get('object', '')}: {problem.get('message', '')}"
+            context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy", "")))
+        for entry in view.journal:
+            _journal(context, target, entry)
+
+
+def _journal(context: Context, target: str, entry: dict[str, Any]) -> None:
+    """A step that was interrupted, or one that is at work now."""
+    step = entry.get("step") or {}
+    name = step.get("id") or entry.get("key")
+    if entry.get("running"):
+        message = f"a step of {entry.get('holder')} is at work: {name}"
+        context.findings.append(Finding(INFO, "step-running", target, message, "wait until it has ended"))
+        return
+    message = f"a step of {entry.get('holder')} was interrupted: {name}"
+    remedy = "a run goes on where that one stopped, and clears this"
+    context.findings.append(Finding(INFO, "interrupted-step", target, message, remedy))
+
+
+def _clear_journals(context: Context) -> None:
+    """Interrupted steps were seen; what they left is dealt with by the same plan."""
+    for view in context.observed.all_known:
+        keys = sorted(str(entry["key"]) for entry in view.journal if entry.get("key") and not entry.get("running"))
+        if keys:
+            identifier = f"journal.clear@{view.name}"
+            why = "what was interrupted is dealt with"
+            needs = tuple(step.id for step in context.steps.values() if step.node == view.name)
+            step = Step(identifier, view.name, None, "journal.clear", {"keys": keys}, needs, why=why)
+            context.steps[identifier] = step
+
+
+def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:
+    """What changed since a plan was saved, in what it depends on; empty if it may be applied."""
+    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    if saved.fingerprint != fingerprint.fingerprint(saved.intent, saved.based_on, saved.steps):
+        message = "the plan's fingerprint does not match its contents: it was edited or damaged"
+        return [Finding(ERROR, "plan-damaged", "cluster", message, "make a new plan")]
+    now = fingerprint.based_on(desired, seen, saved.steps)
+    changed = sorted(name for name in saved.based_on.keys() | now.keys() if saved.based_on.get(name) != now.get(name))
+    remedy = "make a new plan, look at it, and apply that"
+    return [Finding(ERROR, "plan-outdated", name, "it changed after the plan was made", remedy) for name in changed]

@@ -1,0 +1,151 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is taken on the nodes, by what they hold already and by what the same plan takes."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Container, Iterable
+
+from .. import names, units
+from ..model import Desired, Disk, Instance, Network
+from ..observed import NodeView, Observed
+
+# Ports in DRBD's usual range that other programs of an ordinary cluster take: 7788 is every DRBD guide's example.
+AVOIDED_PORTS = frozenset({7788})
+_PORT = re.compile(r"address\s+[^;]*:(\d+)\s*;")
+_MINOR = re.compile(r"\bminor\s+(\d+)\s*;")
+
+
+class Claims:
+    """Ports and minors by node, addresses, memory and space; grows as a plan is made."""
+
+    def __init__(self, desired: Desired, observed: Observed) -> None:
+        self._desired = desired
+        self._observed = observed
+        self.ports: dict[str, set[int]] = defaultdict(set)
+        self.minors: dict[str, set[int]] = defaultdict(set)
+        self.addresses: dict[str, str] = {}
+        self._memory: dict[str, int] = defaultdict(int)
+        self._space: dict[tuple[str, str], int] = defaultdict(int)
+        for view in observed.all_known:
+            self._read(view)
+        for node in desired.nodes.values():
+            for address in (node.address, node.replication_address, node.migration_address):
+                if address:
+                    self.addresses[address] = f"node {node.name}"
+        for instance in desired.instances.values():
+            for nic in instance.nics:
+                if nic.address not in ("auto", "none") and instance.state != "absent":
+                    self.addresses.setdefault(nic.address, f"instance {instance.name}")
+
+    def _read(self, view: NodeView) -> None:
+        for name, document in view.definitions.items():
+            if document.get("port"):
+                self.ports[view.name].add(int(document["port"]))
+            for disk in document.get("disks", ()):
+                minors = disk.get("minor") or {}
+                if view.name in minors:
+                    self.minors[view.name].add(int(minors[view.name]))
+            for nic in document.get("nics", ()):
+                if nic.get("address"):
+                    self.addresses[nic["address"]] = f"instance {name}"
+        for resource in view.resources.values():
+            self.minors[view.name] |= {volume.minor for volume in resource.volumes}
+            self.minors[view.name] |= {int(found) for found in _MINOR.findall(resource.config or "")}
+            self.ports[view.name] |= {int(found) for found in _PORT.findall(resource.config or "")}
+
+    def port(self, nodes: Iterable[str]) -> int | None:
+        """The lowest port that is free on all of the nodes; it is taken from now on."""
+        taken = set(AVOIDED_PORTS).union(*(self.ports[node] for node in nodes))
+        return self._take(self._desired.cluster.drbd_ports, taken, [self.ports[node] for node in nodes])
+
+    def minor(self, nodes: Iterable[str]) -> int | None:
+        """The lowest minor that is free on all of the nodes, so that a disk has the same path on both."""
+        taken = set[int]().union(*(self.minors[node] for node in nodes))
+        return self._take(self._desired.cluster.drbd_minors, taken, [self.minors[node] for node in nodes])
+
+    @staticmethod
+    def _take(limits: tuple[int, int], taken: Container[int], into: list[set[int]]) -> int | None:
+        found = next((number for number in range(limits[0], limits[1] + 1) if number not in taken), None)
+        if found is not None:
+            for numbers in into:
+                numbers.add(found)
+        return found
+
+    def address(self, network: Network, instance: str) -> str | None:
+        """The lowest free address of a network's pool; it is taken from now on."""
+        if network.cidr is None:
+            return None
+        ranges = [_range(text) for text in network.reserved]
+        for address in ipaddress.ip_network(network.cidr).hosts():
+            text = str(address)
+            reserved = any(first <= int(address) <= last for first, last in ranges)
+            if text not in self.addresses and text != network.gateway and not reserved:
+                self.addresses[text] = f"instance {instance}"
+                return text
+        return None
+
+    def memory_free(self, node: str, besides: str | None = None) -> int:
+        """Bytes that are promised to nobody; guests that run or should count in full, but for `besides`."""
+        view = self._observed.known(node)
+        if view is None:
+            return 0
+        guests = {name: self._guest_memory(view, name) for name in {*view.domains, *view.definitions} - {besides}}
+        reserved = self._desired.nodes[node].reserved_memory
+        return view.memory_total - reserved - sum(guests.values()) - self._memory[node]
+
+    def _guest_memory(self, view: NodeView, name: str) -> int:
+        domain, document = view.domains.get(name), view.definitions.get(name, {})
+        meant = document.get("state") == "running"
+        if domain is not None:
+            return domain.memory if domain.active or meant else 0
+        coming = meant and document["nodes"][0] == view.name and not self._domain_anywhere(name)
+        return int(document["memory"]) if coming else 0
+
+    def promised(self, node: str, name: str) -> bool:
+        """Whether an instance's memory counts on a node already."""
+        view = self._observed.known(node)
+        return view is not None and self._guest_memory(view, name) > 0
+
+    def _domain_anywhere(self, name: str) -> bool:
+        return any(name in view.domains for view in self._observed.all_known)
+
+    def space_free(self, node: str, volume_group: str) -> int | None:
+        """Bytes that are free in a volume group; None if there is no such group."""
+        view = self._observed.known(node)
+        found = view.volume_group(volume_group) if view else None
+        return None if found is None else int(found["free"]) - self._space[node, volume_group]
+
+    def take_memory(self, node: str, size: int) -> None:
+        """Promise memory of a node."""
+        self._memory[node] += size
+
+    def take_space(self, node: str, needed: dict[str, int]) -> None:
+        """Promise space of a node by volume group."""
+        for volume_group, size in needed.items():
+            self._space[node, volume_group] += size
+
+    def group_of(self, node: str, disk: Disk) -> str:
+        """The volume group of a disk on a node."""
+        return disk.volume_group or self._desired.nodes[node].volume_group
+
+    def needed(self, node: str, instance: Instance) -> dict[str, int]:
+        """Bytes that an instance's disks take on a node, by volume group."""
+        view = self._observed.known(node)
+        found: dict[str, int] = defaultdict(int)
+        for disk in instance.disks:
+            group = self.group_of(node, disk)
+            extent = view.extent(group) if view else names.EXTENT
+            found[group] += units.round_up(disk.size, extent)
+            if instance.disk_template == "drbd":
+                found[group] += units.round_up(names.meta_size(disk.size), extent)
+        return dict(found)
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _ignored, last = text.partition("-")
+    return int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last or first))

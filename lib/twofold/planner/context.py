@@ -1,0 +1,89 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the parts of the planner share while one plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..findings import ERROR, INFO, WARNING, Finding
+from ..model import Desired
+from ..observed import Observed
+from . import document as plan
+from .claims import Claims
+from .document import Change, Step
+
+
+@dataclass
+class Context:
+    """The inputs of a plan and what came of it so far."""
+
+    desired: Desired
+    observed: Observed
+    claims: Claims
+    steps: dict[str, Step] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    summary: list[Change] = field(default_factory=list)
+
+    def error(self, code: str, instance: str, message: str, remedy: str) -> None:
+        """Something keeps an instance from being planned."""
+        self.findings.append(Finding(ERROR, code, f"instance {instance}", message, remedy))
+
+    def warning(self, code: str, instance: str, message: str, remedy: str) -> None:
+        """Something about an instance that somebody should look at."""
+        self.findings.append(Finding(WARNING, code, f"instance {instance}", message, remedy))
+
+    def info(self, code: str, instance: str, message: str, remedy: str = "") -> None:
+        """Something about an instance that is worth knowing."""
+        self.findings.append(Finding(INFO, code, f"instance {instance}", message, remedy))
+
+    def change(self, instance: str, change: str, on: Iterable[str], why: str) -> None:
+        """What the plan does to an instance, in a word."""
+        self.summary.append(Change(instance, change, tuple(on), why))
+
+
+class Chain:
+    """The steps of one instance: on each node one after another, so that a failure stops what follows on that node."""
+
+    def __init__(self, context: Context, instance: str) -> None:
+        self._context = context
+        self.instance = instance
+        self.last: dict[str, str] = {}
+        self.added: list[Step] = []
+
+    def add(
+        self,
+        node: str,
+        op: str,
+        args: dict[str, Any],
+        *,
+        after: Iterable[str] = (),
+        kind: str = plan.LIVE,
+        why: str = "",
+        **more: Any,
+    ) -> str:
+        """Add a step after the node's last one and after the steps `after`; return its id."""
+        needs = dict.fromkeys([*([self.last[node]] if node in self.last else []), *after])
+        identifier = self._identifier(node, op)
+        step = Step(identifier, node, self.instance, op, args, tuple(needs), kind=kind, why=why, **more)
+        self._context.steps[identifier] = step
+        self.last[node] = identifier
+        self.added.append(step)
+        return identifier
+
+    def _identifier(self, node: str, op: str) -> str:
+        base = f"{self.instance}/{op}@{node}"
+        count = sum(1 for step in self.added if step.node == node and step.op == op)
+        return f"{base}#{count + 1}" if count else base
+
+    def has(self, node: str, op: str) -> bool:
+        """Whether a step was added."""
+        return any(step.node == node and step.op == op for step in self.added)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes with steps, in order of their first."""
+        return list(dict.fromkeys(step.node for step in self.added))

@@ -1,0 +1,192 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Converge one instance: whatever is not as wanted becomes a step; what is as wanted costs none.
+
+Creating an instance and going on with a creation that was interrupted are the same thing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import definition, secrets
+from ..model import Instance
+from ..observed import Trace
+from . import document as plan
+from . import guest, remove, replicated, report_only, volumes
+from .context import Chain, Context
+from .definitions import write_definitions
+from .situation import Situation, assess
+
+
+def instance(context: Context, wanted: Instance) -> None:
+    """Add the steps and findings of one instance to the plan."""
+    trace = context.observed.trace(wanted.name)
+    if wanted.state == "absent":
+        remove.instance(context, wanted, trace)
+        return
+    situation = assess(context, wanted, trace)
+    if situation is None:
+        return
+    builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
+    try:
+        built = builder.build(situation.nodes, situation.base, installed=_installed(situation, trace))
+    except definition.Impossible as error:
+        context.error(error.code, wanted.name, str(error), error.remedy)
+        return
+    if situation.base is None:
+        _promise(context, wanted, situation.nodes)
+    Converge(context, wanted, trace, situation, built).run()
+
+
+def _installed(situation: Situation, trace: Trace) -> bool:
+    """Whether the OS was written: its volume is there and owes nothing."""
+    if situation.base is None or not trace.volumes.get(situation.primary):
+        return bool(trace.domains)
+    owed = volumes.pending(trace, situation.primary, volumes.INSTALL)
+    return not owed and situation.has_data
+
+
+def _promise(context: Context, wanted: Instance, nodes: tuple[str, ...]) -> None:
+    if wanted.state == "running":
+        context.claims.take_memory(nodes[0], wanted.memory)
+    for node in nodes:
+        context.claims.take_space(node, context.claims.needed(node, wanted))
+
+
+def seed_args(name: str, built: definition.Wanted) -> dict[str, Any]:
+    """The arguments of `seed.write`. User data may hold passwords, so it stands in no plan."""
+    files = {**(built.seed or {}), "user-data": {secrets.SECRET: f"user-data/{name}"}}
+    return {"name": name, "digest": built.document["seed_digest"], "files": files}
+
+
+class Converge:
+    """The steps of one instance that exists or is to be."""
+
+    def __init__(
+        self, context: Context, wanted: Instance, trace: Trace, situation: Situation, built: definition.Wanted
+    ) -> None:
+        self.context = context
+        self.wanted = wanted
+        self.trace = trace
+        self.situation = situation
+        self.built = built
+        self.document = built.document
+        self.chain = Chain(context, wanted.name)
+        self.creating = not situation.has_data
+        self.kind = plan.CREATE if self.creating else plan.LIVE
+
+    @property
+    def replicated(self) -> bool:
+        """Whether its disks are on DRBD."""
+        return bool(self.document["disk_template"] == "drbd")
+
+    def run(self) -> None:
+        """Add everything."""
+        report_only.inventory(self.context, self.wanted, self.document, self.situation)
+        if not self._volumes_are_safe():
+            return
+        self._undefine()
+        self._settle()
+        write_definitions(self.context, self.chain, self.trace, self.built, self.situation.nodes, kind=self.kind)
+        for node in self.situation.nodes:
+            self._volumes(node)
+            self._replication(node)
+            self._seed(node)
+        guest.Guest(self).run()
+        report_only.left_over_volumes(self.context, self.chain, self.trace, self.situation, self.document)
+        self._summarise()
+
+    def _volumes_are_safe(self) -> bool:
+        """Whether no volume has vanished that may have held data: that is never made again over what is left."""
+        if not self.situation.has_data:
+            return True
+        safe = True
+        for node in self.situation.nodes:
+            gone = [volume.key for volume in volumes.missing(self.document, self.trace, node)]
+            if gone:
+                message = f"redundancy is lost: {', '.join(gone)} is not on {node} any more"
+                remedy = f"keep the copy on the other node safe; check the disks of {node}, a later version rebuilds it"
+                self.context.error("volume-missing", self.wanted.name, message, remedy)
+                safe = False
+        return safe
+
+    def _undefine(self) -> None:
+        for node in self.situation.undefine:
+            why = f"left over: it {self._where()} {self.situation.primary}"
+            self.chain.add(node, "domain.undefine", {"name": self.wanted.name, "xml": None}, why=why)
+
+    def _where(self) -> str:
+        return "runs on" if self.trace.domains[self.situation.primary].active else "belongs to"
+
+    def _settle(self) -> None:
+        if not self.replicated:
+            return
+        reasons = replicated.needs_settling(self.trace, self.situation.primary)
+        if not reasons or self.creating:
+            return
+        ids = []
+        for node in self.situation.nodes:
+            resource = self.trace.resources.get(node)
+            if resource is not None and resource.up:
+                args = {**self.settings(), "domain": self.wanted.name}
+                ids.append(self.chain.add(node, "replication.settle", args, why="; ".join(reasons)))
+
+    def _volumes(self, node: str) -> None:
+        missing = volumes.missing(self.document, self.trace, node)
+        wiping = volumes.pending(self.trace, node, volumes.WIPE)
+        install = node == self.situation.primary and self.built.template is not None
+        if missing or wiping:
+            why = "make the disks" if missing else "finish wiping the disks"
+            args = volumes.create_args(self.document, node, install=install)
+            self.chain.add(node, "volumes.create", args, kind=self.kind, why=why)
+        if untagged := volumes.untagged(self.document, self.trace, node):
+            why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
+            args = {"instance": self.wanted.name, "volumes": untagged}
+            self.chain.add(node, "volumes.tag", args, why=why)
+        view = self.context.observed.known(node)
+        if view is not None:
+            volumes.check_sizes(self.context, self.document, self.trace, view)
+
+    def _replication(self, node: str) -> None:
+        if not self.replicated:
+            return
+        reasons = replicated.reasons(self.wanted, self.document, self.trace, node, has_data=self.situation.has_data)
+        if reasons:
+            args = replicated.configure_args(self.document, node)
+            self.chain.add(node, "replication.configure", args, kind=self.kind, why="; ".join(reasons))
+
+    def _seed(self, node: str) -> None:
+        digest = self.document["seed_digest"]
+        there = self.trace.seeds.get(node)
+        if digest == there:
+            return
+        if digest is None:
+            why = "it has no seed any more"
+            self.chain.add(node, "seed.remove", {"name": self.wanted.name}, kind=plan.NEXT_BOOT, why=why)
+            return
+        args = seed_args(self.wanted.name, self.built)
+        kind = plan.CREATE if self.creating else plan.NEXT_BOOT
+        why = "cloud-init's data is missing" if there is None else "cloud-init's data differs"
+        self.chain.add(node, "seed.write", args, kind=kind, why=why)
+
+    def _summarise(self) -> None:
+        if not self.chain.added:
+            return
+        ops = {step.op for step in self.chain.added}
+        if self.creating:
+            change = "create"
+            why = "; ".join(self.situation.reasons) or "its creation was not finished"
+        elif "domain.start" in ops:
+            change, why = "start", "it should run"
+        elif "domain.stop" in ops:
+            change, why = "stop", "it should be stopped"
+        else:
+            change = "update"
+            why = "; ".join(dict.fromkeys(step.why for step in self.chain.added if step.why))
+        self.context.change(self.wanted.name, change, self.chain.nodes, why)
+
+    def settings(self) -> dict[str, Any]:
+        """What steps on the resource share."""
+        return {"resource": self.wanted.name, "timeout": self.wanted.replication.timeout}

@@ -1,0 +1,51 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writing definitions: the same document with the same generation on every node of an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .. import definition
+from ..observed import Trace
+from . import document as plan
+from .context import Chain, Context
+
+
+def write_definitions(
+    context: Context,
+    chain: Chain,
+    trace: Trace,
+    built: definition.Wanted,
+    nodes: Sequence[str],
+    *,
+    kind: str = plan.LIVE,
+    after: Iterable[str] = (),
+) -> None:
+    """Add `definition.write` on each node whose definition is not the wanted one."""
+    newest = trace.newest
+    generation = max((int(found["generation"]) for found in trace.definitions.values()), default=0)
+    at_newest = newest is not None and definition.same(newest, built.document)
+    equal_but_differing = any(
+        int(found["generation"]) == generation and not definition.same(found, built.document)
+        for found in trace.definitions.values()
+    )
+    if not at_newest or equal_but_differing:
+        generation += 1
+    document = {**built.document, "generation": generation}
+    for node in nodes:
+        there = trace.definitions.get(node)
+        if there == document:
+            continue
+        expected = int(there["generation"]) if there is not None else None
+        args = {"document": document, "expect_generation": expected}
+        chain.add(node, "definition.write", args, kind=kind, why=_why(there, document), after=after)
+
+
+def _why(there: definition.Document | None, document: definition.Document) -> str:
+    if there is None:
+        return "the definition is missing"
+    changed = sorted(key for key in document if key != "generation" and there.get(key) != document[key])
+    shown = [key for key in changed if key not in ("domain_xml", "replication_config")] or changed
+    return f"the definition changes: {', '.join(shown)}" if shown else "the definition is not the newest one"

@@ -1,0 +1,257 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of the primary: make the disks usable, install, define, start or stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import names, secrets
+from ..observed import Domain, Resource
+from ..render.domain import SEED_TARGET, disk_source
+from ..units import format_size
+from . import diff, volumes
+from . import document as plan
+from .document import Step
+
+if TYPE_CHECKING:
+    from .converge import Converge
+
+FILE = "$file"
+MOST_NICS = 16
+
+
+class Guest:
+    """What happens on the primary once both nodes hold what they should."""
+
+    def __init__(self, converge: Converge) -> None:
+        self.c = converge
+        self.node = converge.situation.primary
+        self.name = converge.wanted.name
+        self.domain: Domain | None = converge.trace.domains.get(self.node)
+        self.resource: Resource | None = converge.trace.resources.get(self.node)
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs (or is not certainly off)."""
+        return self.domain is not None and self.domain.active
+
+    def run(self) -> None:
+        """Add the steps."""
+        self._report_state()
+        self._stop()
+        install = self._installs()
+        starts = self.c.wanted.state == "running" and not self.active
+        if starts and not install and volumes.pending(self.c.trace, self.node, volumes.INSTALL):
+            message = (
+                f"its disk waits for the OS {self.c.document['os']}, which the inventory does not describe any more"
+            )
+            remedy = "set twofold_os to what it is to get"
+            self.c.context.error("os-owed", self.name, message, remedy)
+            starts = False
+        usable = self._usable(needed=install or starts)
+        if install and usable:
+            self._install()
+        self._define()
+        if starts and usable:
+            self._start()
+        self._demote()
+
+    def _installs(self) -> bool:
+        """Whether the OS is owed: its volume says so, or is about to be made."""
+        if self.c.built.template is None:
+            return False
+        owed = volumes.pending(self.c.trace, self.node, volumes.INSTALL)
+        missing = volumes.missing(self.c.document, self.c.trace, self.node)
+        return bool(owed) or any((volume.disk, volume.role) == (0, "data") for volume in missing)
+
+    def _add(self, op: str, args: dict[str, Any], *, kind: str, why: str, **more: Any) -> str:
+        return self.c.chain.add(self.node, op, args, kind=kind, why=why, **more)
+
+    def _both(self) -> list[str]:
+        """What the other node has to have done first."""
+        return [self.c.chain.last[node] for node in self.c.situation.nodes if node in self.c.chain.last]
+
+    def _usable(self, *, needed: bool) -> bool:
+        """Make the DRBD devices writable on the primary; whether they will be."""
+        if not self.c.replicated:
+            return True
+        up_to_date = self._up_to_date()
+        if not self.c.trace.domains and not up_to_date:
+            args = self.c.settings()
+            self._add(
+                "replication.initialise",
+                args,
+                kind=plan.CREATE,
+                why="both copies are new and equal",
+                after=self._both(),
+            )
+        elif not self._connection_is_fine(needed=needed) or not self._disk_is_fine(needed=needed):
+            return False
+        changed = self.c.chain.has(self.node, "replication.configure") or self.c.chain.has(
+            self.node, "replication.settle"
+        )
+        if needed and (changed or self.resource is None or not self.resource.primary):
+            self._add(
+                "replication.promote", self.c.settings(), kind=self.c.kind, why="it is used here", after=self._both()
+            )
+        return True
+
+    def _up_to_date(self) -> bool:
+        resources = [self.c.trace.resources.get(node) for node in self.c.situation.nodes]
+        return all(resource is not None and resource.up and resource.all_disks("UpToDate") for resource in resources)
+
+    def _configuring(self) -> bool:
+        return any(self.c.chain.has(node, "replication.configure") for node in self.c.situation.nodes)
+
+    def _connection_is_fine(self, *, needed: bool) -> bool:
+        if self._configuring() or (self.resource is not None and self.resource.connected):
+            return True
+        state = self.resource.connection if self.resource is not None else "unknown"
+        message = f"DRBD on {self.node} has no connection to its peer ({state}): the copies drift apart"
+        remedy = "check the replication network between the nodes" + ("; then it is started" if needed else "")
+        self._report("not-connected", message, remedy, error=needed)
+        return False
+
+    def _disk_is_fine(self, *, needed: bool) -> bool:
+        fine = True
+        for node in self.c.situation.nodes:
+            resource = self.c.trace.resources.get(node)
+            for volume in resource.volumes if resource is not None and resource.up else ():
+                if volume.disk == "UpToDate":
+                    continue
+                done = f", {volume.done:.1f}% done" if volume.done is not None else ""
+                message = f"disk {volume.volume} on {node} is {volume.disk}{done}"
+                here = node == self.node
+                remedy = (
+                    "wait for the resync" if volume.disk in ("Inconsistent", "Outdated") else f"check {node}'s disks"
+                )
+                self._report("disk-not-up-to-date", message, remedy, error=here and needed)
+                fine = fine and not here
+        return fine
+
+    def _report(self, code: str, message: str, remedy: str, *, error: bool) -> None:
+        report = self.c.context.error if error else self.c.context.warning
+        report(code, self.name, message, remedy)
+
+    def _install(self) -> None:
+        template, document = self.c.built.template, self.c.document
+        assert template is not None
+        disk = document["disks"][0]
+        group = disk["volume_group"][self.node]
+        args: dict[str, Any] = {
+            "kind": template.kind,
+            "device": disk_source(document, disk, self.node),
+            "volume": {"volume_group": group, "name": names.data_volume(self.name, 0)},
+            "sha256": template.sha256,
+            "format": template.format,
+            "script": {FILE: template.script} if template.script else None,
+            "environment": {**template.environment, "TWOFOLD_INSTANCE": self.name},
+        }
+        after = [self._image()] if template.kind == "image" and not self._cached() else []
+        why = f"write {document['os']} to the disk"
+        self._add("os.install", args, kind=plan.CREATE, why=why, after=after)
+
+    def _cached(self) -> bool:
+        view = self.c.context.observed.known(self.node)
+        template = self.c.built.template
+        return view is not None and template is not None and template.sha256 in view.images
+
+    def _image(self) -> str:
+        """The step that fetches the image, one for all instances of the node."""
+        template = self.c.built.template
+        assert template is not None
+        identifier = f"image/{(template.sha256 or '')[:12]}/image.fetch@{self.node}"
+        args = {"sha256": template.sha256, "url": template.url, "file": template.file, "format": template.format}
+        why = f"{self.c.document['os']} is not on {self.node} yet"
+        step = Step(identifier, self.node, None, "image.fetch", args, kind=plan.CREATE, why=why)
+        self.c.context.steps.setdefault(identifier, step)
+        return identifier
+
+    def _define(self) -> None:
+        wanted = self.c.document["domain_xml"]
+        args = {"name": self.name, "xml": wanted}
+        if self.domain is None:
+            self._add("domain.define", args, kind=self.c.kind, why="the domain is missing")
+            return
+        reasons = diff.domain(wanted, self.domain.xml)
+        if self.domain.autostart:
+            reasons.append("libvirt would start it at boot without asking who is primary")
+        if not self.domain.persistent:
+            reasons.append("it would be forgotten when it stops")
+        reasons += self._extra(wanted, self.domain.xml, redefining=bool(reasons))
+        if reasons:
+            kind = plan.NEXT_BOOT if self.active else plan.LIVE
+            self._add("domain.define", args, kind=kind, why=diff.shown(reasons))
+        elif self.active and (self.domain.memory, self.domain.vcpus) != self._size():
+            message = f"it still runs with {format_size(self.domain.memory)} and {self.domain.vcpus} processors"
+            self.c.context.info("restart-pending", self.name, message, "restart the guest when it suits")
+
+    def _extra(self, wanted: str, observed: str, *, redefining: bool) -> list[str]:
+        """Devices that are not wanted: those that were ours go, those of others are reported."""
+        extra = diff.extra_devices(wanted, observed)
+        former = diff.devices((self.c.situation.base or {}).get("domain_xml", ""))
+        secret = self.c.context.desired.cluster.secret
+        former |= {f"interface {secrets.mac(secret, self.name, index)}" for index in range(MOST_NICS)}
+        former |= {f"disk {SEED_TARGET}"}
+        foreign = [device for device in extra if device not in former]
+        if foreign:
+            message = f"the domain has what the inventory does not: {', '.join(foreign)}"
+            if redefining:
+                message += "; it is dropped from the definition with the other changes"
+            remedy = "take it out with virsh, or ask for it in the inventory"
+            self.c.context.warning("extra-device", self.name, message, remedy)
+        return [f"{device} is not wanted any more" for device in extra if device in former]
+
+    def _size(self) -> tuple[int, int]:
+        return -(-self.c.document["memory"] // 1024) * 1024, self.c.document["vcpus"]
+
+    def _start(self) -> None:
+        if not self._memory():
+            return
+        document = self.c.document
+        args = {
+            "name": self.name,
+            "resource": self.name if self.c.replicated else None,
+            "volumes": [
+                {"volume_group": volume.volume_group, "name": volume.name}
+                for volume in volumes.wanted(document, self.node)
+                if volume.role == "data"
+            ],
+        }
+        self._add("domain.start", args, kind=self.c.kind, why="it should run")
+
+    def _memory(self) -> bool:
+        """Whether there is memory for what is started; a new instance got its promise when its nodes were chosen."""
+        claims, needed = self.c.context.claims, self.c.document["memory"]
+        if self.c.situation.base is None:
+            return True
+        free = claims.memory_free(self.node, besides=self.name)
+        if free < needed:
+            message = f"{self.node} has {format_size(max(free, 0))} memory free, {format_size(needed)} needed"
+            remedy = "stop another guest there, or make this one smaller, then run this again"
+            self.c.context.error("no-memory", self.name, message, remedy)
+            return False
+        if not claims.promised(self.node, self.name):
+            claims.take_memory(self.node, needed)
+        return True
+
+    def _stop(self) -> None:
+        if self.c.wanted.state == "stopped" and self.active:
+            args = {"name": self.name, "timeout": self.c.wanted.shutdown_timeout, "force": True}
+            risk = "the guest is shut down, and switched off if it does not follow in time"
+            self._add("domain.stop", args, kind=plan.RESTART, why="it should be stopped", risk=risk)
+
+    def _demote(self) -> None:
+        """A guest that is off holds no disk."""
+        if not self.c.replicated or self.c.wanted.state != "stopped":
+            return
+        promoted = self.c.chain.has(self.node, "replication.promote")
+        if promoted or (self.resource is not None and self.resource.primary):
+            self._add("replication.demote", self.c.settings(), kind=self.c.kind, why="it is not used")
+
+    def _report_state(self) -> None:
+        if self.domain is not None and self.active and self.domain.state not in ("running", "idle", "blocked"):
+            message = f"it is {self.domain.state} on {self.node}"
+            self.c.context.warning("guest-state", self.name, message, f"look at it: virsh console {self.name}")

@@ -1,0 +1,246 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Live migration of one instance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import definition, names
+from ..model import Instance
+from ..observed import Domain, Trace
+from ..render.domain import disk_target, with_sources
+from ..units import format_size
+from . import document as plan
+from . import replicated, report_only, volumes
+from .context import Chain, Context
+from .converge import seed_args
+from .definitions import write_definitions
+from .situation import Situation, assess
+
+
+def instance(context: Context, name: str, target: str | None) -> None:
+    """Add the steps that move a running instance to another node."""
+    wanted = context.desired.instances.get(name)
+    if wanted is None:
+        if name not in context.desired.rejected:
+            context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
+        return
+    if target is not None and target not in context.desired.nodes:
+        known = ", ".join(sorted(context.desired.nodes))
+        context.error("unknown-node", name, f"there is no node {target!r}", f"the nodes are {known}")
+        return
+    trace = context.observed.trace(name)
+    if trace.newest is None:
+        context.error("not-created", name, "it does not exist yet", "run site.yml first")
+        return
+    situation = assess(context, wanted, trace)
+    if situation is None:
+        return
+    domain = trace.domains.get(situation.primary)
+    if target == situation.primary and domain is not None and domain.active:
+        context.info("already-there", name, f"it runs on {target} already")
+        return
+    if domain is None or domain.state != "running":
+        state = domain.state if domain is not None else "not defined"
+        message = f"it does not run on {situation.primary} (it is {state}), so there is nothing to move while it runs"
+        context.error("not-running", name, message, "start it first")
+        return
+    Migration(context, wanted, trace, situation, domain).run(target)
+
+
+class Migration:
+    """The migration of an instance that runs."""
+
+    def __init__(self, context: Context, wanted: Instance, trace: Trace, situation: Situation, domain: Domain) -> None:
+        self.context = context
+        self.wanted = wanted
+        self.trace = trace
+        self.situation = situation
+        self.domain = domain
+        self.source = situation.primary
+        self.base: dict[str, Any] = situation.base or {}
+        self.chain = Chain(context, wanted.name)
+
+    def run(self, target: str | None) -> None:
+        """Check, then add the steps."""
+        drbd = self.base["disk_template"] == "drbd"
+        if self.situation.undefine or replicated.needs_settling(self.trace, self.source):
+            message = "an earlier migration left something behind"
+            self._error("not-settled", message, "run site.yml first, it clears that up")
+            return
+        chosen = self._secondary(target) if drbd else self._free_choice(target)
+        if chosen is None or not self._fits(chosen) or (drbd and not self._replication_is_fine(chosen)):
+            return
+        try:
+            built = self._build(chosen)
+        except definition.Impossible as error:
+            self._error(error.code, str(error), error.remedy)
+            return
+        self._seed(chosen, built)
+        if drbd:
+            self._drbd(chosen, built)
+        else:
+            self._plain(chosen, built)
+        why = f"from {self.source} to {chosen}"
+        self.context.change(self.wanted.name, "migrate", (self.source, chosen), why)
+
+    def _error(self, code: str, message: str, remedy: str) -> None:
+        self.context.error(code, self.wanted.name, message, remedy)
+
+    def _build(self, target: str) -> definition.Wanted:
+        nodes = (target, self.source) if self.base["disk_template"] == "drbd" else (target,)
+        builder = definition.Builder(self.context.desired, self.context.observed, self.context.claims, self.wanted)
+        built = builder.build(nodes, self.base, installed=True)
+        # A migration moves; what else the inventory changed is converge's.
+        kept = {
+            key: self.base[key]
+            for key in ("state", "memory", "vcpus", "nics", "os", "replication_config", "secret_digest", "seed_digest")
+        }
+        xml = str(self.base["domain_xml"])
+        if self.base["disk_template"] != "drbd":
+            for old, new in self._sources(built).items():
+                xml = xml.replace(f'"{old}"', f'"{new}"')
+        document = {**built.document, **kept, "domain_xml": xml}
+        return definition.Wanted(document, built.seed, built.template)
+
+    def _secondary(self, target: str | None) -> str | None:
+        secondary = self.situation.nodes[1]
+        if target is not None and target != secondary:
+            message = f"{target} does not hold its disks; they are on {self.source} and {secondary}"
+            self._error("target-without-disk", message, f"migrate it to {secondary}")
+            return None
+        return secondary
+
+    def _free_choice(self, target: str | None) -> str | None:
+        if target is not None:
+            return target
+        others = [name for name in sorted(self.context.desired.nodes) if name != self.source]
+        problems = {name: self._problems(name) for name in others}
+        fitting = [name for name in others if not problems[name]]
+        if not fitting:
+            reasons = "; ".join(f"{name}: {', '.join(found)}" for name, found in problems.items())
+            self._error("no-node-fits", f"it can go nowhere: {reasons}", "free or add what is missing")
+            return None
+        return min(fitting, key=lambda name: (-self.context.claims.memory_free(name), name))
+
+    def _problems(self, node: str) -> list[str]:
+        """What keeps the instance from a node."""
+        view = self.context.observed.known(node)
+        if view is None:
+            return ["its state is unknown"]
+        found = []
+        free = self.context.claims.memory_free(node)
+        if free < self.domain.memory:
+            found.append(f"{format_size(max(free, 0))} memory free, {format_size(self.domain.memory)} needed")
+        bridges = sorted({nic["bridge"] for nic in self.base["nics"]} - view.bridges)
+        found += [f"no bridge {bridge}" for bridge in bridges]
+        if self.base["disk_template"] == "plain":
+            there = self.trace.volumes.get(node, {})
+            for group, size in self._space(node).items():
+                free_space = self.context.claims.space_free(node, group)
+                if free_space is None:
+                    found.append(f"no volume group {group}")
+                elif free_space < size and not there:
+                    found.append(f"{format_size(free_space)} free in volume group {group}, {format_size(size)} needed")
+        return found
+
+    def _space(self, node: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for disk in self.base["disks"]:
+            group = disk["volume_group"].get(node) or self.context.desired.nodes[node].volume_group
+            found[group] = found.get(group, 0) + disk["size"]
+        return found
+
+    def _fits(self, target: str) -> bool:
+        problems = self._problems(target)
+        if problems:
+            message = f"it cannot go to {target}: {', '.join(problems)}"
+            self._error("target-does-not-fit", message, "free or add what is missing there")
+        return not problems
+
+    def _replication_is_fine(self, target: str) -> bool:
+        for node in (self.source, target):
+            resource = self.trace.resources.get(node)
+            if resource is None or not resource.connected or not resource.all_disks("UpToDate"):
+                disks = ", ".join(str(v.disk) for v in resource.volumes) if resource else "none"
+                state = resource.connection if resource is not None else "not configured"
+                message = f"its disks are not replicated: on {node} DRBD is {state}, the disks are {disks}"
+                self._error("not-replicated", message, "run site.yml, wait until both copies are UpToDate")
+                return False
+        if self.wanted.replication.protocol != "C":
+            message = f"live migration needs DRBD's protocol C, it has {self.wanted.replication.protocol}"
+            self._error("protocol", message, "set twofold_replication_protocol to C and run site.yml")
+            return False
+        return True
+
+    def _seed(self, target: str, built: definition.Wanted) -> None:
+        """The target needs the same seed, or QEMU does not start there."""
+        digest = self.base["seed_digest"]
+        if digest is None or self.trace.seeds.get(target) == digest or built.seed is None:
+            return
+        args = seed_args(self.wanted.name, built)
+        self.chain.add(target, "seed.write", args, kind=plan.MOVE, why="the seed is missing there")
+
+    def _migrate_args(self, target: str, *, xml: str | None, copy: list[str]) -> dict[str, Any]:
+        settings, node = self.wanted.migration, self.context.desired.nodes[target]
+        host = f"[{node.migrate_to}]" if ":" in node.migrate_to else node.migrate_to
+        return {
+            "name": self.wanted.name,
+            "uri": f"qemu+tls://{host}/system",
+            "migrate_uri": f"tcp://{host}",
+            "xml": xml,
+            "bandwidth": settings.bandwidth,
+            "downtime": settings.downtime,
+            "auto_converge": settings.auto_converge,
+            "postcopy": settings.postcopy,
+            "timeout": settings.timeout,
+            "copy_disks": copy,
+        }
+
+    def _drbd(self, target: str, built: definition.Wanted) -> None:
+        name, both = self.wanted.name, (self.source, target)
+        settings = {"resource": name, "timeout": self.wanted.replication.timeout}
+        why = "both nodes hold the disks while the guest moves"
+        allowed = [
+            self.chain.add(node, "replication.dual_primary", {"resource": name, "allow": True}, kind=plan.MOVE, why=why)
+            for node in both
+        ]
+        promoted = self.chain.add(target, "replication.promote", settings, kind=plan.MOVE, why=why, after=allowed)
+        args = self._migrate_args(target, xml=None, copy=[])
+        why = f"move it to {target}"
+        moved = self.chain.add(
+            self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=[promoted], bytes=self.domain.memory
+        )
+        for node in both:
+            args = {**settings, "domain": name}
+            why = "one primary again, whatever happened"
+            after = [*allowed, promoted, moved]
+            self.chain.add(node, "replication.settle", args, kind=plan.MOVE, why=why, after=after, always=True)
+        write_definitions(self.context, self.chain, self.trace, built, both, kind=plan.MOVE, after=[moved])
+
+    def _sources(self, built: definition.Wanted) -> dict[str, str]:
+        """Device path on the source -> on the target."""
+        found = {}
+        for old, new in zip(self.base["disks"], built.document["disks"], strict=True):
+            volume = names.data_volume(self.wanted.name, old["index"])
+            (group,) = new["volume_group"].values()
+            found[names.volume_device(old["volume_group"][self.source], volume)] = names.volume_device(group, volume)
+        return found
+
+    def _plain(self, target: str, built: definition.Wanted) -> None:
+        disks = built.document["disks"]
+        if disks and volumes.missing(built.document, self.trace, target):
+            args = volumes.create_args(built.document, target, install=False)
+            self.chain.add(target, "volumes.create", args, kind=plan.MOVE, why="room for the disks")
+        ready = [self.chain.last[target]] if target in self.chain.last else []
+        sources = {old: new for old, new in self._sources(built).items() if old != new}
+        xml = with_sources(self.domain.xml, sources) if sources else None
+        args = self._migrate_args(target, xml=xml, copy=[disk_target(disk["index"]) for disk in disks])
+        size = self.domain.memory + sum(disk["size"] for disk in disks)
+        why = f"move it to {target}" + (", with its disks" if disks else "")
+        moved = self.chain.add(self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=ready, bytes=size)
+        write_definitions(self.context, self.chain, self.trace, built, (target,), kind=plan.MOVE, after=[moved])
+        written = self.chain.last[target]
+        report_only.clean_up(self.chain, self.trace, self.source, f"it lives on {target} now", (written,))

@@ -1,0 +1,69 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one node's half of a DRBD resource needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import names, secrets
+from ..model import Instance
+from ..observed import Resource, Trace
+from . import diff
+
+
+def configure_args(document: dict[str, Any], node: str) -> dict[str, Any]:
+    """The arguments of `replication.configure` on a node."""
+    name = document["name"]
+    volumes = [
+        {
+            "volume": disk["index"],
+            "minor": disk["minor"][node],
+            "disk": names.volume_device(disk["volume_group"][node], names.data_volume(name, disk["index"])),
+            "meta": names.volume_device(disk["volume_group"][node], names.meta_volume(name, disk["index"])),
+        }
+        for disk in document["disks"]
+    ]
+    secret = {secrets.SECRET: f"drbd/{name}"}
+    return {"resource": name, "config": document["replication_config"], "secret": secret, "volumes": volumes}
+
+
+def reasons(instance: Instance, document: dict[str, Any], trace: Trace, node: str, *, has_data: bool) -> list[str]:
+    """Why the resource has to be configured (again) on a node; empty if it is as wanted."""
+    resource = trace.resources.get(node)
+    if resource is None or (not resource.configured and not resource.up):
+        return ["DRBD is not configured"]
+    found = []
+    if (difference := diff.config(document["replication_config"], resource.config)) is not None:
+        found.append(f"the DRBD configuration differs: {difference}")
+    elif resource.secret_digest != document["secret_digest"]:
+        found.append("the DRBD secret differs")
+    if not resource.up:
+        return [*found, "the DRBD resource is down"]
+    found += [f"DRBD runs with other options: {text}" for text in diff.options(instance.replication, resource.options)]
+    found += _volumes(document, resource, node, has_data=has_data)
+    if resource.connection == "StandAlone":
+        found.append("DRBD is disconnected")
+    return found
+
+
+def _volumes(document: dict[str, Any], resource: Resource, node: str, *, has_data: bool) -> list[str]:
+    minors = {volume.volume: volume.minor for volume in resource.volumes}
+    wanted = {disk["index"]: disk["minor"][node] for disk in document["disks"]}
+    if minors != wanted:
+        return [f"DRBD has the volumes {minors}, {wanted} are wanted"]
+    if not has_data and any(volume.disk in (None, "Diskless") for volume in resource.volumes):
+        return ["a DRBD volume has no disk yet"]
+    return []
+
+
+def needs_settling(trace: Trace, primary: str) -> list[str]:
+    """Why two primaries have to be forbidden again; empty if they are."""
+    found = []
+    for node, resource in sorted(trace.resources.items()):
+        if resource.allow_two_primaries:
+            found.append(f"two primaries are allowed on {node}")
+        if resource.primary and node != primary:
+            found.append(f"the disks are Primary on {node} too" if primary in trace.domains else f"Primary on {node}")
+    return found

@@ -1,0 +1,76 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the planner sees and says, but does not touch in this version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..model import Instance
+from ..observed import Trace
+from ..units import format_size
+from . import document as plan
+from .context import Chain, Context
+from .situation import Situation
+
+NOT_YET = "this version does not change it; put the old value back, or make the instance anew"
+
+
+def inventory(context: Context, wanted: Instance, document: dict[str, Any], situation: Situation) -> None:
+    """Report what the inventory asks for that an existing instance does not get."""
+    base = situation.base
+    if base is None:
+        return
+    if wanted.disk_template != base["disk_template"]:
+        message = f"it has the disk template {base['disk_template']}, the inventory says {wanted.disk_template}"
+        context.warning("disk-template-differs", wanted.name, message, NOT_YET)
+    elif len(wanted.disks) != len(base["disks"]):
+        message = f"it has {len(base['disks'])} disks, the inventory says {len(wanted.disks)}"
+        context.warning("disks-differ", wanted.name, message, NOT_YET)
+    else:
+        for disk, asked in zip(base["disks"], wanted.disks, strict=True):
+            if disk["size"] != asked.size:
+                is_, should = format_size(disk["size"]), format_size(asked.size)
+                message = f"disk {disk['index']} has {is_}, the inventory says {should}"
+                context.warning("disk-size-differs", wanted.name, message, NOT_YET)
+    if wanted.nodes and not set(wanted.nodes) <= set(situation.nodes):
+        message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
+        remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"
+        context.info("placement-differs", wanted.name, message, remedy)
+    if document["os"] != wanted.os:
+        message = f"it was made from {document['os']}, twofold_os says {wanted.os}"
+        context.info("os-differs", wanted.name, message, "twofold_os only matters when an instance is made")
+
+
+def left_over_volumes(
+    context: Context, chain: Chain, trace: Trace, situation: Situation, document: dict[str, Any]
+) -> None:
+    """Copies of a plain instance's disks that an interrupted move left on another node.
+
+    They go only while the guest runs on its own disks: then what is left over is not the last copy.
+    """
+    others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
+    domain = trace.domains.get(situation.primary)
+    for node in others:
+        if document["disk_template"] == "drbd" or domain is None or not domain.active:
+            message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
+            remedy = "start it and run this again, or remove what is left over by hand"
+            context.warning("left-over", document["name"], message, remedy)
+            continue
+        clean_up(chain, trace, node, f"left over from a move: it runs on {situation.primary}")
+
+
+def clean_up(chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = ()) -> None:
+    """Remove what a node holds of an instance that lives elsewhere."""
+    name = chain.instance
+    if found := trace.volumes.get(node):
+        volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
+        args: dict[str, Any] = {"instance": name, "volumes": volumes}
+        risk = "the copy of the disks on this node is removed"
+        chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)
+    if node in trace.seeds:
+        chain.add(node, "seed.remove", {"name": name}, why=why, after=after)
+    if node in trace.definitions:
+        args = {"name": name, "expect_generation": int(trace.definitions[node]["generation"])}
+        chain.add(node, "definition.remove", args, why=why, after=after)

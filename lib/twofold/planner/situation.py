@@ -1,0 +1,178 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where an instance stands: which node is its primary, what is left over, whether it can be planned at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .. import names, secrets
+from ..model import Instance
+from ..observed import Resource, Trace
+from . import placement, split_brain
+from .context import Context
+
+RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """An instance that can be planned.
+
+    `nodes` is primary first, `base` the newest definition, `undefine` the nodes whose stale domain goes, `has_data`
+    whether a disk may hold something worth keeping.
+    """
+
+    nodes: tuple[str, ...]
+    base: dict[str, Any] | None
+    undefine: tuple[str, ...]
+    has_data: bool
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> str:
+        """Where it runs or will run."""
+        return self.nodes[0]
+
+
+def assess(context: Context, instance: Instance, trace: Trace) -> Situation | None:
+    """Find out where an instance stands; None if nothing can be done, with a finding that says why."""
+    base = trace.newest
+    if base is None:
+        return _new(context, instance, trace)
+    if not _ours(context, instance, trace, base) or not _all_known(context, instance, base["nodes"]):
+        return None
+    elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
+    moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
+    if moved and not set(trace.domains) & set(base["nodes"]):
+        # A plain instance whose move was interrupted: it is where its domain is.
+        return _existing(context, instance, trace, base, (elsewhere[0],))
+    if elsewhere:
+        message = f"its domain is defined on {', '.join(elsewhere)}, its disks are on {', '.join(base['nodes'])}"
+        context.error("domain-elsewhere", instance.name, message, "undefine it there, if it is not in use")
+        return None
+    return _existing(context, instance, trace, base, tuple(base["nodes"]))
+
+
+def _new(context: Context, instance: Instance, trace: Trace) -> Situation | None:
+    """An instance without a definition: nothing of it may exist anywhere, and every node must have said so."""
+    if trace.domains:
+        where = ", ".join(sorted(trace.domains))
+        message = f"there is a domain of this name on {where} that is not Twofold's"
+        context.error("foreign-domain", instance.name, message, "rename the instance, or remove that domain")
+        return None
+    if trace.volumes or trace.resources:
+        found = [f"{path} on {node}" for node, volumes in sorted(trace.volumes.items()) for path in sorted(volumes)]
+        found += [f"DRBD resource on {node}" for node in sorted(trace.resources)]
+        message = f"something of this name exists without a definition: {', '.join(found)}"
+        remedy = "put the definition back from a backup, or remove these if their data is not needed"
+        context.error("orphan", instance.name, message, remedy)
+        return None
+    if unknown := context.observed.unknown:
+        message = f"it is new, but may exist already on {', '.join(unknown)}, of which nothing is known"
+        remedy = "bring the node back, or take it out of the inventory if it is gone for good"
+        context.error("node-unknown", instance.name, message, remedy)
+        return None
+    choice = placement.choose(context.desired, context.observed, context.claims, instance)
+    if not choice.nodes:
+        message = "no node has room: " + "; ".join(choice.reasons)
+        remedy = "free or add what is missing, make the instance smaller, or change twofold_nodes"
+        context.error("no-node-fits", instance.name, message, remedy)
+        return None
+    return Situation(choice.nodes, None, (), False, choice.reasons)
+
+
+def _ours(context: Context, instance: Instance, trace: Trace, base: dict[str, Any]) -> bool:
+    if base.get("cluster") != context.desired.cluster.name:
+        message = f"it belongs to the cluster {base.get('cluster')!r}"
+        remedy = f"rename the instance, or set twofold_cluster_name to {base.get('cluster')!r}"
+        context.error("foreign-definition", instance.name, message, remedy)
+        return False
+    uuid = secrets.instance_uuid(context.desired.cluster.secret, instance.name)
+    for node, domain in sorted(trace.domains.items()):
+        if domain.uuid != uuid:
+            message = f"the domain on {node} has another UUID ({domain.uuid}, not {uuid})"
+            remedy = "if twofold_cluster_secret was changed put the old one back, else remove that domain"
+            context.error("foreign-domain", instance.name, message, remedy)
+            return False
+    return True
+
+
+def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
+    gone = [node for node in nodes if node not in context.desired.nodes]
+    if gone:
+        message = f"it lives on {', '.join(gone)}, not in the inventory"
+        context.error("node-not-in-inventory", instance.name, message, "put the node back into the inventory")
+        return False
+    unknown = [node for node in nodes if context.observed.known(node) is None]
+    if unknown:
+        message = f"nothing is done: it lives on {' and '.join(nodes)}, and nothing is known of {', '.join(unknown)}"
+        context.error("node-unknown", instance.name, message, "bring the node back and run this again")
+        return False
+    return True
+
+
+def _existing(
+    context: Context, instance: Instance, trace: Trace, base: dict[str, Any], pair: tuple[str, ...]
+) -> Situation | None:
+    if any(domain.migrating for domain in trace.domains.values()):
+        message = "a migration is going on"
+        context.error("migrating", instance.name, message, "wait until it has ended and run this again")
+        return None
+    active = [node for node in sorted(trace.domains) if trace.domains[node].active]
+    if len(active) > 1:
+        context.error("runs-twice", instance.name, f"it runs on {' and '.join(active)} at once", RUNS_TWICE)
+        return None
+    if split_brain.found(context, instance, trace):
+        return None
+    primary = _primary(trace, pair, active)
+    nodes = (primary, *(node for node in pair if node != primary))
+    undefine = tuple(node for node in sorted(trace.domains) if node != primary)
+    return Situation(nodes, base, undefine, has_data(base, trace))
+
+
+def _primary(trace: Trace, pair: tuple[str, ...], active: list[str]) -> str:
+    """Where it runs; else where its domain is, its disk is Primary, its disk is UpToDate; else as it was written."""
+    if active:
+        return active[0]
+    candidates = [node for node in pair if node in trace.domains] or list(pair)
+    for test in (_is_primary, _is_up_to_date):
+        matching = [node for node in candidates if test(trace.resources.get(node))]
+        if len(matching) == 1:
+            return matching[0]
+    return candidates[0]
+
+
+def _is_primary(resource: Resource | None) -> bool:
+    return resource is not None and resource.primary
+
+
+def _is_up_to_date(resource: Resource | None) -> bool:
+    return resource is not None and resource.all_disks("UpToDate")
+
+
+def has_data(base: dict[str, Any], trace: Trace) -> bool:
+    """Whether a disk may hold something: everything that is not provably a creation that never ended."""
+    if trace.domains:
+        return True
+    if _owed(trace, "install"):
+        # Nothing is started before its OS is written.
+        return False
+    return any(_holds_data(base, trace, node, disk) for node in base["nodes"] for disk in base["disks"])
+
+
+def _owed(trace: Trace, what: str) -> bool:
+    return any(what in volume.pending for found in trace.volumes.values() for volume in found.values())
+
+
+def _holds_data(base: dict[str, Any], trace: Trace, node: str, disk: dict[str, Any]) -> bool:
+    """Whether one copy of a disk may: it is there, nothing is owed to it or its metadata, and DRBD has accepted it."""
+    resource = trace.resources.get(node)
+    if resource is not None and resource.up and resource.all_disks("Inconsistent", "Diskless"):
+        return False
+    group, there = disk["volume_group"].get(node), trace.volumes.get(node, {})
+    data = there.get(f"{group}/{names.data_volume(base['name'], disk['index'])}")
+    meta = there.get(f"{group}/{names.meta_volume(base['name'], disk['index'])}")
+    return data is not None and not data.pending and not (meta is not None and meta.pending)

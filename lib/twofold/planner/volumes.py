@@ -1,0 +1,95 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one node's logical volumes of an instance need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .. import names, units
+from ..observed import NodeView, Trace, Volume
+from .context import Context
+
+WIPE = "wipe"
+INSTALL = "install"
+
+
+@dataclass(frozen=True)
+class WantedVolume:
+    """A volume that an instance has on a node. `size` in bytes."""
+
+    volume_group: str
+    name: str
+    size: int
+    disk: int
+    role: str
+
+    @property
+    def key(self) -> str:
+        """As `Trace.volumes` names it."""
+        return f"{self.volume_group}/{self.name}"
+
+
+def wanted(document: dict[str, Any], node: str) -> Iterator[WantedVolume]:
+    """The volumes of a definition on a node."""
+    name = document["name"]
+    for disk in document["disks"]:
+        group, index = disk["volume_group"][node], disk["index"]
+        yield WantedVolume(group, names.data_volume(name, index), disk["size"], index, "data")
+        if disk["minor"] is not None:
+            size = names.meta_size(disk["size"])
+            yield WantedVolume(group, names.meta_volume(name, index), size, index, "meta")
+
+
+def create_args(document: dict[str, Any], node: str, *, install: bool) -> dict[str, Any]:
+    """The arguments of `volumes.create`; with `install` disk 0 owes its OS."""
+    volumes = []
+    for volume in wanted(document, node):
+        pending = [WIPE, INSTALL] if install and (volume.disk, volume.role) == (0, "data") else [WIPE]
+        volumes.append(
+            {
+                "volume_group": volume.volume_group, "name": volume.name, "size": volume.size, "disk": volume.disk,
+                "role": volume.role, "pending": pending,
+            }
+        )  # fmt: skip
+    return {"instance": document["name"], "volumes": volumes}
+
+
+def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVolume]:
+    """The volumes that are not there."""
+    there = trace.volumes.get(node, {})
+    return [volume for volume in wanted(document, node) if volume.key not in there]
+
+
+def pending(trace: Trace, node: str, what: str) -> list[Volume]:
+    """The volumes to which something is owed."""
+    return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
+
+
+def untagged(document: dict[str, Any], trace: Trace, node: str) -> list[dict[str, Any]]:
+    """The volumes that lack tags, as the arguments of `volumes.tag`."""
+    found = []
+    for volume in wanted(document, node):
+        there = trace.volumes.get(node, {}).get(volume.key)
+        tags = names.volume_tags(document["name"], volume.disk, volume.role)
+        if there is not None and not set(tags) <= there.tags:
+            lacking = [tag for tag in tags if tag not in there.tags]
+            found.append({"volume_group": volume.volume_group, "name": volume.name, "tags": lacking})
+    return found
+
+
+def check_sizes(context: Context, document: dict[str, Any], trace: Trace, view: NodeView) -> None:
+    """Report data volumes that are smaller or larger than the definition says."""
+    for volume in wanted(document, view.name):
+        there = trace.volumes.get(view.name, {}).get(volume.key)
+        size = units.round_up(volume.size, view.extent(volume.volume_group))
+        if volume.role == "data" and there is not None and there.size != size:
+            message = (
+                f"{volume.name} on {view.name} has {units.format_size(there.size)}, "
+                f"the definition says {units.format_size(size)}"
+            )
+            remedy = "somebody changed the volume's size; this version does not change sizes"
+            context.warning("volume-size", document["name"], message, remedy)

@@ -1,0 +1,43 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What became of a plan's steps, and findings, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..findings import Finding
+from . import screen
+
+NOT_REACHED = {"status": "not reached", "message": "the node gave no answer"}
+
+
+def run_text(
+    steps: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]], width: int = 120, color: bool = False
+) -> str:
+    """A line for each step with its status, seconds and message; the remedies of those that failed stand below."""
+    rows = [_row(step, results.get(step["id"], NOT_REACHED)) for step in sorted(steps, key=lambda step: step["wave"])]
+    remedies = [
+        f"  {step['id']}: {results[step['id']]['remedy']}"
+        for step in steps
+        if results.get(step["id"], {}).get("status") == "failed" and results[step["id"]].get("remedy")
+    ]
+    columns = ("wave", "node", "instance", "step", "result", "seconds", "message")
+    parts = [screen.table(columns, rows), *(["", "What to do:", *remedies] if remedies else [])]
+    return screen.render(parts, width, color=color)
+
+
+def _row(step: Mapping[str, Any], result: Mapping[str, Any]) -> Sequence[str]:
+    seconds = f"{result['seconds']:.1f}" if "seconds" in result else ""
+    message = str(result.get("message") or "")
+    return (
+        str(step["wave"] + 1), step["node"], step["instance"] or "", step["op"], result["status"], seconds, message,
+    )  # fmt: skip
+
+
+def findings_text(findings: Iterable[Finding], width: int = 120, color: bool = False) -> str:
+    """The findings with their remedies, or that there are none."""
+    found = list(findings)
+    return screen.render(screen.findings(found) if found else ["Nothing is wrong."], width, color=color)

@@ -1,0 +1,124 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Apply one node's steps of one wave; the module of the same name documents it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import read_desired
+from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
+from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
+from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Document, Run
+
+DONE = ("changed", "unchanged")
+# Stands in a plan for the text of a file of the control host.
+FILE = "$file"
+SCRIPTS = Path(__file__).resolve().parents[2] / "playbooks" / "files" / "os"
+
+
+class ActionModule(NodeAction):
+    """Send this node its steps, with what they need."""
+
+    ARGUMENTS = {
+        "run": {"type": "path", "required": True},
+        "wave": {"type": "int", "required": True},
+    }
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Apply the steps of the wave and keep their results in the run."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        _ignored, arguments = self.validate_argument_spec(self.ARGUMENTS)
+        node, run, wave = task_vars["inventory_hostname"], Run(arguments["run"]), arguments["wave"]
+        mine = [step for step in run.plan["steps"] if step["node"] == node]
+        if self._task.check_mode or not any(step["wave"] == wave for step in mine):
+            result.update(skipped=True, changed=False)
+            return result
+        ready, blocked = split([step for step in mine if step["wave"] == wave], run.results())
+        last = wave == max(step["wave"] for step in mine)
+        answer: Document = {"results": [], "changed": False}
+        if ready or (last and holds_lock(run, node)):
+            answer = self._call(run, ready, last, task_vars)
+        answer["results"] += blocked
+        run.record(node, wave, answer)
+        result.update(changed=answer["changed"], results=answer["results"])
+        return result
+
+    def _call(self, run: Run, steps: list[Document], last: bool, task_vars: dict[str, Any]) -> Document:
+        request = {
+            "format": 1,
+            "run": run.identity["id"],
+            "holder": run.identity["holder"],
+            "lease": int(task_vars.get("twofold_lock_lease", 120)),
+            "lock_wait": int(task_vars.get("twofold_lock_wait", 150)),
+            "lock": True,
+            "release": last,
+            "steps": [self._bring(step) for step in steps],
+            "secrets": secrets_of(steps, task_vars),
+        }
+        with Progress(task_vars["inventory_hostname"], self._connection):
+            return self.call_node("apply", request, task_vars)
+
+    def _bring(self, step: Document) -> Document:
+        """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""
+        args = dict(step["args"])
+        if step["op"] == "image.fetch" and args.get("file") and not args.get("url"):
+            self._make_tmp_path()
+            target = self._connection._shell.join_path(self._connection._shell.tmpdir, args["sha256"])
+            args["uploaded"] = self._transfer_file(self._find_needle("files", args["file"]), target)
+        if isinstance(args.get("script"), dict):
+            args["script"] = script_text(args["script"][FILE], self._find_needle)
+        return {**step, "args": args}
+
+
+def script_text(name: str, find: Callable[[str, str], str]) -> str:
+    """Return the text of an OS script: one that we ship, by its name, or a file of the control host."""
+    shipped = SCRIPTS / name
+    path = shipped if shipped.parent == SCRIPTS and shipped.is_file() else Path(find("files", name))
+    return path.read_text(encoding="utf-8")
+
+
+def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Document], list[Document]]:
+    """Return the steps that can be sent and the results of those whose needs were not met in earlier waves.
+
+    What the sent steps need within this call stays in their ``needs``.
+    """
+    here = {step["id"] for step in steps}
+    ready: list[Document] = []
+    blocked: dict[str, Document] = {}
+    for step in steps:
+        missing = [
+            need
+            for need in step["needs"]
+            if need in blocked or (need not in here and results.get(need, {}).get("status") not in DONE)
+        ]
+        if missing and not step["always"]:
+            message = f"not tried, because {missing[0]} was not done"
+            blocked[step["id"]] = {"id": step["id"], "status": "skipped", "message": message, "seconds": 0.0}
+        else:
+            ready.append({**step, "needs": [need for need in step["needs"] if need in here and need not in blocked]})
+    return ready, list(blocked.values())
+
+
+def holds_lock(run: Run, node: str) -> bool:
+    """Return whether the last call to the node left it locked."""
+    return [answer.get("lock") for name, answer in run.answers() if name == node][-1:] == ["held"]
+
+
+def secrets_of(steps: list[Document], task_vars: dict[str, Any]) -> dict[str, str]:
+    """Return the secrets that the steps name; only these leave the control host."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import TwofoldError, secrets
+
+    names = set().union(*(secrets.used(step["args"]) for step in steps))
+    if not names:
+        return {}
+    desired = read_desired(task_vars)
+    try:
+        return {name: secrets.resolve(desired, name) for name in sorted(names)}
+    except TwofoldError as error:
+        raise AnsibleActionFail(str(error)) from error

@@ -1,0 +1,90 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plan on the control host; the module of the same name documents it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import Cluster, ClusterAction
+from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
+
+if TYPE_CHECKING:
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Plan
+
+
+class ActionModule(ClusterAction):
+    """Show, save or load a plan and prepare its run."""
+
+    ARGUMENTS = {
+        "intent": {"type": "dict", "default": {"verb": "converge"}},
+        "save": {"type": "path"},
+        "load": {"type": "path"},
+    }
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Plan from what the inventory and the nodes say."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
+
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        cluster = self.cluster(task_vars or {})
+        plan = load(self.arguments["load"], cluster) if self.arguments["load"] else self._make(cluster)
+        self.show(report.plan_text(plan, self.width, self.color))
+        if self.arguments["save"]:
+            self.show(f"Saved as {' and '.join(save(plan, Path(self.arguments['save'])))}.")
+        document = plan.to_json()
+        errors = [finding for finding in document["findings"] if finding["severity"] == "error"]
+        prepare = not (self._task.check_mode or self.arguments["save"]) and document["steps"]
+        result.update(
+            changed=bool(document["steps"]),
+            waves=document["waves"],
+            summary=document["summary"],
+            findings=document["findings"],
+            errors=errors,
+            fingerprint=document["fingerprint"],
+            run=str(Run.start(document).path) if prepare else None,
+        )
+        return result
+
+    def _make(self, cluster: Cluster) -> Plan:
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
+
+        intent = {key: value for key, value in self.arguments["intent"].items() if value not in (None, "")}
+        return planner.plan(cluster.desired, cluster.observed, intent)
+
+
+def save(plan: Plan, path: Path) -> list[str]:
+    """Write the plan as JSON and, for a pull request, as Markdown; return the paths."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
+
+    markdown = path.with_suffix(".md")
+    try:
+        path.write_text(json.dumps(plan.to_json(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        markdown.write_text(report.plan_markdown(plan), encoding="utf-8")
+    except OSError as error:
+        raise AnsibleActionFail(f"The plan cannot be saved as {path}: {error.strerror}.") from error
+    return [str(path), str(markdown)]
+
+
+def load(path: str, cluster: Cluster) -> Plan:
+    """Return a saved plan, if what it was based on is still so."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Plan, planner
+
+    try:
+        plan = Plan.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AnsibleActionFail(f"{path} is not a plan of ours ({error}). Save one with playbooks/plan.yml.") from error
+    stale = planner.check_saved(plan, cluster.desired, cluster.observed)
+    if stale:
+        changes = "; ".join(f"{finding.object}: {finding.message}" for finding in stale)
+        raise AnsibleActionFail(
+            f"The plan {path} is refused, because what it was based on has changed: {changes}. "
+            "Nothing was done. Save a new plan and review it."
+        )
+    return plan

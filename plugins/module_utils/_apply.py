@@ -1,0 +1,125 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carrying out a request: under the node's lock, each step with an entry in the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._errors import Refused, TwofoldError, UsageError
+from ._node import Node
+from ._steps import Args, Done, find
+
+Result = dict[str, Any]
+
+
+def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
+    """Runs the steps of a request in order and says of each what came of it."""
+    if request.get("format") != 1:
+        raise UsageError("the request has another format", "use the same version of Twofold on both sides")
+    secrets: dict[str, str] = request.get("secrets") or {}
+    locks = bool(request.get("lock", True)) and not node.check_mode
+    if locks:
+        try:
+            _lock(node, request)
+        except Refused as error:
+            return {"results": [_refused(one, error) for one in request["steps"]], "changed": False, "lock": "refused"}
+    try:
+        results = _run_all(node, request, secrets)
+    finally:
+        if locks:
+            node.lock.release(keep_lease=not request.get("release"))
+    changed = any(one["status"] == "changed" for one in results)
+    held = "held" if locks and not request.get("release") else "released"
+    return {"results": results, "changed": changed, "lock": held}
+
+
+def _lock(node: Node, request: dict[str, Any]) -> None:
+    lease, wait = float(request.get("lease", 120)), float(request.get("lock_wait", 30))
+    node.lock.acquire(str(request.get("holder", "unknown")), str(request["run"]), lease, wait)
+
+
+def _refused(one: dict[str, Any], error: TwofoldError) -> Result:
+    return _result(one, "skipped", error.message, error.remedy, 0.0)
+
+
+def _result(one: dict[str, Any], status: str, message: str, remedy: str | None, seconds: float) -> Result:
+    return {"id": one["id"], "status": status, "message": message, "remedy": remedy, "seconds": round(seconds, 3)}
+
+
+def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str]) -> list[Result]:
+    """A step that needs a failed one is skipped, unless it is for cleaning up; the others go on."""
+    results: list[Result] = []
+    bad: dict[str, str] = {}
+    predicted: set[str] = set()
+    for one in request["steps"]:
+        blocker = next((need for need in one.get("needs") or [] if need in bad), None)
+        if blocker is not None and not one.get("always"):
+            result = _result(one, "skipped", f"it needs {bad[blocker]}, which failed", None, 0.0)
+        elif node.check_mode and any(need in predicted for need in one.get("needs") or []):
+            result = _result(one, "changed", "depends on a step that would change something", None, 0.0)
+        else:
+            result = _run(node, request, one, secrets)
+        if result["status"] in ("failed", "skipped"):
+            bad[one["id"]] = bad[blocker] if blocker is not None else one["id"]
+        elif result["status"] == "changed":
+            predicted.add(one["id"])
+        results.append(result)
+        if node.lock is not None and not node.check_mode:
+            node.lock.renew()
+    return results
+
+
+def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict[str, str]) -> Result:
+    """One step with its entry in the journal, which stays when this process dies or the step fails half-way."""
+    started = node.clock.monotonic()
+    key = None
+    try:
+        function = find(one["op"])
+        args = Args(one["op"], resolve(one.get("args") or {}, secrets))
+        if not node.check_mode:
+            key = node.journal.begin(entry(node, request, one))
+        done: Done = function(node, args)
+    except TwofoldError as error:
+        message, remedy = hide(error.message, secrets), error.remedy
+        result = _result(one, "failed", message, None if remedy is None else hide(remedy, secrets), 0.0)
+    except OSError as error:
+        result = _result(one, "failed", hide(f"{one['op']}: {error}", secrets), "look at the node's file systems", 0.0)
+    else:
+        result = _result(one, "changed" if done.changed else "unchanged", done.message, None, 0.0)
+        if done.data:
+            result["data"] = done.data
+    # A failure that was reported is not an interruption: observing shows what it left.
+    if key is not None:
+        node.journal.end(key)
+    result["seconds"] = round(node.clock.monotonic() - started, 3)
+    return result
+
+
+def entry(node: Node, request: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    """What the journal keeps of a step: nothing that is secret or large."""
+    step = {name: one.get(name) for name in ("id", "op", "instance")}
+    return {"run": request["run"], "holder": request.get("holder"), "time": node.clock.time(), "step": step}
+
+
+def resolve(value: Any, secrets: dict[str, str]) -> Any:
+    """Puts secrets into arguments, in memory only."""
+    if isinstance(value, dict):
+        if set(value) == {"$secret"}:
+            if value["$secret"] not in secrets:
+                raise UsageError(f"the secret {value['$secret']!r} was not given", "give it with the request")
+            return secrets[value["$secret"]]
+        return {key: resolve(one, secrets) for key, one in value.items()}
+    if isinstance(value, list):
+        return [resolve(one, secrets) for one in value]
+    return value
+
+
+def hide(text: str, secrets: dict[str, str]) -> str:
+    """No message carries a secret, whatever a tool said."""
+    for secret in secrets.values():
+        if secret:
+            text = text.replace(secret, "***")
+    return text

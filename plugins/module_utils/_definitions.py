@@ -1,0 +1,52 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The definitions of instances on a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._files import STATE, Files, read_json, write_json
+from ._names import instance_name
+
+FOLDER = f"{STATE}/instances"
+
+
+def path(name: str) -> str:
+    return f"{FOLDER}/{instance_name(name)}.json"
+
+
+def read(files: Files, name: str) -> dict[str, Any] | None:
+    return read_json(files, path(name))
+
+
+def read_all(files: Files) -> dict[str, dict[str, Any]]:
+    found = {}
+    for file in files.names(FOLDER):
+        if file.endswith(".json"):
+            document = read_json(files, f"{FOLDER}/{file}")
+            if document is not None:
+                found[file[: -len(".json")]] = document
+    return found
+
+
+def write(files: Files, document: dict[str, Any]) -> None:
+    write_json(files, path(document["name"]), document, 0o600)
+
+
+def remove(files: Files, name: str) -> bool:
+    return files.remove(path(name))
+
+
+def taken(document: dict[str, Any], node: str) -> set[tuple[str, int]]:
+    """The numbers that a definition reserves on a node: minors and the port."""
+    found: set[tuple[str, int]] = set()
+    if document.get("port") is not None:
+        found.add(("port", int(document["port"])))
+    for disk in document.get("disks") or []:
+        minor = (disk.get("minor") or {}).get(node)
+        if minor is not None:
+            found.add(("minor", int(minor)))
+    return found

@@ -1,0 +1,50 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""DRBD's metadata: its size, and what it says.
+
+The size follows the formula of the DRBD user's guide ("Estimating metadata size"), in sectors of 512 bytes:
+`Ms = ceil(Cs / 2^18) * 8 * N + 72`: one bit of bitmap for each 4 KiB of data and each peer, in units of 4 KiB of
+bitmap, plus 4 KiB for the superblock and 32 KiB for the activity log with its default of one stripe.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._errors import ParseFailed
+
+SECTOR = 512
+JUST_CREATED = 0x4
+SUPERBLOCK = 4096
+
+
+def metadata_size(data: int, peers: int = 1) -> int:
+    """Bytes that external metadata needs for a disk of this many bytes."""
+    sectors = -(-data // SECTOR)
+    return (-(-sectors // (1 << 18)) * 8 * peers + 72) * SECTOR
+
+
+def metadata_volume_size(data: int, extent: int = 4 * 1024 * 1024, peers: int = 1) -> int:
+    """The size of a volume for it: at least 4 MiB, whole extents."""
+    need = max(metadata_size(data, peers), 4 * 1024 * 1024)
+    return -(-need // extent) * extent
+
+
+def is_blank(path: str) -> bool:
+    """Whether the place of the superblock of external metadata is empty."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return not os.read(handle, SUPERBLOCK).strip(b"\0")
+    finally:
+        os.close(handle)
+
+
+def parse_generation(text: str) -> int:
+    """The current UUID in the output of `get-gi`, without the bit that says 'was primary'."""
+    first = text.strip().split(":", 1)[0]
+    try:
+        return int(first, 16)
+    except ValueError as error:
+        raise ParseFailed("get-gi", text, "no current UUID") from error

@@ -1,0 +1,61 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The errors of the node side. Each says which object, what is wrong and, as its remedy, what to do about it."""
+
+from __future__ import annotations
+
+
+class TwofoldError(Exception):
+    """Something that a person has to know; never a programming mistake."""
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+
+class UsageError(TwofoldError):
+    """An argument is missing, of the wrong kind, or contradicts another."""
+
+
+class Refused(TwofoldError):
+    """A precondition does not hold; nothing was changed."""
+
+
+class Missing(TwofoldError):
+    """A tool, a library or a kernel module is not there."""
+
+
+class TimedOut(TwofoldError):
+    """What was waited for did not happen; the message says what was seen last."""
+
+
+class ParseFailed(TwofoldError):
+    """A tool said something that is not understood."""
+
+    def __init__(self, tool: str, text: str, where: str) -> None:
+        shown = text if len(text) <= 300 else text[:300] + "..."
+        super().__init__(
+            f"cannot understand what {tool} said ({where}): {shown!r}", f"report this with the version of {tool}"
+        )
+
+
+class CommandFailed(TwofoldError):
+    """A command ended with an error."""
+
+    def __init__(self, argv: list[str], code: int, stdout: str, stderr: str, remedy: str | None = None) -> None:
+        said = (stderr.strip() or stdout.strip() or "no output").replace("\n", "; ")
+        super().__init__(f"{' '.join(argv)} ended with {code}: {said[-1500:]}", remedy)
+        self.argv = argv
+        self.code = code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class HypervisorError(TwofoldError):
+    """libvirt refused something."""

@@ -1,0 +1,108 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files of ours on a node: whole, durable, with a mode."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Protocol
+
+from ._errors import ParseFailed
+
+STATE = "/var/lib/twofold"
+RUN = "/run/twofold"
+
+
+class Files(Protocol):
+    """The few things done with files."""
+
+    def read(self, path: str) -> str | None: ...
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None: ...
+
+    def remove(self, path: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]: ...
+
+
+class SystemFiles:
+    """Files of the machine itself."""
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None if there is none."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Replaces a file as a whole; after a crash there is the old or the new one."""
+        write_bytes(path, text.encode(), mode)
+
+    def remove(self, path: str) -> bool:
+        """Removes a file; False if there was none."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        sync_folder(os.path.dirname(path))
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder, sorted; nothing if there is no such folder. Unfinished writes are not shown."""
+        try:
+            return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+
+def write_bytes(path: str, data: bytes, mode: int) -> None:
+    """Writes beside, syncs, renames."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    beside = os.path.join(folder, f".{name}.{os.getpid()}.new")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, path)
+    except BaseException:
+        if os.path.lexists(beside):
+            os.unlink(beside)
+        raise
+    sync_folder(folder)
+
+
+def sync_folder(folder: str) -> None:
+    """Makes names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(files: Files, path: str) -> dict[str, Any] | None:
+    """A document, or None if there is no file."""
+    text = files.read(path)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ParseFailed(path, text, str(error)) from error
+    if not isinstance(value, dict):
+        raise ParseFailed(path, text, "not an object")
+    return value
+
+
+def write_json(files: Files, path: str, value: dict[str, Any], mode: int = 0o600) -> None:
+    """Writes a document the same way every time."""
+    files.write(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", mode)

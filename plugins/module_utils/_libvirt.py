@@ -1,0 +1,243 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""libvirt: the domains of a node. One connection a call, made when it is first needed."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple, Protocol
+
+from ._clock import Clock
+from ._errors import HypervisorError, Missing
+from ._migration import Migration, Outcome, run_migration
+
+URI = "qemu:///system"
+STATES = {
+    0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
+}  # fmt: skip
+OFF = ("shutoff", "crashed")
+
+
+class Domain(NamedTuple):
+    """A domain as libvirt has it."""
+
+    name: str
+    uuid: str
+    state: str
+    persistent: bool
+    autostart: bool
+    memory: int
+    vcpus: int
+    xml: str
+    migrating: bool
+
+    @property
+    def active(self) -> bool:
+        return self.state not in OFF
+
+
+class Hypervisor(Protocol):
+    """The hypervisor of a node."""
+
+    def versions(self) -> dict[str, str | None]: ...
+
+    def domains(self) -> dict[str, Domain]: ...
+
+    def domain(self, name: str) -> Domain | None: ...
+
+    def live_xml(self, name: str) -> str: ...
+
+    def define(self, xml: str) -> None: ...
+
+    def undefine(self, name: str) -> None: ...
+
+    def set_autostart(self, name: str, autostart: bool) -> None: ...
+
+    def start(self, name: str) -> None: ...
+
+    def shutdown(self, name: str) -> None: ...
+
+    def destroy(self, name: str) -> None: ...
+
+    def resume(self, name: str) -> None: ...
+
+    def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome: ...
+
+    def elsewhere(self, uri: str, name: str) -> str | None: ...
+
+
+class Libvirt:
+    """The real thing."""
+
+    def __init__(self, clock: Clock, uri: str = URI) -> None:
+        self.clock = clock
+        self.uri = uri
+        self._connection: Any = None
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            self._connection = connect(self.uri)
+        return self._connection
+
+    def versions(self) -> dict[str, str | None]:
+        call = self._call
+        library = call("its version", self.connection.getLibVersion)
+        hypervisor = call("the hypervisor's version", self.connection.getVersion)
+        return {"libvirt": dotted(library), "qemu": dotted(hypervisor)}
+
+    def _call(self, what: str, function: Callable[..., Any], *args: Any) -> Any:
+        import libvirt
+
+        try:
+            return function(*args)
+        except libvirt.libvirtError as error:
+            raise HypervisorError(f"libvirt: {what}: {error.get_error_message()}") from error
+
+    def _lookup(self, name: str) -> Any:
+        """The domain, or None."""
+        return lookup(self.connection, name)
+
+    def _need(self, name: str) -> Any:
+        domain = self._lookup(name)
+        if domain is None:
+            raise HypervisorError(f"domain {name} is not defined here")
+        return domain
+
+    def domains(self) -> dict[str, Domain]:
+        found = {}
+        for domain in self._call("list domains", self.connection.listAllDomains, 0):
+            one = self._describe(domain)
+            if one is not None:
+                found[one.name] = one
+        return found
+
+    def domain(self, name: str) -> Domain | None:
+        found = self._lookup(name)
+        return None if found is None else self._describe(found)
+
+    def _describe(self, domain: Any) -> Domain | None:
+        """None if it went away meanwhile."""
+        import libvirt
+
+        try:
+            state, maximum, _memory, vcpus, _time = domain.info()
+            persistent = bool(domain.isPersistent())
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0
+            xml = domain.XMLDesc(flags)
+            autostart = bool(domain.autostart()) if persistent else False
+            word = STATES.get(state, str(state))
+            migrating = word not in OFF and has_job(domain)
+            return Domain(
+                domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating
+            )
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise HypervisorError(f"libvirt: describe a domain: {error.get_error_message()}") from error
+
+    def live_xml(self, name: str) -> str:
+        """The XML of the domain as it runs."""
+        text: str = self._call(f"read domain {name}", self._need(name).XMLDesc, 0)
+        return text
+
+    def define(self, xml: str) -> None:
+        import libvirt
+
+        self._call("define a domain", self.connection.defineXMLFlags, xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+    def undefine(self, name: str) -> None:
+        """Removes the definition with what belongs to it (NVRAM, managed save), not the disks."""
+        import libvirt
+
+        flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        )
+        domain = self._need(name)
+        if self.uri.startswith("test:"):
+            flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        self._call(f"undefine {name}", domain.undefineFlags, flags)
+
+    def set_autostart(self, name: str, autostart: bool) -> None:
+        self._call(f"set autostart of {name}", self._need(name).setAutostart, int(autostart))
+
+    def start(self, name: str) -> None:
+        self._call(f"start {name}", self._need(name).create)
+
+    def shutdown(self, name: str) -> None:
+        """Asks the guest to shut down."""
+        self._call(f"shut down {name}", self._need(name).shutdown)
+
+    def destroy(self, name: str) -> None:
+        """Takes the power away; fine if it is off already."""
+        domain = self._lookup(name)
+        if domain is not None and domain.isActive():
+            self._call(f"power off {name}", domain.destroy)
+
+    def resume(self, name: str) -> None:
+        self._call(f"resume {name}", self._need(name).resume)
+
+    def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome:
+        return run_migration(self._need(wanted.name), wanted, self.clock, say)
+
+    def elsewhere(self, uri: str, name: str) -> str | None:
+        """The state of a domain on another host, or None if it does not exist there."""
+        other = connect(uri)
+        try:
+            found = lookup(other, name)
+            return None if found is None else STATES.get(found.info()[0], "nostate")
+        finally:
+            other.close()
+
+
+_events: list[bool] = []
+
+
+def connect(uri: str) -> Any:
+    """A connection; libvirt's habit of printing errors is turned off."""
+    try:
+        import libvirt
+    except ImportError as error:
+        raise Missing("python3-libvirt is not installed on this node", "install python3-libvirt") from error
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    if not _events:
+        # Has to be there before the first connection; it runs only while a migration waits for its numbers.
+        libvirt.virEventRegisterDefaultImpl()
+        _events.append(True)
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        message = error.get_error_message()
+        raise HypervisorError(f"libvirt at {uri} does not answer: {message}", "look at libvirtd there") from error
+
+
+def lookup(connection: Any, name: str) -> Any:
+    import libvirt
+
+    try:
+        return connection.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise HypervisorError(f"libvirt: look up {name}: {error.get_error_message()}") from error
+
+
+def has_job(domain: Any) -> bool:
+    """Whether a migration or another long job works on a domain."""
+    import libvirt
+
+    try:
+        return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT):
+            return False
+        raise
+
+
+def dotted(number: int) -> str:
+    """libvirt's way of numbering versions, readable."""
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

@@ -1,0 +1,115 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lock of a node: a lease that outlives one call, and a file lock while a call is at work.
+
+The lease says who works on the node; it is renewed by each call and taken over when it has run out. The file lock
+keeps two processes apart even when the operator's connection broke and the process of the first goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from ._clock import Clock
+from ._errors import Refused
+from ._files import RUN, Files, read_json, write_json
+
+LEASE = f"{RUN}/lock.json"
+FLOCK = f"{RUN}/lock"
+
+
+class Lock(Protocol):
+    """Who works on a node."""
+
+    def holder(self) -> dict[str, Any] | None: ...
+
+    def acquire(self, holder: str, run: str, lease: float, wait: float) -> None: ...
+
+    def renew(self) -> None: ...
+
+    def release(self, keep_lease: bool) -> None: ...
+
+
+class FileLock:
+    """The real thing."""
+
+    def __init__(self, files: Files, clock: Clock, folder: str = RUN) -> None:
+        self.files = files
+        self.clock = clock
+        self.lease_path = f"{folder}/lock.json"
+        self.flock_path = f"{folder}/lock"
+        self.handle: int | None = None
+        self.held: dict[str, Any] = {}
+
+    def holder(self) -> dict[str, Any] | None:
+        """The lease that is in force, or None."""
+        lease = read_json(self.files, self.lease_path)
+        if lease is None or self.clock.time() > float(lease["time"]) + float(lease["lease"]):
+            return None
+        return lease
+
+    def acquire(self, holder: str, run: str, lease: float, wait: float) -> None:
+        """Takes the lease and the file lock, or says who has them."""
+        end = self.clock.monotonic() + wait
+        while True:
+            other = self._try(holder, run, lease)
+            if other is None:
+                return
+            if self.clock.monotonic() >= end:
+                raise Refused(*_message(other, self.clock.time()))
+            self.clock.sleep(0.5)
+
+    def _try(self, holder: str, run: str, lease: float) -> dict[str, Any] | None:
+        """None when it was taken, else the one who has it."""
+        handle = self._flock()
+        if handle is None:
+            return read_json(self.files, self.lease_path) or {}
+        other = self.holder()
+        if other is not None and other["run"] != run:
+            os.close(handle)
+            return other
+        self.handle = handle
+        self.held = {"format": 1, "holder": holder, "run": run, "lease": lease, "time": self.clock.time()}
+        write_json(self.files, self.lease_path, self.held, 0o644)
+        return None
+
+    def _flock(self) -> int | None:
+        import fcntl
+
+        os.makedirs(os.path.dirname(self.flock_path), mode=0o755, exist_ok=True)
+        handle = os.open(self.flock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        return handle
+
+    def renew(self) -> None:
+        """Between steps: the lease counts from now."""
+        if self.held:
+            self.held = {**self.held, "time": self.clock.time()}
+            write_json(self.files, self.lease_path, self.held, 0o644)
+
+    def release(self, keep_lease: bool) -> None:
+        """Ends the call; the lease stays for the run's next call unless this was the last."""
+        if self.held and keep_lease:
+            self.renew()
+        elif self.held:
+            self.files.remove(self.lease_path)
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+        self.held = {}
+
+
+def _message(other: dict[str, Any], now: float) -> tuple[str, str]:
+    if not other:
+        return "another process of Twofold works on this node", "wait until it is done"
+    age = max(0, int(now - float(other["time"])))
+    message = f"{other['holder']} works on this node (run {other['run']}, last heard of {age} s ago)"
+    left = max(0, int(float(other["lease"]) - age))
+    return message, f"wait until it is done; a lock that is not renewed lapses in {left} s"

@@ -1,0 +1,132 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node is now: one document. A part that cannot be read is null and named among the problems."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from . import _definitions
+from ._drbd import Configuration, ResourceState
+from ._errors import TwofoldError
+from ._node import Node
+
+Document = dict[str, Any]
+# The part, how it is read, and whether it is a whole key of the document or several.
+Part = tuple[str, Callable[[Node], Any]]
+
+
+def observe(node: Node, name: str) -> Document:
+    """The observed document of this node, which the inventory calls `name`."""
+    problems: list[dict[str, str | None]] = []
+    document: Document = {"format": 1, "node": name, "time": node.clock.time()}
+    facts = _facts(node)
+    kernel = facts.pop("kernel")
+    document.update(facts)
+    versions: dict[str, str | None] = {"kernel": kernel}
+    for what, read in VERSIONS:
+        try:
+            versions.update(read(node))
+        except TwofoldError as error:
+            problems.append(_problem(f"version of {what}", error))
+    document["versions"] = {key: versions.get(key) for key in VERSION_KEYS}
+    for part, read in PARTS:
+        try:
+            document[part] = read(node)
+        except TwofoldError as error:
+            document[part] = None
+            problems.append(_problem(part, error))
+    document["problems"] = problems
+    return document
+
+
+def _problem(part: str, error: TwofoldError) -> dict[str, str | None]:
+    return {"object": part, "message": error.message, "remedy": error.remedy}
+
+
+def _facts(node: Node) -> Document:
+    return dict(node.host.facts())
+
+
+def _volume_groups(node: Node) -> Document:
+    return {
+        group.name: {"size": group.size, "free": group.free, "extent": group.extent}
+        for group in node.volumes.groups().values()
+    }
+
+
+def _volumes(node: Node) -> list[Document]:
+    return [
+        {"volume_group": one.volume_group, "name": one.name, "size": one.size, "tags": list(one.tags), "open": one.open}
+        for one in node.volumes.volumes()
+    ]
+
+
+def _resources(node: Node) -> Document:
+    states, files = node.replication.states(), node.replication.configurations()
+    return {name: _resource(states.get(name), files.get(name)) for name in sorted({*states, *files})}
+
+
+def _resource(state: ResourceState | None, file: Configuration | None) -> Document:
+    volumes = [] if state is None else [_replicated(one) for one in state.volumes]
+    return {
+        "role": state.role if state else None,
+        "peer_role": state.peer_role if state else None,
+        "connection": state.connection if state else None,
+        "allow_two_primaries": state.allow_two_primaries if state else False,
+        "configured": file is not None,
+        "config": file.text if file else None,
+        "secret_digest": file.secret_digest if file else None,
+        "options": state.options if state else {},
+        "volumes": volumes,
+    }
+
+
+def _replicated(one: Any) -> Document:
+    return {
+        "volume": one.volume,
+        "minor": one.minor,
+        "disk": one.disk,
+        "peer_disk": one.peer_disk,
+        "done": one.done,
+        "backing": one.backing,
+        "replication": one.replication,
+    }
+
+
+def _domains(node: Node) -> Document:
+    return {
+        one.name: {
+            "uuid": one.uuid,
+            "state": one.state,
+            "persistent": one.persistent,
+            "autostart": one.autostart,
+            "memory": one.memory,
+            "vcpus": one.vcpus,
+            "xml": one.xml,
+            "migrating": one.migrating,
+        }
+        for one in node.hypervisor.domains().values()
+    }
+
+
+VERSION_KEYS = ("kernel", "drbd_kernel", "drbd_utils", "libvirt", "qemu", "python")
+VERSIONS: list[Part] = [
+    ("DRBD", lambda node: node.replication.versions()),
+    ("libvirt", lambda node: node.hypervisor.versions()),
+    ("the tools", lambda node: node.host.tool_versions()),
+]
+PARTS: list[Part] = [
+    ("volume_groups", _volume_groups),
+    ("volumes", _volumes),
+    ("resources", _resources),
+    ("domains", _domains),
+    ("definitions", lambda node: _definitions.read_all(node.files)),
+    ("seeds", lambda node: node.seeds.digests()),
+    ("images", lambda node: node.images.cached()),
+    ("bridges", lambda node: node.host.bridges()),
+    ("journal", lambda node: node.journal.entries()),
+    ("lock", lambda node: node.lock.holder()),
+]

@@ -1,0 +1,120 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The registry of steps, and how a step gets its arguments and says what it did."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+from ._errors import UsageError
+from ._node import Node
+
+
+class Done(NamedTuple):
+    """What a step did."""
+
+    changed: bool
+    message: str
+    data: dict[str, Any] = {}
+
+
+def changed(message: str, **data: Any) -> Done:
+    return Done(True, message, data)
+
+
+def unchanged(message: str = "as wanted") -> Done:
+    return Done(False, message)
+
+
+class Args:
+    """The arguments of a step, each read by its kind; what is missing or wrong is named."""
+
+    def __init__(self, op: str, values: dict[str, Any]) -> None:
+        self.op = op
+        self.values = values
+
+    def _take(self, name: str, kind: type | tuple[type, ...], word: str) -> Any:
+        value = self.values.get(name)
+        if value is None or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            found = "nothing" if value is None else type(value).__name__
+            raise UsageError(f"step {self.op}: argument {name!r} should be {word}, it is {found}")
+        return value
+
+    def text(self, name: str) -> str:
+        value: str = self._take(name, str, "a text")
+        return value
+
+    def integer(self, name: str) -> int:
+        value: int = self._take(name, int, "a whole number")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        if self.values.get(name) is None:
+            return default
+        return float(self._take(name, (int, float), "a number"))
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        if self.values.get(name) is None:
+            return default
+        return bool(self._take(name, bool, "true or false"))
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self.values.get(name) is None else self.text(name)
+
+    def optional_integer(self, name: str) -> int | None:
+        return None if self.values.get(name) is None else self.integer(name)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value: dict[str, Any] = self._take(name, dict, "a mapping")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts; empty when it is missing."""
+        if self.values.get(name) is None:
+            return []
+        return [str(one) for one in self._take(name, list, "a list")]
+
+    def parts(self, name: str) -> list[Args]:
+        """A list of mappings, each to be read in the same way; empty when it is missing."""
+        if self.values.get(name) is None:
+            return []
+        found = self._take(name, list, "a list")
+        if not all(isinstance(one, dict) for one in found):
+            raise UsageError(f"step {self.op}: argument {name!r} should be a list of mappings")
+        return [Args(f"{self.op} {name}", one) for one in found]
+
+
+Function = Callable[[Node, Args], Done]
+REGISTRY: dict[str, Function] = {}
+
+
+def step(op: str) -> Callable[[Function], Function]:
+    """Puts a function into the registry."""
+
+    def register(function: Function) -> Function:
+        REGISTRY[op] = function
+        return function
+
+    return register
+
+
+def find(op: str) -> Function:
+    """The function of a step. The module that has it is imported now, and no other."""
+    area = op.split(".", 1)[0]
+    if area in ("volumes",):
+        from . import _steps_volumes as _module
+    elif area == "replication":
+        from . import _steps_replication as _module  # type: ignore[no-redef]
+    elif area == "domain":
+        from . import _steps_domain as _module  # type: ignore[no-redef]
+    elif area in ("image", "os", "seed"):
+        from . import _steps_os as _module  # type: ignore[no-redef]
+    elif area in ("definition", "journal"):
+        from . import _steps_definition as _module  # type: ignore[no-redef]
+    else:
+        _module = None  # type: ignore[assignment]
+    if _module is None or op not in REGISTRY:
+        raise UsageError(f"there is no step {op!r}", "use the same version of Twofold for the plan and for applying it")
+    return REGISTRY[op]

@@ -1,0 +1,84 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps on definitions and the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _definitions
+from ._errors import Refused, UsageError
+from ._names import instance_name
+from ._node import Node
+from ._steps import Args, Done, changed, step, unchanged
+
+
+@step("definition.write")
+def write(node: Node, args: Args) -> Done:
+    """Writes a definition, unless the node's is another than the plan was made on."""
+    document = args.mapping("document")
+    name = instance_name(str(document.get("name", "")))
+    if not isinstance(document.get("generation"), int):
+        raise UsageError(f"the definition of {name} has no generation")
+    present = _definitions.read(node.files, name)
+    if present == document:
+        return unchanged(f"definition of {name} is there")
+    _check_generation(name, present, {args.optional_integer("expect_generation"), document["generation"]})
+    _refuse_taken(node, document)
+    if not node.check_mode:
+        _definitions.write(node.files, document)
+    return changed(f"wrote generation {document['generation']} of {name}")
+
+
+def _check_generation(name: str, present: dict[str, Any] | None, accepted: set[int | None]) -> None:
+    """A definition that is missing is written anew; one that somebody changed is not overwritten."""
+    if present is None or present.get("generation") in accepted:
+        return
+    known = ", ".join(str(one) for one in sorted(one for one in accepted if one is not None)) or "none"
+    message = f"the definition of {name} on this node has generation {present.get('generation')}, expected was {known}"
+    raise Refused(message, "somebody changed it meanwhile; plan again")
+
+
+def _refuse_taken(node: Node, document: dict[str, Any]) -> None:
+    """Two instances never share a minor or a port on a node."""
+    for host in _hosts(document):
+        mine = _definitions.taken(document, host)
+        for other in _definitions.read_all(node.files).values():
+            if other["name"] == document["name"] or other.get("uuid") == document.get("uuid"):
+                continue
+            clash = mine & _definitions.taken(other, host) if host in _hosts(other) else set()
+            if clash:
+                what = ", ".join(f"{kind} {number}" for kind, number in sorted(clash))
+                message = f"{document['name']}: {what} on {host} belongs to {other['name']}"
+                raise Refused(message, "plan again: another instance was created meanwhile")
+
+
+def _hosts(document: dict[str, Any]) -> set[str]:
+    return {str(one) for one in document.get("nodes") or []}
+
+
+@step("definition.remove")
+def remove(node: Node, args: Args) -> Done:
+    name = instance_name(args.text("name"))
+    present = _definitions.read(node.files, name)
+    if present is None:
+        return unchanged(f"there is no definition of {name}")
+    _check_generation(name, present, {args.optional_integer("expect_generation")})
+    if not node.check_mode:
+        _definitions.remove(node.files, name)
+    return changed(f"removed the definition of {name}")
+
+
+@step("journal.clear")
+def clear(node: Node, args: Args) -> Done:
+    """Removes entries of interrupted steps, once what they left was dealt with."""
+    wanted = set(args.texts("keys"))
+    found = [one["key"] for one in node.journal.entries() if one["key"] in wanted and not one["running"]]
+    if not found:
+        return unchanged("no such entries")
+    if not node.check_mode:
+        for key in found:
+            node.journal.end(key)
+    return changed(f"cleared {len(found)} entries of interrupted steps")

@@ -1,0 +1,295 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps on domains: define, start, stop, migrate."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _domain_xml
+from ._clock import wait_for
+from ._drbd import ResourceState
+from ._errors import HypervisorError, Refused, TimedOut, TwofoldError, UsageError
+from ._libvirt import OFF, Domain
+from ._lvm import Volume
+from ._migration import Migration, Outcome
+from ._names import instance_name
+from ._node import Node
+from ._steps import Args, Done, changed, step, unchanged
+
+STOP_TIMEOUT = 120.0
+ASK_AGAIN = 10.0
+# How often the memory was gone through before a migration that does not converge switches to post-copy.
+POSTCOPY_ITERATIONS = 2
+
+
+@step("domain.define")
+def define(node: Node, args: Args) -> Done:
+    """The domain is persistent, as wanted, and not started by libvirt itself."""
+    name, xml = instance_name(args.text("name")), args.text("xml")
+    if _domain_xml.name_of(xml) != name:
+        raise UsageError(f"the XML is of domain {_domain_xml.name_of(xml)}, not of {name}")
+    found = node.hypervisor.domain(name)
+    differences = ["not defined"]
+    if found is not None and found.persistent:
+        differences = _domain_xml.differences(xml, found.xml)
+    # An explicit null leaves it as it is; a domain that was just defined has none.
+    wanted, autostart = args.values.get("autostart", False), found is not None and found.autostart
+    switch = wanted is not None and bool(wanted) != autostart
+    if not differences and not switch:
+        return unchanged(f"domain {name} is defined")
+    if not node.check_mode:
+        if differences:
+            node.hypervisor.define(xml)
+        if switch:
+            node.hypervisor.set_autostart(name, bool(wanted))
+    return changed(f"defined domain {name}", differences=differences)
+
+
+@step("domain.undefine")
+def undefine(node: Node, args: Args) -> Done:
+    """Removes the definition of a domain that does not run."""
+    name = instance_name(args.text("name"))
+    found = node.hypervisor.domain(name)
+    if found is None:
+        return unchanged(f"domain {name} is not defined")
+    if found.active:
+        raise Refused(f"domain {name} is {found.state} on this node", "stop it first")
+    if not node.check_mode:
+        node.hypervisor.undefine(name)
+    return changed(f"undefined domain {name}")
+
+
+@step("domain.start")
+def start(node: Node, args: Args) -> Done:
+    """Starts a domain whose disks are finished, here, up to date and nobody else's."""
+    name, resource = instance_name(args.text("name")), args.optional_text("resource")
+    found = node.hypervisor.domain(name)
+    if found is not None and found.state == "running":
+        return unchanged(f"domain {name} runs")
+    if found is None and not node.check_mode:
+        raise Refused(f"domain {name} is not defined on this node", "define it first")
+    if found is not None and found.active:
+        message = f"domain {name} is {found.state} on this node"
+        raise Refused(message, "look at it with 'virsh domstate --reason'; a migration may be at work")
+    for one in args.parts("volumes"):
+        _require_finished(node, name, one)
+    if resource is not None:
+        require_in_charge(node.replication.state(instance_name(resource)), resource)
+    if not node.check_mode:
+        node.hypervisor.start(name)
+    return changed(f"started domain {name}")
+
+
+def _require_finished(node: Node, name: str, one: Args) -> None:
+    volume: Volume | None = node.volumes.find(one.text("volume_group"), one.text("name"))
+    if volume is None:
+        raise Refused(f"{name}: there is no volume {one.text('volume_group')}/{one.text('name')}", "create it first")
+    if volume.pending():
+        owed = ", ".join(volume.pending())
+        raise Refused(f"{name}: {volume.path} is not finished, it still waits for {owed}", "apply the plan again")
+
+
+def require_in_charge(state: ResourceState | None, resource: str) -> None:
+    """This side is Primary and alone so, and its disks are up to date."""
+    remedy = "promote it on this node first; 'drbdadm status' shows it"
+    if state is None:
+        raise Refused(f"resource {resource} is down on this node", "configure it first")
+    if state.role != "Primary":
+        raise Refused(f"resource {resource} is {state.role} on this node", remedy)
+    if state.peer_role == "Primary":
+        raise Refused(f"resource {resource} is Primary at the peer too", "find out where the instance runs")
+    for one in state.volumes:
+        if one.disk != "UpToDate":
+            raise Refused(f"resource {resource}/{one.volume} is {one.disk} on this node", remedy)
+
+
+@step("domain.stop")
+def stop(node: Node, args: Args) -> Done:
+    """Asks the guest to shut down; when it does not in time, takes its power away if that is wanted."""
+    name, force = instance_name(args.text("name")), args.flag("force")
+    found = node.hypervisor.domain(name)
+    if found is None or not found.active:
+        return unchanged(f"domain {name} does not run")
+    if found.migrating:
+        raise Refused(f"domain {name} is being migrated", "wait until that is over")
+    if node.check_mode:
+        return changed(f"would stop domain {name}")
+    timeout = args.number("timeout", STOP_TIMEOUT)
+    if timeout > 0 and _shut_down(node, name, timeout):
+        return changed(f"domain {name} shut down")
+    if not force:
+        message = f"domain {name} did not shut down within {timeout:.0f} s"
+        raise TimedOut(message, "shut it down from inside, wait longer, or allow taking its power away")
+    node.hypervisor.destroy(name)
+    return changed(f"took the power of domain {name} away")
+
+
+def _shut_down(node: Node, name: str, timeout: float) -> bool:
+    """Whether the guest went; a guest that is still booting may miss the first request, so it is asked again."""
+    asked = [node.clock.monotonic() - ASK_AGAIN]
+
+    def look() -> bool:
+        found = node.hypervisor.domain(name)
+        if found is None or found.state in OFF:
+            return True
+        if node.clock.monotonic() - asked[0] >= ASK_AGAIN:
+            asked[0] = node.clock.monotonic()
+            _ask(node, name)
+        return False
+
+    try:
+        return wait_for(node.clock, look, bool, timeout, lambda _seen: TimedOut(f"domain {name} did not shut down"))
+    except TimedOut:
+        return False
+
+
+def _ask(node: Node, name: str) -> None:
+    try:
+        node.hypervisor.shutdown(name)
+    except HypervisorError:
+        found = node.hypervisor.domain(name)
+        if found is not None and found.active:
+            raise
+
+
+@step("domain.migrate")
+def migrate(node: Node, args: Args) -> Done:
+    """Moves the running domain from this node to another while it runs."""
+    wanted = migration_of(args)
+    name = wanted.name
+    here = node.hypervisor.domain(name)
+    if here is None or not here.active:
+        return _moved_already(node, wanted, here)
+    if here.state != "running":
+        raise Refused(f"domain {name} is {here.state} on this node", "bring it to run before it is migrated")
+    if here.migrating:
+        raise Refused(f"domain {name} is being migrated already", "wait until that is over")
+    xml = node.hypervisor.live_xml(name)
+    _require_target_disks(node, xml, wanted)
+    if node.check_mode:
+        return changed(f"would migrate domain {name} to {wanted.uri}")
+
+    def say(stats: dict[str, Any]) -> None:
+        total, left = stats.get("bytes_total", 0), stats.get("bytes_remaining", 0)
+        node.progress.say(name, "migrating", 1 - left / total if total else None, to=wanted.uri, **stats)
+
+    outcome = node.hypervisor.migrate(wanted, say)
+    node.progress.clear(name)
+    if outcome.error is not None:
+        raise _failed(node, wanted, outcome)
+    _drop_leftover(node, name)
+    numbers = outcome.stats
+    return changed(f"migrated domain {name} in {numbers.get('milliseconds', 0) / 1000:.1f} s", **numbers)
+
+
+def migration_of(args: Args) -> Migration:
+    """The step's arguments as a migration."""
+    copy = args.values.get("copy_disks") or ()
+    postcopy = args.values.get("postcopy") or {}
+    if postcopy is True:
+        postcopy = {"iterations": POSTCOPY_ITERATIONS}
+    return Migration(
+        name=instance_name(args.text("name")),
+        uri=args.text("uri"),
+        migrate_uri=args.optional_text("migrate_uri"),
+        xml=args.optional_text("xml"),
+        bandwidth=args.optional_integer("bandwidth"),
+        downtime=args.optional_integer("downtime"),
+        auto_converge=args.flag("auto_converge"),
+        postcopy_seconds=postcopy.get("seconds"),
+        postcopy_iterations=postcopy.get("iterations"),
+        parallel=args.optional_integer("parallel"),
+        tls=args.flag("tls", True),
+        tls_hostname=args.optional_text("tls_hostname"),
+        timeout=args.number("timeout", 0) or None,
+        copy_disks=("*",) if copy is True else tuple(str(one) for one in copy),
+        persist=args.flag("persist", True),
+    )
+
+
+def _moved_already(node: Node, wanted: Migration, here: Domain | None) -> Done:
+    """It does not run here: either it runs on the target, or there is nothing to migrate."""
+    there = node.hypervisor.elsewhere(wanted.uri, wanted.name)
+    if there in ("running", "blocked"):
+        if here is not None and wanted.persist and not node.check_mode:
+            node.hypervisor.undefine(wanted.name)
+            return changed(f"domain {wanted.name} runs on the target; its definition here was left over")
+        return unchanged(f"domain {wanted.name} runs on the target")
+    state = "is not defined" if here is None else f"is {here.state}"
+    message = f"domain {wanted.name} {state} on this node and {there or 'unknown'} on the target"
+    raise Refused(message, "only a running domain is migrated; start it, or use the node where it runs")
+
+
+def _drop_leftover(node: Node, name: str) -> None:
+    """libvirt undefines the source itself; this is for one that it could not."""
+    left = node.hypervisor.domain(name)
+    if left is not None and not left.active and left.persistent:
+        node.hypervisor.undefine(name)
+
+
+def _require_target_disks(node: Node, xml: str, wanted: Migration) -> None:
+    """Every replicated disk is up to date at the target and open for it; nothing else holds data there."""
+    resources = node.replication.states()
+    for target, source, writable in _domain_xml.disk_sources(xml):
+        minor = _minor(source)
+        if minor is None or target in wanted.copy_disks or "*" in wanted.copy_disks or not writable:
+            continue
+        for resource in resources.values():
+            for one in resource.volumes:
+                if one.minor == minor:
+                    _require_target_disk(resource, one.volume, one.disk, one.peer_disk)
+
+
+def _minor(device: str) -> int | None:
+    """The DRBD minor of a device's path."""
+    name = os.path.basename(os.path.realpath(device))
+    return int(name[4:]) if name.startswith("drbd") and name[4:].isdigit() else None
+
+
+def _require_target_disk(resource: ResourceState, volume: int, disk: str | None, peer_disk: str) -> None:
+    name = f"{resource.name}/{volume}"
+    if not resource.connected or peer_disk != "UpToDate" or disk != "UpToDate":
+        message = f"{name} is {disk} here and {peer_disk} at the peer, connection {resource.connection}"
+        raise Refused(message, "wait until both copies are up to date")
+    if resource.peer_role != "Primary":
+        message = f"{name} is {resource.peer_role} at the peer"
+        raise Refused(message, "allow two primaries and promote it on the target first")
+
+
+def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
+    """Makes sure that one copy runs, and says what happened and where it runs now."""
+    reason = outcome.error or "unknown"
+    if outcome.timed_out:
+        reason = f"it was aborted after {wanted.timeout:.0f} s" if wanted.timeout else "it was aborted"
+    message = f"migration of {wanted.name} to {wanted.uri} failed: {reason}"
+    here = node.hypervisor.domain(wanted.name)
+    if here is not None and here.state == "running":
+        return TwofoldError(f"{message}; it goes on running here", _hint(outcome))
+    there = _look_there(node, wanted)
+    if there == "unknown":
+        state = here.state if here else "gone"
+        return TwofoldError(f"{message}; it is {state} here and the target does not answer", "look at both nodes")
+    if here is not None and here.state == "paused" and there in (None, *OFF) and not outcome.switched:
+        node.hypervisor.resume(wanted.name)
+        return TwofoldError(f"{message}; it had been paused here and was resumed", _hint(outcome))
+    if there == "running":
+        return TwofoldError(f"{message}; it runs on the target", "run again, so that what is left here is cleaned up")
+    state = here.state if here else "gone"
+    return TwofoldError(f"{message}; it is {state} here and {there or 'not'} on the target", "look at both nodes")
+
+
+def _look_there(node: Node, wanted: Migration) -> str | None:
+    try:
+        return node.hypervisor.elsewhere(wanted.uri, wanted.name)
+    except TwofoldError:
+        return "unknown"
+
+
+def _hint(outcome: Outcome) -> str:
+    if outcome.timed_out:
+        return "give it more time or bandwidth, or allow auto-converge or post-copy"
+    return "look at the logs of libvirt on both nodes, then run again"

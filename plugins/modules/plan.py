@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The work is done on the control host, by the action plugin of the same name.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Plan the way from what is to what the inventory wants
+version_added: 0.1.0
+author:
+  - The Twofold developers (@twofold)
+description:
+  - Compares what the inventory wants with what the nodes said, and shows the steps between the two. Nothing is changed.
+  - It runs once, for all nodes. Each of them has to have answered M(twofold.cluster.node_facts), or counts as unknown.
+  - Outside check mode, and unless O(save) is given, it prepares a run, which M(twofold.cluster.apply_wave) carries out.
+extends_documentation_fragment:
+  - twofold.cluster._attributes
+  - twofold.cluster._attributes.control
+options:
+  intent:
+    description:
+      - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory says.
+        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary.
+    type: dict
+    default:
+      verb: converge
+  save:
+    description:
+      - Save the plan under this path of the control host, as JSON, and beside it as Markdown. No run is prepared.
+    type: path
+  load:
+    description:
+      - Use the plan saved under this path. It is refused if what it was based on has changed since.
+    type: path
+  observed:
+    description:
+      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
+    type: str
+    default: operate_observed
+seealso:
+  - module: twofold.cluster.node_facts
+  - module: twofold.cluster.apply_wave
+  - module: twofold.cluster.report
+"""
+
+EXAMPLES = r"""
+- name: Observe the nodes
+  twofold.cluster.node_facts:
+    node: "{{ inventory_hostname }}"
+  register: operate_observed
+  ignore_unreachable: true
+
+- name: Show what would be done
+  twofold.cluster.plan:
+    intent: {verb: converge}
+    save: plan.json
+  run_once: true
+"""
+
+RETURN = r"""
+waves:
+  description: How many waves of steps the plan has.
+  returned: always
+  type: int
+  sample: 2
+summary:
+  description: What is to be done to each instance, and why.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - instance: web1
+      change: create
+      "on": [node1, node2]
+findings:
+  description: What is wrong, each with C(severity), C(code), C(object), C(message) and C(remedy).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+errors:
+  description: Those of RV(findings) that are errors.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+fingerprint:
+  description: A digest of what the plan was based on.
+  returned: always
+  type: str
+run:
+  description: The directory of the prepared run, if there is one.
+  returned: always
+  type: str
+"""

@@ -1,0 +1,50 @@
+#!/usr/bin/python
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The work is done on the control host, by the action plugin of the same name.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify
+short_description: Say what is wrong with the cluster
+version_added: 0.1.0
+author:
+  - The Twofold developers (@twofold)
+description:
+  - Checks what the nodes said against the inventory and against each other, and fails if there are errors.
+extends_documentation_fragment:
+  - twofold.cluster._attributes
+  - twofold.cluster._attributes.control
+options:
+  file:
+    description:
+      - Write the findings as JSON under this path of the control host too.
+    type: path
+  observed:
+    description:
+      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
+    type: str
+    default: operate_observed
+seealso:
+  - module: twofold.cluster.node_facts
+  - module: twofold.cluster.status
+"""
+
+EXAMPLES = r"""
+- name: Verify
+  twofold.cluster.verify:
+    file: findings.json
+  run_once: true
+"""
+
+RETURN = r"""
+findings:
+  description: What is wrong, each with C(severity), C(code), C(object), C(message) and C(remedy).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""

@@ -1,0 +1,95 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What actions on the whole cluster share: reading inventory and nodes, showing text. Private to the collection."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
+
+if TYPE_CHECKING:
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Desired
+
+display = Display()
+
+NODE_GROUP = "twofold_node_group"
+INSTANCE_GROUP = "twofold_instance_group"
+
+
+@dataclass
+class Cluster:
+    """What is wanted (with what is wrong with the inventory) and what is observed."""
+
+    desired: Desired
+    observed: dict[str, dict[str, Any] | None]
+
+
+def read_desired(task_vars: Mapping[str, Any]) -> Desired:
+    """Return what the inventory wants."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import inventory
+
+    nodes = _inventory.variables(task_vars, members(task_vars, NODE_GROUP, "nodes"))
+    instances = _inventory.variables(task_vars, members(task_vars, INSTANCE_GROUP, "instances"))
+    desired, _ignored = inventory.load(nodes, instances, _inventory.Sources(task_vars).locate)
+    return desired
+
+
+def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[str]:
+    """Return the hosts of the group that the variable ``setting`` names."""
+    name = str(task_vars.get(setting, default))
+    return [str(host) for host in task_vars["groups"].get(name, [])]
+
+
+class ClusterAction(ActionBase):
+    """An action plugin that looks at the whole cluster and touches no host."""
+
+    ARGUMENTS: ClassVar[dict[str, dict[str, Any]]] = {}
+    _supports_check_mode = True
+    _supports_diff = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Validate the arguments into ``self.arguments``."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        specification = {"observed": {"type": "str", "default": "operate_observed"}, **self.ARGUMENTS}
+        _ignored, self.arguments = self.validate_argument_spec(specification)
+        return result
+
+    def cluster(self, task_vars: Mapping[str, Any]) -> Cluster:
+        """Return what the inventory wants and what the nodes said in the registered variable ``observed``."""
+        if not members(task_vars, NODE_GROUP, "nodes"):
+            raise AnsibleActionFail(
+                "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
+                "has to name the group that they are in."
+            )
+        name = self.arguments["observed"]
+        observed: dict[str, dict[str, Any] | None] = {}
+        for node in members(task_vars, NODE_GROUP, "nodes"):
+            answer = task_vars["hostvars"][node].get(name) or {}
+            observed[node] = _inventory.plain(answer.get("observed"))
+        return Cluster(read_desired(task_vars), observed)
+
+    @property
+    def width(self) -> int:
+        """The width of the operator's screen, in characters."""
+        return max(80, shutil.get_terminal_size((120, 40)).columns)
+
+    @property
+    def color(self) -> bool:
+        """Whether the operator's screen takes colours."""
+        return "NO_COLOR" not in os.environ and sys.stdout.isatty()
+
+    @staticmethod
+    def show(text: str) -> None:
+        """Show text to the operator as it is."""
+        display.display(text.rstrip("\n"))

@@ -1,0 +1,135 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls of the node-side library from action plugins.
+
+An ordinary module call imports ``ansible.module_utils.basic`` on the node, which costs more than everything that we do
+there. Here the node-side library travels once, is kept on the node by its content, and each call starts it with the
+request on standard input. Nothing has to be installed, nothing stays valid when the library changes, and the modules of
+the same names remain for every other use. Private to the collection.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import json
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+# Owned by the user that runs there (root, or whom become names), so nobody else can put code into it.
+CACHE = "/var/cache/twofold"
+MARK = "TWOFOLD-ANSWER "
+MISSING = 97
+
+# Starts a cached library; exits with MISSING if the node does not have it (yet).
+_START = """\
+import json, os, sys
+path = os.path.join({cache!r}, {digest!r})
+if not os.path.isdir(path) or os.stat(path).st_uid != os.geteuid():
+    sys.exit({missing})
+sys.path.insert(0, path)
+from twofold_node._entry import main
+from twofold_node._errors import TwofoldError
+request = json.load(sys.stdin)
+try:
+    answer = {{'answer': main(request['operation'], request['arguments'])}}
+except TwofoldError as error:
+    answer = {{'error': {{'message': str(error), 'remedy': getattr(error, 'remedy', None)}}}}
+print({mark!r} + json.dumps(answer))
+"""
+
+# Unpacks a library from standard input beside the others of this user and drops old ones.
+_INSTALL = """\
+import base64, io, os, shutil, sys, tempfile, zipfile
+cache, digest = {cache!r}, {digest!r}
+os.makedirs(cache, mode=0o700, exist_ok=True)
+if os.stat(cache).st_uid != os.geteuid():
+    sys.exit(cache + ' belongs to another user; remove it')
+os.chmod(cache, 0o700)
+new = tempfile.mkdtemp(dir=cache)
+zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.buffer.read()))).extractall(new)
+try:
+    os.rename(new, os.path.join(cache, digest))
+except OSError:
+    shutil.rmtree(new)
+old = sorted((os.path.join(cache, n) for n in os.listdir(cache)), key=os.path.getmtime)[:-3]
+for path in old:
+    shutil.rmtree(path, ignore_errors=True)
+"""
+
+
+@functools.cache
+def node_library() -> tuple[str, bytes]:
+    """Return the digest and the zip archive of the node-side library, the same bytes for the same sources."""
+    sources = Path(__file__).resolve().parent.parent / "module_utils"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr(zipfile.ZipInfo("twofold_node/__init__.py"), "")
+        for path in sorted(sources.glob("_*.py")):
+            if path.name == "__init__.py":
+                continue
+            entry = zipfile.ZipInfo(f"twofold_node/{path.name}")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            package.writestr(entry, path.read_bytes())
+    data = archive.getvalue()
+    return hashlib.sha256(data).hexdigest()[:32], data
+
+
+class NodeAction(ActionBase):
+    """An action plugin that calls the node-side library on its host."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def call_node(self, operation: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run ``operation`` of the node-side library on this host and return its answer.
+
+        :raises AnsibleActionFail: the node could not run it, or it refused; the message says what to do.
+        :raises AnsibleConnectionFailure: the node does not answer.
+        """
+        digest, archive = node_library()
+        request = json.dumps({"operation": operation, "arguments": arguments}).encode()
+        start = _START.format(cache=CACHE, digest=digest, missing=MISSING, mark=MARK)
+        result = self._python(start, request, task_vars)
+        if result["rc"] == MISSING:
+            install = _INSTALL.format(cache=CACHE, digest=digest)
+            installed = self._python(install, base64.b64encode(archive), task_vars)
+            if installed["rc"] != 0:
+                raise AnsibleActionFail(f"The node-side library cannot be put into {CACHE}: {_complaint(installed)}")
+            result = self._python(start, request, task_vars)
+        return _answer(result)
+
+    def _python(self, program: str, data: bytes, task_vars: dict[str, Any]) -> dict[str, Any]:
+        interpreter = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"
+        if str(interpreter).startswith("auto"):
+            interpreter = task_vars.get("ansible_facts", {}).get("discovered_interpreter_python", "/usr/bin/python3")
+        command = f"{shlex.quote(str(interpreter))} -I -c {shlex.quote(program)}"
+        return self._low_level_execute_command(command, sudoable=True, in_data=data)
+
+
+def _complaint(result: dict[str, Any]) -> str:
+    lines = (result.get("stderr") or result.get("stdout") or "").strip().splitlines()
+    return lines[-1] if lines else f"exit status {result['rc']}"
+
+
+def _answer(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer in a call's output; raise if there is none or if it is an error."""
+    for line in reversed(result["stdout"].splitlines()):
+        if line.startswith(MARK):
+            answer: dict[str, Any] = json.loads(line[len(MARK) :])
+            if "error" in answer:
+                error = answer["error"]
+                raise AnsibleActionFail(" ".join(filter(None, [error["message"], error.get("remedy")])))
+            return answer["answer"]
+    raise AnsibleActionFail(
+        f"The node gave no answer: {_complaint(result)}. It needs Python 3.9 or later as ansible_python_interpreter, "
+        "and the connection's user must be root or use become."
+    )

@@ -1,0 +1,66 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster for each test: three nodes, bootstrapped once and restored from a snapshot, and a stranger beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import guest, image
+from .cluster import ROOT, Cluster
+from .core import Lab
+from .paths import cache_dir, default_name, digest
+
+# What makes a node what it is; when it changes, nodes are bootstrapped anew.
+MADE_OF = (
+    "roles/node/**/*.yml",
+    "lib/twofold/nodeconfig/*.py",
+    "lib/twofold/pki.py",
+    "plugins/module_utils/_config*.py",
+)
+# The first call of libvirt asks QEMU what it can, which takes long; a node that is in use has that behind it.
+WARM = "virsh -q domcapabilities --virttype kvm >/dev/null; virsh -q list --all; modprobe drbd"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A lab with a snapshot of bootstrapped nodes, and the authority that their certificates come from."""
+
+    lab: Lab
+    snapshot: str
+    pki: Path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    """The snapshot, made if there is none of this code."""
+    built = image.build("trixie", False)
+    guest.build()
+    lab = Lab(f"{default_name()}-test"[:20])
+    files = sorted(path for pattern in MADE_OF for path in ROOT.glob(pattern))
+    key = digest([built.key, *(path.read_text(encoding="utf-8") for path in files)])[:12]
+    found = Prepared(lab, f"nodes-{key}", cache_dir() / "labs" / f"{lab.name}-pki-{key}")
+    if not (lab.has_snapshot(found.snapshot) and found.pki.exists()):
+        lab.down()
+        lab.up(nodes=3, outsider=True)
+        made = Cluster(lab, tmp_path_factory.mktemp("prepare"))
+        made.pki = found.pki
+        made.play("site")
+        lab.run_all(WARM)
+        made.play("status")
+        lab.save(found.snapshot)
+    yield found
+    lab.down()
+
+
+@pytest.fixture
+def cluster(prepared: Prepared, tmp_path: Path) -> Cluster:
+    """Three bootstrapped nodes without an instance, as on the first day."""
+    prepared.lab.restore(prepared.snapshot)
+    made = Cluster(prepared.lab, tmp_path)
+    made.pki = prepared.pki
+    return made

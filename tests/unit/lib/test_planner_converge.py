@@ -1,0 +1,320 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Converge: create, change, start, stop, remove, and what is found and not touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.world import MIB, World
+
+from twofold.planner import Plan
+
+TEMPLATES: dict[str, dict[str, Any]] = {
+    "drbd": {"os": "debian-13"},
+    "drbd without os": {},
+    "drbd two disks": {"os": "script", "disks": [{"size": "128MiB"}, {"size": "300MiB"}]},
+    "plain": {"disk_template": "plain", "os": "debian-13"},
+    "diskless": {"disk_template": "diskless", "disks": []},
+    "stopped": {"state": "stopped", "os": "debian-13"},
+    "stopped plain": {"state": "stopped", "disk_template": "plain"},
+}
+
+
+def ops(plan: Plan, node: str | None = None, wave: int | None = None) -> list[str]:
+    """The plan's operations, of one node or wave."""
+    return [s.op for s in plan.steps if node in (None, s.node) and wave in (None, s.wave)]
+
+
+def codes(plan: Plan, severity: str | None = None) -> list[str]:
+    """The codes of the findings."""
+    return [f.code for f in plan.findings if severity in (None, f.severity)]
+
+
+def world_with(**variables: Any) -> tuple[World, Any]:
+    """Three nodes with one instance web1 that was just created."""
+    wanted = desired({"web1": instance(**variables)})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    assert not world.plan(wanted).steps
+    return world, wanted
+
+
+@pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)
+def test_the_second_plan_is_empty(variables: dict[str, Any]) -> None:
+    wanted = desired({"web1": instance(**variables)})
+    world = World(list(wanted.nodes))
+    plan = world.converge(wanted)
+    assert plan.summary[0].change == "create"
+    again = world.plan(wanted)
+    assert (again.steps, again.findings) == ((), ())
+    states = {d["state"] for doc in world.nodes.values() for d in doc["domains"].values()}
+    assert states == {"shutoff" if variables.get("state") == "stopped" else "running"}
+
+
+def test_creation_costs_three_calls() -> None:
+    wanted = desired({"web1": instance(os="debian-13", nodes=["node2", "node3"])})
+    plan = World(list(wanted.nodes)).plan(wanted)
+    prepare = ["definition.write", "volumes.create", "replication.configure", "seed.write"]
+    assert ops(plan, "node3", 0) == prepare
+    assert ops(plan, "node2", 0) == [*prepare, "image.fetch"]
+    finish = ["replication.initialise", "replication.promote", "os.install", "domain.define", "domain.start"]
+    assert ops(plan, "node2", 1) == finish
+    assert (plan.waves, ops(plan, "node1"), ops(plan, "node3", 1)) == (2, [], [])
+
+
+@pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)
+def test_a_creation_killed_anywhere_is_finished_by_the_next_run(variables: dict[str, Any]) -> None:
+    wanted = desired({"web1": instance(**variables)})
+    total = len(World(list(wanted.nodes)).plan(wanted).steps)
+    for limit in range(total):
+        world = World(list(wanted.nodes))
+        world.apply(world.plan(wanted), wanted, limit)
+        second = world.converge(wanted)
+        assert not codes(second, "error"), (limit, second.findings)
+        third = world.plan(wanted)
+        assert (third.steps, third.findings) == ((), ()), (limit, [s.id for s in third.steps])
+
+
+@pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)
+def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -> None:
+    for limit in range(20):
+        world, _ignored = world_with(**variables)
+        gone = desired({"web1": instance(**{**variables, "state": "absent"})})
+        plan = world.plan(gone)
+        assert all(step.kind == "destroy" for step in plan.steps)
+        world.apply(plan, gone, limit)
+        world.converge(gone)
+        for doc in world.nodes.values():
+            left = [doc[part] for part in ("volumes", "resources", "domains", "definitions", "seeds")]
+            assert left == [[], {}, {}, {}, {}], limit
+            assert doc["volume_groups"]["twofold"]["free"] == doc["volume_groups"]["twofold"]["size"]
+        assert not world.plan(gone).steps
+        if limit > len(plan.steps):
+            break
+
+
+def test_absent_is_refused_while_a_node_is_unknown() -> None:
+    world, _ignored = world_with(nodes=["node1", "node2"])
+    gone = desired({"web1": instance(state="absent")})
+    world.down = {"node2"}
+    plan = world.plan(gone)
+    assert (plan.steps, codes(plan, "error")) == ((), ["node-unknown"])
+    world.down = {"node3"}
+    assert ops(world.plan(gone), "node2")
+
+
+def test_what_left_the_inventory_is_reported_and_kept() -> None:
+    world, _ignored = world_with()
+    plan = world.plan(desired({}))
+    assert (plan.steps, codes(plan)) == ((), ["not-in-inventory"])
+    assert plan.findings[0].object == "instance web1"
+
+
+def test_nothing_is_created_while_it_may_exist_on_an_unknown_node() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", "node2"])})
+    world = World(list(wanted.nodes))
+    world.down = {"node3"}
+    plan = world.plan(wanted)
+    assert not plan.steps
+    assert "node3" in next(f for f in plan.findings if f.code == "node-unknown" and f.severity == "error").message
+
+
+def test_an_unknown_node_stops_only_the_instances_that_need_it() -> None:
+    both = {"a": instance(nodes=["node1", "node2"]), "b": instance(nodes=["node1", "node3"])}
+    wanted = desired(both)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.down = {"node3"}
+    bigger = desired({name: {**given, "twofold_memory": "512MiB"} for name, given in both.items()})
+    plan = world.plan(bigger)
+    assert {step.instance for step in plan.steps} == {"a"}
+    assert ("node-unknown", "instance b") in [(f.code, f.object) for f in plan.findings]
+
+
+def test_stop_and_start_again() -> None:
+    world, wanted = world_with(os="debian-13", nodes=["node1", "node2"])
+    stopped = desired({"web1": instance(os="debian-13", nodes=["node1", "node2"], state="stopped")})
+    plan = world.converge(stopped)
+    assert [op for op in ops(plan) if not op.startswith("definition")] == ["domain.stop", "replication.demote"]
+    assert world.nodes["node1"]["resources"]["web1"]["role"] == "Secondary"
+    assert not world.plan(stopped).steps
+    plan = world.converge(wanted)
+    assert [op for op in ops(plan) if not op.startswith("definition")] == ["replication.promote", "domain.start"]
+    assert not world.plan(wanted).steps
+
+
+def test_more_memory_waits_for_the_next_boot() -> None:
+    world, _ignored = world_with(nodes=["node1", "node2"])
+    bigger = desired({"web1": instance(nodes=["node1", "node2"], memory="512MiB", vcpus=2)})
+    plan = world.converge(bigger)
+    define = next(step for step in plan.steps if step.op == "domain.define")
+    assert define.kind == "next_boot" and "524288" in define.why and "vcpu" in define.why
+    assert plan.waves == 1
+    again = world.plan(bigger)
+    assert (again.steps, codes(again)) == ((), ["restart-pending"])
+    generations = {doc["definitions"]["web1"]["generation"] for doc in world.nodes.values() if doc["definitions"]}
+    assert generations == {2}
+
+
+def test_a_pin_that_changes_later_moves_nothing() -> None:
+    world, _ignored = world_with(nodes=["node1", "node2"])
+    plan = world.plan(desired({"web1": instance(nodes=["node2", "node1"])}))
+    assert (plan.steps, plan.findings) == ((), ())
+    plan = world.plan(desired({"web1": instance(nodes=["node1", "node3"])}))
+    assert (plan.steps, codes(plan)) == ((), ["placement-differs"])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"disks": [{"size": "256MiB"}]}, "disk-size-differs"),
+        ({"disks": [{"size": "128MiB"}, {"size": "128MiB"}]}, "disks-differ"),
+        ({"disk_template": "plain"}, "disk-template-differs"),
+        ({"os": "script"}, "os-differs"),
+    ],
+)
+def test_what_this_version_does_not_change_is_said(change: dict[str, Any], code: str) -> None:
+    world, _ignored = world_with(os="debian-13")
+    plan = world.plan(desired({"web1": instance(**{"os": "debian-13", **change})}))
+    assert (plan.steps, codes(plan)) == ((), [code])
+
+
+def test_a_wrong_os_template_can_be_corrected_until_it_was_installed() -> None:
+    wanted = desired({"web1": instance(os="debian-13")})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted)
+    installs = [step.op for step in sorted(plan.steps, key=lambda s: s.wave)].index("os.install")
+    world.apply(plan, wanted, installs)
+    other = desired({"web1": instance(os="script")})
+    plan = world.converge(other)
+    assert next(step for step in plan.steps if step.op == "os.install").args["kind"] == "script"
+    assert (world.plan(other).steps, world.plan(other).findings) == ((), ())
+
+
+def test_an_owed_os_is_not_forgotten() -> None:
+    wanted = desired({"web1": instance(os="debian-13")})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted)
+    world.apply(plan, wanted, [step.op for step in sorted(plan.steps, key=lambda s: s.wave)].index("os.install"))
+    none = desired({"web1": instance()})
+    assert "os.install" in ops(world.plan(none))
+    without = none.cluster.model_copy(update={"os_templates": {}})
+    plan = world.plan(type(none)(without, none.nodes, none.instances))
+    assert codes(plan, "error") == ["os-owed"] and "domain.start" not in ops(plan)
+
+
+def test_a_device_that_was_ours_goes_at_the_next_boot() -> None:
+    world, _ignored = world_with(
+        os="debian-13", nics=[{"network": "lan"}, {"network": "bare", "mac": "02:00:00:00:00:01"}]
+    )
+    fewer = desired({"web1": instance(os="debian-13", nics=[{"network": "lan"}])})
+    plan = world.converge(fewer)
+    define = next(step for step in plan.steps if step.op == "domain.define")
+    assert define.kind == "next_boot" and "interface 02:00:00:00:00:01 is not wanted any more" in define.why
+    assert not world.plan(fewer).steps
+
+
+def test_no_node_with_room_names_every_node() -> None:
+    wanted = desired({"web1": instance(memory="64GiB"), "web2": instance()})
+    plan = World(list(wanted.nodes)).plan(wanted)
+    finding = next(f for f in plan.findings if f.code == "no-node-fits")
+    assert all(f"node{i} as primary: 3.5GiB memory free, 64GiB needed" in finding.message for i in (1, 2, 3))
+    assert {step.instance for step in plan.steps} == {"web2"}
+
+
+def test_one_plan_does_not_promise_memory_twice() -> None:
+    wanted = desired({f"web{i}": instance(disk_template="plain", memory="2GiB") for i in range(4)})
+    plan = World(list(wanted.nodes)).plan(wanted)
+    starts = [step.node for step in plan.steps if step.op == "domain.start"]
+    assert sorted(starts) == ["node1", "node2", "node3"]
+    assert codes(plan, "error") == ["no-node-fits"]
+
+
+def test_no_space_and_no_bridge_are_reasons() -> None:
+    wanted = desired({"web1": instance(disks=[{"size": "100GiB"}])})
+    world = World(list(wanted.nodes))
+    world.nodes["node2"]["bridges"] = []
+    world.nodes["node3"]["volume_groups"] = {}
+    message = next(f for f in world.plan(wanted).findings if f.code == "no-node-fits").message
+    assert "16GiB free in volume group twofold" in message
+    assert "no bridge br-lan" in message and "no volume group twofold" in message
+
+
+def test_minors_are_the_same_on_both_nodes_and_ports_differ() -> None:
+    wanted = desired({f"web{i}": instance(disks=[{"size": "64MiB"}] * 2, nics=[]) for i in range(6)})
+    world = World(list(wanted.nodes))
+    world.nodes["node2"]["resources"]["other"] = {
+        "role": None, "connection": None, "configured": True, "volumes": [],
+        "config": "resource other { on a { address ipv4 1.2.3.4:7100; volume 0 { device minor 1000; } } }",
+    }  # fmt: skip
+    world.converge(wanted)
+    for doc in world.nodes.values():
+        found = list(doc["definitions"].values())
+        assert len({d["port"] for d in found}) == len(found)
+        minors = [disk["minor"] for d in found for disk in d["disks"]]
+        assert all(len(set(minor.values())) == 1 for minor in minors)
+        if doc["node"] == "node2":
+            assert not {d["port"] for d in found} & {7100}
+            assert 1000 not in {minor["node2"] for minor in minors}
+
+
+def test_addresses_are_the_lowest_free_ones_and_stay() -> None:
+    given = {"web1": instance(), "web2": instance(nics=[{"network": "lan", "address": "203.0.113.2"}])}
+    wanted = desired(given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    address = {name: d["nics"][0]["address"] for doc in world.nodes.values() for name, d in doc["definitions"].items()}
+    assert address == {"web1": "203.0.113.3", "web2": "203.0.113.2"}
+    fewer = desired({"web1": given["web1"]})
+    assert not world.plan(fewer).steps
+
+
+def test_a_stopped_instance_starts_only_where_memory_is_left() -> None:
+    stopped = instance(state="stopped", memory="3GiB", disk_template="plain", nodes=["node1"])
+    other = instance(memory="3GiB", disk_template="plain", nodes=["node1"])
+    wanted = desired({"a": stopped, "b": other})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(desired({"a": {**stopped, "twofold_state": "running"}, "b": other}))
+    assert codes(plan, "error") == ["no-memory"] and "domain.start" not in ops(plan)
+
+
+def test_the_plan_does_not_depend_on_the_order_of_anything() -> None:
+    given = {f"web{i}": instance() for i in range(4)}
+    one = World(["node1", "node2", "node3"]).plan(desired(given))
+    other = World(["node3", "node1", "node2"]).plan(desired(dict(reversed(given.items()))))
+    assert one.to_json() == other.to_json()
+
+
+def test_instances_of_the_intent_alone() -> None:
+    wanted = desired({"web1": instance(), "web2": instance()})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted, instances=["web2", "web9"])
+    assert {step.instance for step in plan.steps} == {"web2"}
+    assert codes(plan) == ["unknown-instance"]
+
+
+def test_images_are_fetched_once_a_node() -> None:
+    wanted = desired({f"web{i}": instance(os="debian-13", nodes=["node1", "node2"]) for i in range(3)})
+    plan = World(list(wanted.nodes)).plan(wanted)
+    fetches = [step for step in plan.steps if step.op == "image.fetch"]
+    assert len(fetches) == 1
+    installs = [step for step in plan.steps if step.op == "os.install"]
+    assert len(installs) == 3 and all(fetches[0].id in step.needs for step in installs)
+
+
+def test_no_secret_stands_in_a_plan() -> None:
+    data = {"password": "hunter2", "chpasswd": {"expire": False}}
+    wanted = desired({"web1": instance(os="debian-13", user_data=data)})
+    world = World(list(wanted.nodes))
+    text = str(world.plan(wanted).to_json())
+    from twofold import secrets
+
+    assert "hunter2" not in text and secrets.drbd_secret(wanted.cluster.secret, "web1") not in text
+    assert wanted.cluster.secret not in text
+    world.converge(wanted)
+    assert world.nodes["node1"]["memory"]["total"] > MIB

@@ -1,0 +1,335 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Nodes in memory, small and strict: what each step does to the observed documents, and what a node refuses.
+
+It proves what the planner promises (an applied plan leaves nothing to do, a killed one can be gone on with); it does
+not stand for the steps' own code, which has tests of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from twofold import planner, secrets
+from twofold.model import Desired
+from twofold.planner import Plan, Step
+
+MIB, GIB = 1 << 20, 1 << 30
+EXTENT = 4 * MIB
+
+
+class Refused(Exception):
+    """The node would not do it."""
+
+
+def parse(xml: str) -> ET.Element:
+    """The XML's root element."""
+    return ET.fromstring(xml)  # noqa: S314 - our own
+
+
+def completed(xml: str) -> str:
+    """What libvirt makes of domain XML: aliases, addresses, defaults, another order of attributes."""
+    domain = parse(xml)
+    machine = domain.find("os/type")
+    if machine is not None and machine.get("machine") == "q35":
+        machine.set("machine", "pc-q35-10.0")
+    cpu = domain.find("cpu")
+    if cpu is not None:
+        cpu.set("check", "none")
+    devices = domain.find("devices")
+    assert devices is not None
+    for index, device in enumerate(list(devices)):
+        if device.tag in ("disk", "interface", "controller"):
+            ET.SubElement(device, "address", {"type": "pci", "slot": f"0x{index:02x}"})
+    emulator = ET.Element("emulator")
+    emulator.text = "/usr/bin/qemu-system-x86_64"
+    devices.insert(0, emulator)
+    ET.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
+    ET.SubElement(devices, "input", {"type": "mouse", "bus": "ps2"})
+    return ET.tostring(domain, encoding="unicode")
+
+
+class World:
+    """The nodes. `documents` is what they say when asked."""
+
+    def __init__(self, names: list[str], memory: int = 4 * GIB, space: int = 16 * GIB) -> None:
+        self.nodes: dict[str, dict[str, Any]] = {name: self._node(name, memory, space) for name in names}
+        self.down: set[str] = set()
+
+    @staticmethod
+    def _node(name: str, memory: int, space: int) -> dict[str, Any]:
+        return {
+            "format": 1, "node": name, "hostname": f"{name}.example", "time": 0.0, "uptime": 60.0,
+            "load": 0.0, "cpus": 1,
+            "memory": {"total": memory, "available": memory},
+            "volume_groups": {"twofold": {"size": space, "free": space, "extent": EXTENT}},
+            "volumes": [], "resources": {}, "domains": {}, "definitions": {}, "seeds": {}, "images": [],
+            "bridges": ["br-lan"], "journal": [], "lock": None, "problems": [],
+        }  # fmt: skip
+
+    def documents(self) -> dict[str, dict[str, Any] | None]:
+        """What the nodes say; the peers' side is filled in as DRBD would."""
+        self._connect()
+        return {name: None if name in self.down else copy.deepcopy(doc) for name, doc in self.nodes.items()}
+
+    def plan(self, desired: Desired, **intent: Any) -> Plan:
+        """Plan on what the nodes say."""
+        return planner.plan(desired, self.documents(), {"verb": "converge", **intent})
+
+    def apply(self, plan: Plan, desired: Desired, limit: int | None = None) -> int:
+        """Carry out a plan, or its first `limit` steps; how many there were."""
+        known = secrets.for_plan(plan, desired)
+        # As apply does: wave by wave, on each node in the plan's order.
+        order = sorted(plan.steps, key=lambda step: step.wave)
+        for step in order[:limit]:
+            getattr(self, "_" + step.op.replace(".", "_"))(self.nodes[step.node], resolve(step.args, known), step)
+            self.check()
+        return len(order)
+
+    def converge(self, desired: Desired) -> Plan:
+        """Plan and apply; the plan."""
+        plan = self.plan(desired)
+        self.apply(plan, desired)
+        return plan
+
+    def check(self) -> None:
+        """What must hold at every moment."""
+        running: dict[str, list[str]] = {}
+        for name, doc in self.nodes.items():
+            for domain in doc["domains"].values():
+                if domain["state"] == "running":
+                    running.setdefault(domain["xml"].split("<name>")[1].split("<")[0], []).append(name)
+        assert all(len(nodes) == 1 for nodes in running.values()), running
+        for resource in {name for doc in self.nodes.values() for name in doc["resources"]}:
+            sides = [doc["resources"][resource] for doc in self.nodes.values() if resource in doc["resources"]]
+            primaries = [side for side in sides if side["role"] == "Primary"]
+            assert len(primaries) < 2 or all(side["allow_two_primaries"] for side in primaries)
+
+    # Volumes
+
+    def _find(self, doc: dict[str, Any], group: str, name: str) -> dict[str, Any] | None:
+        return next((v for v in doc["volumes"] if (v["volume_group"], v["name"]) == (group, name)), None)
+
+    def _volumes_create(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            if volume is None:
+                size = -(-wanted["size"] // EXTENT) * EXTENT
+                group = doc["volume_groups"][wanted["volume_group"]]
+                if group["free"] < size:
+                    raise Refused("no space")
+                group["free"] -= size
+                pending = set(wanted["pending"]) | ({"metadata"} if wanted["role"] == "meta" else set())
+                tags = ["twofold", f"twofold.instance={args['instance']}", f"twofold.disk={wanted['disk']}"]
+                tags += [f"twofold.role={wanted['role']}", *(f"twofold.pending={one}" for one in sorted(pending))]
+                volume = {
+                    **{key: wanted[key] for key in ("volume_group", "name")},
+                    "size": size,
+                    "tags": tags,
+                    "open": False,
+                }
+                doc["volumes"].append(volume)
+            volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=wipe"]
+
+    def _volumes_tag(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            assert volume is not None
+            volume["tags"] += wanted["tags"]
+
+    def _volumes_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            if volume is None:
+                continue
+            if args["instance"] in doc["resources"] or args["instance"] in doc["domains"]:
+                raise Refused("in use")
+            doc["volumes"].remove(volume)
+            doc["volume_groups"][volume["volume_group"]]["free"] += volume["size"]
+
+    # DRBD
+
+    def _replication_configure(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        name = args["resource"]
+        old = doc["resources"].get(name, {})
+        disks = {volume["volume"]: volume["disk"] for volume in old.get("volumes", ())}
+        volumes = []
+        for wanted in args["volumes"]:
+            meta = next(v for v in doc["volumes"] if f"/dev/{v['volume_group']}/{v['name']}" == wanted["meta"])
+            if "twofold.pending=metadata" in meta["tags"]:
+                meta["tags"].remove("twofold.pending=metadata")
+                meta["uptodate"] = False
+            disk = disks.get(wanted["volume"]) or ("UpToDate" if meta.get("uptodate") else "Inconsistent")
+            volumes.append({**{k: wanted[k] for k in ("volume", "minor")}, "disk": disk, "backing": wanted["disk"]})
+        digest = hashlib.sha256(args["secret"].encode()).hexdigest()
+        doc["resources"][name] = {
+            "role": old.get("role") or "Secondary", "allow_two_primaries": old.get("allow_two_primaries", False),
+            "configured": True, "config": args["config"], "secret_digest": digest, "volumes": volumes,
+            "options": dict(re.findall(r"^ {8}([a-z0-9-]+) ([^\";]+);", args["config"], re.M)),
+        }  # fmt: skip
+
+    def _sides(self, name: str) -> list[dict[str, Any]]:
+        return [doc["resources"][name] for doc in self.nodes.values() if doc["resources"].get(name, {}).get("role")]
+
+    def _connect(self) -> None:
+        for node, doc in self.nodes.items():
+            for name, resource in doc["resources"].items():
+                peers = [
+                    other["resources"][name] for peer, other in self.nodes.items()
+                    if peer != node and peer not in self.down and other["resources"].get(name, {}).get("role")
+                ]  # fmt: skip
+                peer = peers[0] if peers else None
+                if resource.get("role") and resource.get("connection") != "StandAlone":
+                    resource["connection"] = "Connected" if peer else "Connecting"
+                resource["peer_role"] = peer["role"] if peer else None
+                for index, volume in enumerate(resource["volumes"]):
+                    volume["peer_disk"] = peer["volumes"][index]["disk"] if peer else "DUnknown"
+
+    def _replication_initialise(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        sides = self._sides(args["resource"])
+        if len(sides) != 2:
+            raise Refused("no peer")
+        for ours, theirs in zip(sides[0]["volumes"], sides[1]["volumes"], strict=True):
+            if ours["disk"] == theirs["disk"] == "Inconsistent":
+                ours["disk"] = theirs["disk"] = "UpToDate"
+        for other in self.nodes.values():
+            for volume in other["volumes"]:
+                if volume["name"].startswith(f"{args['resource']}-disk") and volume["name"].endswith("-meta"):
+                    volume["uptodate"] = True
+
+    def _replication_promote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        resource = doc["resources"][args["resource"]]
+        sides = self._sides(args["resource"])
+        if len(sides) != 2 or any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
+            raise Refused("not ready")
+        others = any(side["role"] == "Primary" and side is not resource for side in sides)
+        if others and not resource["allow_two_primaries"]:
+            raise Refused("peer is Primary")
+        resource["role"] = "Primary"
+
+    def _replication_demote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if doc["domains"].get(args["resource"], {}).get("state") == "running":
+            raise Refused("held open")
+        doc["resources"][args["resource"]]["role"] = "Secondary"
+
+    def _replication_dual_primary(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["resources"][args["resource"]]["allow_two_primaries"] = args["allow"]
+
+    def _replication_settle(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        resource = doc["resources"][args["resource"]]
+        here = doc["domains"].get(args["domain"], {}).get("state") == "running"
+        # Both sides settle at the same time; this one sees what the other will have done.
+        for other in self.nodes.values():
+            peer = other["resources"].get(args["resource"])
+            if peer and other["domains"].get(args["domain"], {}).get("state") != "running":
+                peer["role"] = "Secondary" if peer["role"] else None
+        assert here or resource["role"] == "Secondary"
+        resource["allow_two_primaries"] = False
+
+    def _replication_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if doc["resources"].get(args["resource"], {}).get("role") == "Primary":
+            raise Refused("Primary")
+        doc["resources"].pop(args["resource"], None)
+
+    # Files
+
+    def _definition_write(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        document = args["document"]
+        there = doc["definitions"].get(document["name"])
+        if there is not None and there["generation"] not in (args["expect_generation"], document["generation"]):
+            raise Refused("generation")
+        mine = {disk["minor"][step.node] for disk in document["disks"] if disk["minor"]}
+        for name, other in doc["definitions"].items():
+            if name != document["name"]:
+                assert not mine & {disk["minor"][step.node] for disk in other["disks"] if disk["minor"]}
+                assert document["port"] is None or other["port"] != document["port"]
+        doc["definitions"][document["name"]] = copy.deepcopy(document)
+
+    def _definition_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if doc["definitions"][args["name"]]["generation"] != args["expect_generation"]:
+            raise Refused("generation")
+        del doc["definitions"][args["name"]]
+
+    def _seed_write(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert secrets.digest(args["files"]) == args["digest"]
+        doc["seeds"][args["name"]] = args["digest"]
+
+    def _seed_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["seeds"].pop(args["name"], None)
+
+    def _journal_clear(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["journal"] = [entry for entry in doc["journal"] if entry["key"] not in args["keys"]]
+
+    def _image_fetch(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["images"].append(args["sha256"])
+
+    def _os_install(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        volume = self._find(doc, args["volume"]["volume_group"], args["volume"]["name"])
+        if volume is None or (args["kind"] == "image" and args["sha256"] not in doc["images"]):
+            raise Refused("nothing to install")
+        if args["device"].startswith("/dev/drbd"):
+            assert doc["resources"][step.instance or ""]["role"] == "Primary"
+        volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=install"]
+
+    # Domains
+
+    def _domain_define(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        xml = completed(args["xml"])
+        root = parse(xml)
+        old = doc["domains"].get(args["name"], {})
+        running = old.get("state") == "running"
+        doc["domains"][args["name"]] = {
+            "uuid": root.findtext("uuid"), "state": old.get("state", "shutoff"), "persistent": True, "autostart": False,
+            "memory": old["memory"] if running else int(root.findtext("memory") or 0) * 1024,
+            "vcpus": old["vcpus"] if running else int(root.findtext("vcpu") or 0), "xml": xml, "migrating": False,
+        }  # fmt: skip
+
+    def _domain_undefine(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if doc["domains"].get(args["name"], {}).get("state") == "running":
+            raise Refused("running")
+        doc["domains"].pop(args["name"], None)
+
+    def _domain_start(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            if volume is None or any("pending" in tag for tag in volume["tags"]):
+                raise Refused("volume is not finished")
+        if args["resource"] and doc["resources"][args["resource"]]["role"] != "Primary":
+            raise Refused("not Primary")
+        domain = doc["domains"][args["name"]]
+        root = parse(domain["xml"])
+        domain["memory"], domain["vcpus"] = int(root.findtext("memory") or 0) * 1024, int(root.findtext("vcpu") or 0)
+        domain["state"] = "running"
+
+    def _domain_stop(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["domains"][args["name"]]["state"] = "shutoff"
+
+    def _domain_migrate(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        address = re.search(r"//\[?([^]/]+)", args["uri"])
+        assert address is not None
+        target = self.nodes[f"node{int(address[1].rsplit('.', 1)[1]) - 10}"]
+        domain = doc["domains"].pop(args["name"])
+        resource = target["resources"].get(args["name"])
+        if resource is not None and resource["role"] != "Primary":
+            raise Refused("target is not Primary")
+        if args["xml"]:
+            domain["xml"] = args["xml"]
+        for source in parse(domain["xml"]).iterfind("devices/disk[@type='block']/source"):
+            device = source.get("dev") or ""
+            paths = {f"/dev/{v['volume_group']}/{v['name']}" for v in target["volumes"]}
+            assert device.startswith("/dev/drbd") or device in paths, device
+        target["domains"][args["name"]] = domain
+
+
+def resolve(value: Any, known: dict[str, str]) -> Any:
+    """Fill in the secrets, as a node does."""
+    if isinstance(value, dict):
+        if set(value) == {secrets.SECRET}:
+            return known[value[secrets.SECRET]]
+        return {key: resolve(item, known) for key, item in value.items()}
+    return [resolve(item, known) for item in value] if isinstance(value, list) else value

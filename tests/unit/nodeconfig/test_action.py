@@ -1,0 +1,209 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The control host's side: what is sent to a node, what is shown, and what becomes of the authority."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.twofold.cluster.plugins.action import node_config
+
+from twofold import nodeconfig, pki
+
+HOSTS = {
+    name: {"ansible_host": f"192.0.2.{number}", "twofold_replication_address": f"198.51.100.{number}"}
+    for number, name in enumerate(("node1", "node2"), start=1)
+}
+
+
+class Node:
+    """What a node would answer; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+        self.problems: list[dict[str, Any]] = []
+        self.credentials: dict[str, Any] = {}
+        self.skew = 0.0
+
+    def answer(self, operation: str, request: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        assert operation == "node_config"
+        self.requests.append(json.loads(json.dumps(request)))
+        if request.get("apply"):
+            return {"changes": [{"object": "credential qemu", "message": "is replaced", "diff": None}]}
+        now = time.time() + self.skew
+        return {
+            "problems": self.problems,
+            "changes": self.changes,
+            "credentials": self.credentials,
+            "facts": {"hostname": f"host-{id(self)}", "machine_id": str(id(self))},
+            "clock": [now, time.time() + self.skew],
+        }
+
+
+class Play:
+    """Runs the action's phases, as the role does."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.loader = DataLoader()
+        self.hostvars: dict[str, dict[str, Any]] = {name: dict(values) for name, values in HOSTS.items()}
+        self.nodes = {name: Node() for name in HOSTS}
+        self.check = False
+
+    def run(self, phase: str, name: str, **settings: Any) -> dict[str, Any]:
+        arguments = {"phase": phase, "settings": settings, "pki_dir": str(self.directory), "node_group": "nodes"}
+        task = SimpleNamespace(
+            args=arguments, check_mode=self.check, diff=True, async_val=0, action="node_config", environment=None
+        )
+        shell = SimpleNamespace(tmpdir=None)
+        connection = SimpleNamespace(_shell=shell, always_pipeline_modules=False, has_pipelining=True)
+        templar = SimpleNamespace(template=lambda value: value)
+        action = node_config.ActionModule(task, connection, None, self.loader, templar, None)
+        action.call_node = self.nodes[name].answer
+        variables = {
+            **self.hostvars[name],
+            "inventory_hostname": name,
+            "hostvars": self.hostvars,
+            "groups": {"nodes": list(self.hostvars)},
+            "ansible_play_hosts_all": list(HOSTS),
+            "ansible_play_hosts": list(HOSTS),
+        }
+        result: dict[str, Any] = action.run(None, variables)
+        return result
+
+    def inspect(self, **settings: Any) -> dict[str, dict[str, Any]]:
+        for name in HOSTS:
+            self.hostvars[name]["node_inspection"] = self.run("inspect", name, **settings)
+        return {name: self.hostvars[name]["node_inspection"] for name in HOSTS}
+
+    @property
+    def key(self) -> Path:
+        return self.directory / "ca-key.pem"
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    monkeypatch.setattr(node_config, "Progress", lambda *_ignored: contextlib.nullcontext())
+    return Play(tmp_path / "pki")
+
+
+def settled(play: Play, name: str) -> None:
+    """Give a node the credentials that it was sent."""
+    sent = play.nodes[name].requests[-1]["secrets"]
+    state = {key: {"certificate": pair["certificate"], "problem": None} for key, pair in sent.items()}
+    play.nodes[name].credentials = state
+
+
+def test_the_first_run_makes_an_authority_and_credentials_and_the_second_nothing(play: Play) -> None:
+    assert all(inspection["needed"] for inspection in play.inspect().values())
+    assert play.run("review", "node1")["changed"]
+    assert play.key.stat().st_mode & 0o777 == 0o600
+    for name in HOSTS:
+        result = play.run("apply", name)
+        assert result["changed"]
+        assert "PRIVATE" not in json.dumps(result)
+        request = play.nodes[name].requests[-1]
+        assert "PRIVATE" not in json.dumps(request["wanted"])
+        assert set(request["secrets"]) == set(nodeconfig.CREDENTIALS)
+        settled(play, name)
+    assert not any(inspection["needed"] for inspection in play.inspect().values())
+    assert not play.run("review", "node1")["changed"]
+    assert not play.run("apply", "node1")["changed"]
+    assert [len(node.requests) for node in play.nodes.values()] == [3, 3]
+
+
+def test_check_mode_makes_nothing_and_says_everything(play: Play) -> None:
+    play.check = True
+    diff = {"before_header": "/f", "after_header": "/f", "before": "", "after": "x\n"}
+    play.nodes["node1"].changes = [{"object": "file /f", "message": "is missing", "diff": diff}]
+    play.inspect()
+    assert play.run("review", "node1")["changed"]
+    result = play.run("apply", "node1")
+    assert result["changed"] and result["diff"][0] == diff
+    assert result["changes"][0] == "file /f: is missing"
+    assert any("credential libvirt" in change for change in result["changes"])
+    assert not play.directory.exists()
+    assert not any(request.get("apply") for request in play.nodes["node1"].requests)
+
+
+def test_every_finding_of_every_node_is_shown_before_anything_is_changed(play: Play) -> None:
+    play.nodes["node1"].problems = [{"code": "disk", "object": "disk /dev/b", "message": "one", "remedy": "do"}]
+    play.nodes["node2"].problems = [{"code": "kvm", "object": "virtualization", "message": "two", "remedy": "so"}]
+    play.nodes["node2"].skew = 60.0
+    play.inspect()
+    result = play.run("review", "node1")
+    assert result["failed"]
+    for text in ("node node1: disk /dev/b: one", "node node2: virtualization: two", "node node2: clock"):
+        assert text in result["msg"]
+    assert not play.directory.exists()
+
+
+def test_a_wrong_variable_costs_no_call_and_names_its_host(play: Play) -> None:
+    play.hostvars["node2"]["twofold_replication_address"] = "eth1"
+    play.inspect()
+    assert play.nodes["node2"].requests == []
+    assert "node node2: twofold_replication_address: 'eth1' is not an IP address" in play.run("review", "node1")["msg"]
+
+
+def test_a_node_that_cannot_be_looked_at_stops_the_others(play: Play) -> None:
+    def broken(*_arguments: Any) -> dict[str, Any]:
+        raise AnsibleActionFail("no python here")
+
+    play.nodes["node2"].answer = broken  # type: ignore[method-assign]
+    play.inspect()
+    assert "no python here" in play.run("review", "node1")["msg"]
+
+
+def test_a_node_that_does_not_answer_is_left_alone(play: Play) -> None:
+    play.inspect()
+    play.hostvars["node2"]["node_inspection"] = {"unreachable": True, "msg": "no route", "changed": False}
+    result = play.run("review", "node1")
+    assert not result.get("failed")
+    assert any("node2" in warning for warning in result["warnings"])
+
+
+def test_the_key_may_be_in_a_vault(play: Play) -> None:
+    secret = VaultSecret(b"open sesame")
+    made = pki.create_authority("lab", pki.now())
+    play.directory.mkdir()
+    (play.directory / "ca.pem").write_text(made.certificate)
+    play.key.write_bytes(VaultLib([("default", secret)]).encrypt(made.key, secret))
+    play.loader.set_vault_secrets([("default", secret)])
+    play.inspect()
+    assert not play.run("review", "node1").get("failed")
+    play.run("apply", "node1")
+    subject = nodeconfig.subjects(nodeconfig.read_member("node1", HOSTS["node1"]))["libvirt"]
+    sent = play.nodes["node1"].requests[-1]["secrets"]["libvirt"]["certificate"]
+    assert pki.fault(sent, made.certificate, subject, pki.now()) is None
+
+
+def test_a_key_that_is_gone_is_found_only_when_it_is_needed(play: Play) -> None:
+    play.inspect()
+    play.run("review", "node1")
+    for name in HOSTS:
+        play.run("apply", name)
+        settled(play, name)
+    play.key.unlink()
+    play.inspect()
+    assert not play.run("review", "node1").get("failed")
+    play.inspect(pki_renew_days=400)
+    result = play.run("review", "node1")
+    assert result["failed"] and "ca-key.pem is not there" in result["msg"]
+
+
+def test_an_authority_without_its_certificate_is_not_replaced(play: Play) -> None:
+    play.directory.mkdir()
+    play.key.write_text("precious")
+    play.inspect()
+    assert "ca-key.pem, but no ca.pem" in play.run("review", "node1")["msg"]
+    assert play.key.read_text() == "precious"

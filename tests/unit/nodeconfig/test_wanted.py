@@ -1,0 +1,116 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node needs: rendered texts, their order, and that no secret is part of the document."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from twofold import nodeconfig, pki
+
+MEMBERS = [
+    nodeconfig.read_member(
+        f"node{number}", {"ansible_host": f"192.0.2.{number}", "twofold_replication_address": f"198.51.100.{number}"}
+    )
+    for number in (1, 2, 3)
+]
+
+
+def document(authority: str | None = None, **settings: Any) -> dict[str, Any]:
+    return nodeconfig.wanted(nodeconfig.read_settings("node1", settings), MEMBERS[0], MEMBERS, authority)
+
+
+def content(wanted: dict[str, Any], path: str) -> str:
+    found = [item["content"] for item in wanted["items"] if item.get("path") == path and "content" in item]
+    return str(found[0])
+
+
+def kinds(wanted: dict[str, Any]) -> list[str]:
+    return [item["kind"] for item in wanted["items"]]
+
+
+def test_the_document_is_plain_json_and_the_same_every_time() -> None:
+    assert json.loads(json.dumps(document())) == document()
+
+
+def test_packages_come_before_what_needs_them_and_units_last() -> None:
+    order = kinds(document(volume_group_devices=["/dev/vdb"]))
+    assert order.index("packages") < order.index("modules") < order.index("volume_group")
+    assert order[-1] == "units"
+
+
+def test_libvirt_admits_the_nodes_of_the_cluster_alone() -> None:
+    text = content(document(), "/etc/libvirt/libvirtd.conf")
+    assert 'tls_allowed_dn_list = [ "CN=node1", "CN=node2", "CN=node3" ]' in text
+    assert "listen_tcp = 0" in text and "tls_no_verify_certificate = 0" in text
+    names = [nodeconfig.subjects(member)["libvirt"].distinguished_name for member in MEMBERS]
+    assert names == ["CN=node1", "CN=node2", "CN=node3"]
+
+
+def test_qemus_credential_does_not_open_libvirt() -> None:
+    subjects = nodeconfig.subjects(MEMBERS[0])
+    assert subjects["qemu"].distinguished_name == "CN=node1,OU=qemu"
+    assert f'"{subjects["qemu"].distinguished_name}"' not in content(document(), "/etc/libvirt/libvirtd.conf")
+
+
+def test_migrations_are_forced_to_verified_tls() -> None:
+    text = content(document(migration_ports="50000-50010"), "/etc/libvirt/qemu.conf")
+    for line in ("migrate_tls_force = 1", "migrate_tls_x509_verify = 1", "migration_port_min = 50000"):
+        assert f"{line}\n" in text
+
+
+def test_settings_of_the_user_win_and_are_quoted() -> None:
+    wanted = document(qemu_settings={"security_driver": "none", "namespaces": [], "migration_port_min": 1, "a": 'x"y'})
+    text = content(wanted, "/etc/libvirt/qemu.conf")
+    for line in ('security_driver = "none"', "namespaces = [ ]", "migration_port_min = 1", 'a = "x\\"y"'):
+        assert f"{line}\n" in text
+    assert text.count("migration_port_min") == 1
+
+
+def test_what_is_not_wanted_is_left_out() -> None:
+    wanted = document(manage_firewall=False, manage_hosts=False)
+    assert {"firewall", "volume_group", "bridge"} & set(kinds(wanted)) == set()
+    assert "/etc/hosts" not in [item.get("path") for item in wanted["items"]]
+    assert wanted["preflight"]["names"] == {"node2": "192.0.2.2", "node3": "192.0.2.3"}
+
+
+def test_the_firewall_opens_before_libvirt_listens() -> None:
+    names = [unit["name"] for unit in document()["items"][-1]["units"]]
+    assert names.index("twofold-firewall.service") < names.index("libvirtd-tls.socket")
+    assert names.index("libvirtd-tls.socket") < names.index("libvirtd.service")
+
+
+def test_the_filter_hides_the_volume_group_and_drbd() -> None:
+    text = content(document(volume_group="my-vg", lvm_filter=["r|^/dev/sdz|"]), "/etc/lvm/lvmlocal.conf")
+    wanted = '[ "r|^/dev/drbd.*|", "r|^/dev/my-vg/.*|", "r|^/dev/mapper/my--vg-.*|", "r|^/dev/sdz|" ]'
+    assert f"global_filter = {wanted}" in text
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed here")
+def test_nft_takes_the_firewall() -> None:
+    for settings in ({}, {"drbd_ports": "7100-7100"}):
+        text = content(document(**settings), "/etc/twofold/firewall.nft")
+        done = subprocess.run(
+            ["nft", "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
+
+
+def test_scripts_are_shell() -> None:
+    networks = {"lan": {"bridge": "br-lan", "interface": "eth2", "mtu": 9000}}
+    wanted = document(networks=networks)
+    for path in ("/etc/twofold/network.sh", "/etc/twofold/replication.sh"):
+        text = content(wanted, path)
+        assert text.startswith("#!/bin/sh\n")
+        subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+
+
+def test_no_key_is_part_of_the_document() -> None:
+    made = pki.create_authority("lab", pki.now())
+    assert made.certificate in [item.get("content") for item in document(made.certificate)["items"]]
+    assert "PRIVATE" not in json.dumps(document(made.certificate))

@@ -1,0 +1,197 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""twofold.cluster.plan, report, status, verify and apply_wave in real plays, on what nodes are made to have said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.lib.cases import CLUSTER, instance, nodes
+from tests.unit.lib.world import World
+
+ROOT = Path(__file__).parents[4]
+PLAY = """
+- hosts: nodes
+  gather_facts: false
+  tasks:
+    - twofold.cluster.{action}:
+        {arguments}
+      run_once: true
+      register: answer
+    - ansible.builtin.copy:
+        content: "{{{{ answer | to_json }}}}"
+        dest: "{directory}/answer.json"
+        mode: "0600"
+      run_once: true
+      delegate_to: localhost
+      check_mode: false
+      when: answer is not skipped
+"""
+
+
+class Operator:
+    """An inventory in files, with what the nodes said as a variable of each."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.world = World(list(nodes()))
+        self.instances: dict[str, dict[str, Any]] = {}
+
+    def write(self) -> None:
+        said = {name: {"observed": document} for name, document in self.world.documents().items()}
+        hosts = {
+            name: {
+                **{key: value for key, value in variables.items() if key not in CLUSTER},
+                "operate_observed": said[name],
+            }
+            for name, variables in nodes().items()
+        }
+        inventory = {"nodes": {"hosts": hosts}, "instances": {"hosts": self.instances}}
+        (self.directory / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+        (self.directory / "group_vars").mkdir(exist_ok=True)
+        (self.directory / "group_vars" / "all.yml").write_text(
+            yaml.safe_dump({**CLUSTER, "ansible_connection": "local", "ansible_python_interpreter": sys.executable}),
+            encoding="utf-8",
+        )
+
+    def run(self, action: str, *options: str, status: int = 0, **arguments: Any) -> tuple[str, dict[str, Any]]:
+        """Run one action; what was shown and what it answered."""
+        self.write()
+        play = PLAY.format(action=action, arguments=json.dumps(arguments) or "{}", directory=self.directory)
+        play = play.replace(f":\n        {json.dumps(arguments)}", f": {json.dumps(arguments)}")
+        path = self.directory / "play.yml"
+        path.write_text(play, encoding="utf-8")
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                "-i",
+                str(self.directory / "hosts.yml"),
+                str(path),
+                *options,
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "NO_COLOR": "1",
+                "TMPDIR": str(self.directory),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        answer = self.directory / "answer.json"
+        return done.stdout + done.stderr, json.loads(answer.read_text()) if answer.exists() and status == 0 else {}
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+def test_plan_is_shown_and_prepares_a_run(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    shown, answer = operator.run("plan", intent={"verb": "converge"})
+    assert "web1: create on node1, node2" in shown and "volumes.create" in shown
+    assert answer["changed"] and answer["waves"] == 2 and answer["errors"] == []
+    run = Path(answer["run"])
+    assert run.stat().st_mode & 0o077 == 0, "only its owner reads a run"
+    assert {path.name for path in run.iterdir()} == {"plan.json", "run.json"}
+    assert CLUSTER["twofold_cluster_secret"] not in (run / "plan.json").read_text()
+
+
+def test_check_mode_and_saving_prepare_nothing(operator: Operator) -> None:
+    operator.instances = {"web1": instance()}
+    assert operator.run("plan", "--check")[1]["run"] is None
+    path = operator.directory / "saved.json"
+    shown, answer = operator.run("plan", save=str(path))
+    assert answer["run"] is None and "saved.md" in shown
+    assert json.loads(path.read_text())["steps"] and "web1" in path.with_suffix(".md").read_text()
+
+
+def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    path = operator.directory / "saved.json"
+    _ignored, saved = operator.run("plan", save=str(path))
+    assert operator.run("plan", load=str(path))[1]["fingerprint"] == saved["fingerprint"]
+    operator.instances["web1"]["twofold_memory"] = "512MiB"
+    shown, _ignored = operator.run("plan", status=2, load=str(path))
+    assert "has changed: instance web1" in shown and "Nothing was done" in shown
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("{}", "not a plan"), ("[", "not a plan")])
+def test_what_is_no_plan_is_refused(operator: Operator, content: str | None, said: str) -> None:
+    path = operator.directory / "saved.json"
+    if content is not None:
+        path.write_text(content)
+    shown, _ignored = operator.run("plan", status=2, load=str(path))
+    assert said in shown and "Traceback" not in shown
+
+
+def test_a_mistake_names_host_variable_file_and_line(operator: Operator) -> None:
+    operator.instances = {"web1": {**instance(), "twofold_memmory": "1GiB"}, "web2": instance()}
+    shown, answer = operator.run("plan")
+    text = " ".join(shown.split())
+    assert "twofold_memmory of web1" in text and "did you mean twofold_memory?" in text
+    assert "hosts.yml:" in text
+    assert [error["code"] for error in answer["errors"]] == ["unknown-variable"]
+    assert {change["instance"] for change in answer["summary"]} == {"web2"}
+
+
+def test_a_variable_that_cannot_be_templated_hurts_its_host_alone(operator: Operator) -> None:
+    operator.instances = {"web1": {**instance(), "twofold_memory": "{{ nobody }}"}, "web2": instance()}
+    _ignored, answer = operator.run("plan")
+    assert [error["code"] for error in answer["errors"]] == ["undefined"]
+    assert {change["instance"] for change in answer["summary"]} == {"web2"}
+
+
+def test_a_node_that_said_nothing_is_unknown(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    operator.world.down.add("node2")
+    shown, answer = operator.run("plan")
+    assert answer["waves"] == 0 and "node2" in shown
+    assert "node-unknown" in {finding["code"] for finding in answer["findings"]}
+
+
+def test_no_nodes_at_all(operator: Operator) -> None:
+    shown, _ignored = operator.run("plan", "-e", "twofold_node_group=elsewhere", status=2)
+    assert "has no nodes" in shown
+
+
+def test_status_and_verify(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    path = operator.directory / "out.json"
+    shown, answer = operator.run("status", file=str(path))
+    assert "node3" in shown and answer["status"] == json.loads(path.read_text())
+    assert "not there yet" in operator.run("verify")[0]
+    operator.instances["web1"]["twofold_os"] = "nowhere"
+    shown, _ignored = operator.run("verify", status=2, file=str(path))
+    assert "web1" in shown and [found for found in json.loads(path.read_text()) if found["severity"] == "error"]
+    operator.instances = {}
+    assert "Nothing is wrong" in operator.run("verify")[0]
+
+
+def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    run = operator.run("plan")[1]["run"]
+    shown, _ignored = operator.run("report", status=2, run=run)
+    assert "not reached" in shown and not Path(run).exists(), "the run is over"
+    shown, _ignored = operator.run("report", status=2, errors=[{"object": "instance x", "message": "is wrong"}])
+    assert "instance x: is wrong" in shown
+    assert operator.run("report")[1]["failed_steps"] == []
+
+
+def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node2", "node3"])}
+    run = operator.run("plan")[1]["run"]
+    shown, _ignored = operator.run("apply_wave", run=run, wave=0)
+    assert "failed=0" in shown and "changed=0" in shown

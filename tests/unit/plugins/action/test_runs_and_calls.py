@@ -1,0 +1,120 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run's directory, which steps of a wave may be sent, and the calls of the node-side library."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.twofold.cluster.plugins.action import apply_wave
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory, _node_call
+from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
+
+PLAN: dict[str, Any] = {"steps": [], "waves": 0}
+
+
+def step(name: str, *needs: str, always: bool = False) -> dict[str, Any]:
+    return {"id": name, "needs": list(needs), "always": always}
+
+
+def result(name: str, status: str) -> dict[str, Any]:
+    return {"id": name, "status": status}
+
+
+def test_a_run_keeps_answers_in_the_order_of_waves() -> None:
+    run = Run.start(PLAN)
+    run.record("node-b", 1, {"results": [result("b", "changed")], "lock": "released"})
+    run.record("node-a", 0, {"results": [result("a", "failed")], "lock": "held"})
+    assert run.plan == PLAN and run.identity["holder"].count("@") == 1
+    assert [node for node, _ignored in run.answers()] == ["node-a", "node-b"]
+    assert run.results() == {"a": result("a", "failed"), "b": result("b", "changed")}
+    assert apply_wave.holds_lock(run, "node-a") and not apply_wave.holds_lock(run, "node-b")
+    run.finish()
+    assert not run.path.exists()
+
+
+def test_what_needs_an_undone_step_is_not_sent() -> None:
+    done = {"ok": result("ok", "unchanged"), "bad": result("bad", "failed")}
+    steps = [
+        step("1", "ok"),
+        step("2", "bad"),
+        step("3", "2"),
+        step("4", "never"),
+        step("5", "1"),
+        step("6", "5", "ok"),
+    ]
+    ready, blocked = apply_wave.split(steps, done)
+    assert [one["id"] for one in ready] == ["1", "5", "6"]
+    assert [one["needs"] for one in ready] == [[], ["1"], ["5"]]
+    assert {one["id"]: one["status"] for one in blocked} == dict.fromkeys("234", "skipped")
+
+
+def test_a_clean_up_is_sent_whatever_happened() -> None:
+    ready, blocked = apply_wave.split([step("clean", "bad", always=True)], {"bad": result("bad", "failed")})
+    assert [one["id"] for one in ready] == ["clean"] and blocked == []
+
+
+def test_scripts_come_from_our_own_or_from_the_users_files(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("#!/bin/sh\n")
+    assert apply_wave.script_text("mine", lambda _kind, name: str(tmp_path / name)) == "#!/bin/sh\n"
+    assert "mmdebstrap" in apply_wave.script_text("debian", lambda _kind, name: pytest.fail(name))
+
+
+def test_the_library_travels_once_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The very programs that run on a node, run here."""
+    cache = str(tmp_path / "cache")
+    digest, archive = _node_call.node_library()
+    assert _node_call.node_library.__wrapped__() == (digest, archive), "the same sources, the same bytes"
+    start = _node_call._START.format(cache=cache, digest=digest, missing=_node_call.MISSING, mark=_node_call.MARK)
+    install = _node_call._INSTALL.format(cache=cache, digest=digest)
+    request = json.dumps({"operation": "no-such-operation", "arguments": {}}).encode()
+    assert python(start, request)["rc"] == _node_call.MISSING
+    assert python(install, base64.b64encode(archive))["rc"] == 0
+    assert python(install, base64.b64encode(archive))["rc"] == 0, "twice does no harm"
+    assert Path(cache).stat().st_mode & 0o077 == 0
+    with pytest.raises(AnsibleActionFail, match="no operation 'no-such-operation'"):
+        _node_call._answer(python(start, request))
+
+
+def test_a_node_without_an_answer_says_what_it_needs() -> None:
+    with pytest.raises(AnsibleActionFail, match=r"no such file.*Python 3\.9"):
+        _node_call._answer({"rc": 127, "stdout": "", "stderr": "python3: no such file\n"})
+
+
+def python(program: str, data: bytes) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-I", "-c", program], input=data, capture_output=True, check=False)
+    return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+
+def test_plain_values_are_plain() -> None:
+    class Tagged(str):
+        __slots__ = ()
+
+    found = _inventory.plain({Tagged("a"): [Tagged("b"), 1, True, None, 2.5]})
+    assert found == {"a": ["b", 1, True, None, 2.5]}
+    assert not isinstance(found["a"][0], Tagged) and not any(isinstance(key, Tagged) for key in found)
+
+
+def test_the_place_of_a_variable_is_the_most_specific_one(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "hosts.yml").write_text("all:\n  hosts:\n    web1: {twofold_os: debian}\n")
+    (tmp_path / "group_vars" / "web.yml").write_text("---\ntwofold_memory: 1GiB\n")
+    (tmp_path / "host_vars" / "web1.yml").write_text("---\n# twofold_memory\ntwofold_memory: 2GiB\n")
+    task_vars = {
+        "ansible_inventory_sources": [str(tmp_path / "hosts.yml")],
+        "hostvars": {"web1": {"group_names": ["web"]}, "web2": {"group_names": ["web"]}},
+    }
+    sources = _inventory.Sources(task_vars)
+    assert sources.locate("web1", "twofold_memory") == f"{tmp_path}/host_vars/web1.yml:3"
+    assert sources.locate("web2", "twofold_memory") == f"{tmp_path}/group_vars/web.yml:2"
+    assert sources.locate("web1", "twofold_os") == f"{tmp_path}/hosts.yml:3"
+    assert sources.locate("web1", "twofold_vcpus") is None

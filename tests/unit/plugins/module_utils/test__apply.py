@@ -1,0 +1,153 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carrying out a request: order, needs, secrets, journal, lock."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _steps
+from ansible_collections.twofold.cluster.plugins.module_utils._apply import apply, hide, resolve
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TwofoldError, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from hypothesis import given
+from hypothesis import strategies as st
+
+DOCUMENT = {
+    "format": 1, "name": "web1", "uuid": "u1", "generation": 1, "nodes": ["node1", "node2"], "port": 7000,
+    "disks": [{"index": 0, "minor": {"node1": 1000, "node2": 1000}, "volume_group": {"node1": "vg0"}}],
+}  # fmt: skip
+
+
+def request(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"format": 1, "run": "r1", "holder": "ann@desk", "lock_wait": 1, "steps": list(steps), **more}
+
+
+def write(document: dict[str, Any], expect: int | None = None, **more: Any) -> dict[str, Any]:
+    args = {"document": document, "expect_generation": expect}
+    return {"id": f"{document['name']}/write", "op": "definition.write", "args": args, **more}
+
+
+def statuses(answer: dict[str, Any]) -> list[str]:
+    return [one["status"] for one in answer["results"]]
+
+
+def test_a_second_run_changes_nothing(node: Node) -> None:
+    assert statuses(apply(node, request(write(DOCUMENT)))) == ["changed"]
+    again = apply(node, request(write(DOCUMENT)))
+    assert (statuses(again), again["changed"]) == (["unchanged"], False)
+    assert node.journal.entries() == []
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else(node: Node) -> None:
+    broken = {"id": "broken", "op": "definition.write", "args": {"document": {"name": "../x"}}}
+    needs = write(DOCUMENT, needs=["broken"])
+    chained = {"id": "chained", "op": "definition.remove", "args": {"name": "web1"}, "needs": [needs["id"]]}
+    clean = {"id": "clean", "op": "definition.remove", "args": {"name": "web1"}, "needs": ["broken"], "always": True}
+    other = write({**DOCUMENT, "name": "db1", "uuid": "u2", "port": 7001, "disks": []})
+    answer = apply(node, request(broken, needs, chained, clean, other))
+    assert statuses(answer) == ["failed", "skipped", "skipped", "unchanged", "changed"]
+    assert "broken" in answer["results"][2]["message"]
+    assert answer["results"][0]["remedy"]
+
+
+def test_a_step_that_nobody_knows_is_an_answer(node: Node) -> None:
+    answer = apply(node, request({"id": "x", "op": "volumes.explode", "args": {}}))
+    assert statuses(answer) == ["failed"]
+
+
+def test_another_generation_is_not_overwritten(node: Node) -> None:
+    apply(node, request(write({**DOCUMENT, "generation": 5})))
+    answer = apply(node, request(write({**DOCUMENT, "generation": 3}, expect=2)))
+    assert "has generation 5" in answer["results"][0]["message"]
+    assert _definitions.read(node.files, "web1")["generation"] == 5  # type: ignore[index]
+
+
+def test_minors_and_ports_are_never_shared(node: Node) -> None:
+    apply(node, request(write(DOCUMENT)))
+    answer = apply(node, request(write({**DOCUMENT, "name": "db1", "uuid": "u2"})))
+    assert "belongs to web1" in answer["results"][0]["message"]
+    assert "minor 1000" in answer["results"][0]["message"]
+
+
+def test_an_interrupted_step_leaves_its_entry(node: Node) -> None:
+    child = os.fork()
+    if child == 0:
+        node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "web1/os.install"}})
+        os._exit(9)
+    os.waitpid(child, 0)
+    (left,) = node.journal.entries()
+    assert (left["step"]["id"], left["running"]) == ("web1/os.install", False)
+    clear = {"id": "c", "op": "journal.clear", "args": {"keys": [left["key"]]}}
+    assert statuses(apply(node, request(clear))) == ["changed"]
+    assert node.journal.entries() == []
+
+
+def test_a_running_step_is_not_cleared(node: Node) -> None:
+    key = node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "s"}})
+    clear = {"id": "c", "op": "journal.clear", "args": {"keys": [key]}}
+    assert statuses(apply(node, request(clear))) == ["unchanged"]
+    assert any(one["running"] for one in node.journal.entries())
+
+
+def test_the_journal_holds_no_arguments(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def step(here: Node, args: _steps.Args) -> _steps.Done:
+        seen.append(json.dumps(here.journal.entries()))
+        raise TwofoldError(f"the tool said {args.text('secret')}", f"do not say {args.text('secret')}")
+
+    monkeypatch.setitem(_steps.REGISTRY, "journal.leak", step)
+    wanted = {"id": "x", "op": "journal.leak", "args": {"secret": {"$secret": "drbd/web1"}}}
+    answer = apply(node, request(wanted, secrets={"drbd/web1": "s3cret"}))
+    assert "journal.leak" in seen[0]
+    assert "s3cret" not in seen[0]
+    assert answer["results"][0]["message"] == "the tool said ***"
+    assert "s3cret" not in json.dumps(answer)
+
+
+def test_another_run_is_refused_with_the_holders_name(node: Node) -> None:
+    apply(node, request(write(DOCUMENT)))
+    answer = apply(node, request(write(DOCUMENT), run="r2", holder="bob@desk"))
+    assert answer["lock"] == "refused"
+    assert statuses(answer) == ["skipped"]
+    assert "ann@desk works on this node" in answer["results"][0]["message"]
+
+
+def test_a_released_or_lapsed_lock_is_taken(node: Node) -> None:
+    assert apply(node, request(release=True))["lock"] == "released"
+    assert apply(node, request(run="r2", holder="bob@desk"))["lock"] == "held"
+    node.clock.sleep(121)
+    assert node.lock.holder() is None
+    assert apply(node, request(run="r3"))["lock"] == "held"
+
+
+def test_a_process_that_still_works_keeps_others_out(node: Node) -> None:
+    node.lock.acquire("ann@desk", "r1", 1, 0)
+    node.clock.sleep(1000)
+    other = type(node.lock)(node.files, node.clock)  # type: ignore[call-arg]
+    other.flock_path = node.lock.flock_path  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match="ann@desk"):
+        other.acquire("bob@desk", "r2", 120, 0)
+
+
+def test_check_mode_leaves_no_trace(node: Node) -> None:
+    node.check_mode = True
+    second = {"id": "d", "op": "definition.remove", "args": {"name": "web1"}, "needs": ["web1/write"]}
+    assert statuses(apply(node, request(write(DOCUMENT), second))) == ["changed", "changed"]
+    assert _definitions.read_all(node.files) == {}
+    assert node.lock.holder() is None
+
+
+def test_an_unknown_secret_is_named() -> None:
+    with pytest.raises(UsageError, match="drbd/web1"):
+        resolve({"a": [{"$secret": "drbd/web1"}]}, {})
+
+
+@given(st.text(min_size=4), st.text())
+def test_no_secret_stays_in_a_message(secret: str, text: str) -> None:
+    assert secret not in hide(text + secret, {"one": secret}) or secret in "***"

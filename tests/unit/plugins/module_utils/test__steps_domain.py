@@ -1,0 +1,139 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Domains, against libvirt's own test driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import mebibytes
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain import migration_of, require_in_charge
+
+XML = """<domain type="test"><name>web1</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
+<memory unit="MiB">64</memory><vcpu>1</vcpu><os><type arch="x86_64">hvm</type></os>
+<devices><disk type="block" device="disk"><source dev="/dev/drbd1000"/><target dev="vda" bus="virtio"/></disk>
+<interface type="bridge"><mac address="52:54:00:00:00:01"/><source bridge="br-lan"/></interface></devices></domain>"""
+
+
+def run(node: Node, op: str, **values: Any) -> Done:
+    return find(op)(node, Args(op, values))
+
+
+@pytest.fixture
+def defined(node: Node) -> Node:
+    run(node, "domain.define", name="web1", xml=XML)
+    return node
+
+
+def test_defining_twice_changes_nothing(defined: Node) -> None:
+    assert not run(defined, "domain.define", name="web1", xml=XML).changed
+    assert not run(defined, "domain.define", name="web1", xml=XML.replace('"MiB">64', '"KiB">65536')).changed
+
+
+def test_a_change_is_found_and_named(defined: Node) -> None:
+    done = run(defined, "domain.define", name="web1", xml=XML.replace('"MiB">64', '"MiB">96'))
+    assert done.changed
+    assert any("memory" in one for one in done.data["differences"])
+
+
+def test_autostart_is_turned_off(defined: Node) -> None:
+    defined.hypervisor.set_autostart("web1", True)
+    assert not run(defined, "domain.define", name="web1", xml=XML, autostart=None).changed
+    assert run(defined, "domain.define", name="web1", xml=XML).changed
+    domain = defined.hypervisor.domain("web1")
+    assert domain is not None
+    assert not domain.autostart
+
+
+def test_the_xml_has_to_be_of_the_domain(node: Node) -> None:
+    with pytest.raises(UsageError, match="not of db1"):
+        run(node, "domain.define", name="db1", xml=XML)
+    with pytest.raises(UsageError, match="cannot be read"):
+        run(node, "domain.define", name="db1", xml="<domain")
+
+
+def test_its_life(defined: Node) -> None:
+    assert run(defined, "domain.start", name="web1", resource=None, volumes=[]).changed
+    assert not run(defined, "domain.start", name="web1", resource=None, volumes=[]).changed
+    with pytest.raises(Refused, match="is running"):
+        run(defined, "domain.undefine", name="web1")
+    assert run(defined, "domain.stop", name="web1", timeout=10, force=False).changed
+    assert not run(defined, "domain.stop", name="web1", timeout=10, force=False).changed
+    assert run(defined, "domain.undefine", name="web1").changed
+    assert not run(defined, "domain.undefine", name="web1").changed
+
+
+@pytest.mark.parametrize("pending", ["wipe", "install"])
+def test_an_unfinished_disk_is_not_started(defined: Node, pending: str) -> None:
+    defined.volumes.create("vg0", "web1-disk0", 1 << 20, ["twofold", f"twofold.pending={pending}"])
+    with pytest.raises(Refused, match=f"waits for {pending}"):
+        run(defined, "domain.start", name="web1", volumes=[{"volume_group": "vg0", "name": "web1-disk0"}])
+
+
+def state(role: str = "Primary", peer: str = "Secondary", disk: str = "UpToDate") -> ResourceState:
+    return ResourceState("web1", role, peer, "Connected", {}, (DiskState(0, 1000, disk, "UpToDate", None, None),))
+
+
+def test_only_the_one_primary_with_good_disks_starts() -> None:
+    require_in_charge(state(), "web1")
+    for wrong in (None, state(role="Secondary"), state(peer="Primary"), state(disk="Inconsistent")):
+        with pytest.raises(Refused):
+            require_in_charge(wrong, "web1")
+
+
+def test_what_libvirt_adds_is_no_difference_but_a_device_is() -> None:
+    more = XML.replace("</devices>", '<controller type="usb" index="0"/></devices>')
+    assert _domain_xml.differences(XML, more) == []
+    assert _domain_xml.differences(XML.replace("hvm", "hvm"), XML.replace("br-lan", "br-dmz"))
+    second = XML.replace("</devices>", '<disk type="file"><target dev="vdb"/></disk></devices>')
+    assert _domain_xml.differences(XML, second) == ["domain/devices: 2 of disk instead of 1"]
+
+
+def test_machine_aliases_are_no_difference() -> None:
+    wanted = XML.replace('arch="x86_64"', 'arch="x86_64" machine="q35"')
+    found = XML.replace('arch="x86_64"', 'arch="x86_64" machine="pc-q35-10.0"')
+    assert _domain_xml.differences(wanted, found) == []
+    assert _domain_xml.differences(wanted, found.replace("q35-10.0", "i440fx-10.0"))
+
+
+def test_migrating_a_domain_that_runs_on_the_target_is_done(node: Node) -> None:
+    run(node, "domain.define", name="web1", xml=XML)
+    with pytest.raises(Refused, match="shutoff on this node"):
+        run(node, "domain.migrate", name="web1", uri="test:///default")
+    # libvirt's default test host has a running domain named test; the one of these tests has none.
+    assert run(node, "domain.migrate", name="test", uri="test:///default", persist=False).changed is False
+
+
+def test_the_arguments_of_a_migration() -> None:
+    base = {"name": "web1", "uri": "qemu+tls://node2/system"}
+    assert migration_of(Args("m", {**base, "copy_disks": True})).copy_disks == ("*",)
+    assert migration_of(Args("m", {**base, "postcopy": True})).postcopy_iterations == 2
+    assert migration_of(Args("m", {**base, "postcopy": {"seconds": 5}})).postcopy_seconds == 5
+    assert not migration_of(Args("m", {**base, "postcopy": False})).postcopy
+    assert migration_of(Args("m", base)).tls
+    assert mebibytes(1) == 1
+    assert mebibytes(64 << 20) == 64
+    assert mebibytes(None) is None
+
+
+def test_the_module_for_one_domain(node: Node) -> None:
+    params = {"name": "web1", "xml": XML, "state": "running", "autostart": None, "stop_timeout": 5, "force": False}
+    node.check_mode = True
+    assert ensure(node, params)["changed"]
+    assert node.hypervisor.domain("web1") is None
+    node.check_mode = False
+    first = ensure(node, params)
+    assert first["changes"] == ["defined domain web1", "started domain web1"]
+    assert not ensure(node, params)["changed"]
+    with pytest.raises(Refused):
+        ensure(node, {**params, "state": "absent"})
+    assert ensure(node, {**params, "state": "absent", "force": True})["changed"]
+    assert not ensure(node, {**params, "state": "absent"})["changed"]

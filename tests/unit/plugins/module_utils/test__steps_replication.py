@@ -1,0 +1,204 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When metadata is made, a pair declared equal, and a disk promoted; the kernel is a few variables here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+
+CONFIG = 'resource "web1" { net { shared-secret "@SECRET@"; } }'
+VOLUMES = [{"volume": 0, "minor": 1000, "disk": "/dev/vg0/web1-disk0", "meta": "/dev/vg0/web1-disk0-meta"}]
+
+
+class Kernel:
+    """One resource with one volume, and its file."""
+
+    def __init__(self) -> None:
+        self.file: Configuration | None = None
+        self.now: ResourceState | None = None
+        self.found = "none"
+        self.fresh = True
+        self.did: list[str] = []
+
+    def see(self, disk: str, peer_disk: str, **more: Any) -> None:
+        volumes = (DiskState(0, 1000, disk, peer_disk, None, "/dev/vg0/web1-disk0"),)
+        base = ResourceState("web1", "Secondary", "Secondary", "Connected", {}, volumes)
+        self.now = base._replace(**more)
+
+    def state(self, _name: str) -> ResourceState | None:
+        return self.now
+
+    def configuration(self, _name: str) -> Configuration | None:
+        return self.file
+
+    def validate(self, _name: str, _wanted: Configuration) -> None:
+        self.did.append("validate")
+
+    def write(self, _name: str, wanted: Configuration) -> None:
+        self.file = wanted
+
+    def metadata(self, _name: str, _volume: int, _device: str) -> str:
+        return self.found
+
+    def create_metadata(self, _name: str, _volume: int) -> None:
+        self.did.append("create-md")
+        self.found = "new"
+
+    def adjust(self, _name: str, dry: bool) -> bool:
+        if self.now is not None:
+            return False
+        if not dry:
+            self.see("Inconsistent", "DUnknown", connection="Connecting")
+        return True
+
+    def just_created(self, _name: str, _volume: int) -> bool:
+        return self.fresh
+
+    def clean_start(self, _name: str, _volume: int) -> None:
+        self.did.append("clean-start")
+        self.see("UpToDate", "UpToDate")
+
+    def primary(self, _name: str) -> None:
+        self.did.append("primary")
+
+    def secondary(self, _name: str) -> None:
+        self.did.append("secondary")
+        assert self.now is not None
+        self.now = self.now._replace(role="Secondary")
+
+    def allow_two_primaries(self, _name: str, allow: bool) -> None:
+        self.did.append(f"two-primaries {allow}")
+
+
+@pytest.fixture
+def kernel(node: Node) -> Kernel:
+    made: Any = Kernel()
+    node.replication = made
+    kinds: tuple[tuple[str, str, list[str]], ...] = (("web1-disk0", "data", ["wipe"]), ("web1-disk0-meta", "meta", []))
+    volumes = [
+        {"volume_group": "vg0", "name": name, "size": 64 << 20, "disk": 0, "role": role, "pending": pending}
+        for name, role, pending in kinds
+    ]
+    run(node, "volumes.create", instance="web1", volumes=volumes)
+    return made  # type: ignore[no-any-return]
+
+
+def run(node: Node, op: str, **values: Any) -> Done:
+    return find(op)(node, Args(op, values))
+
+
+def configure(node: Node) -> Done:
+    return run(node, "replication.configure", resource="web1", config=CONFIG, secret="s", volumes=VOLUMES)
+
+
+def test_new_metadata_is_made_once(node: Node, kernel: Kernel) -> None:
+    assert configure(node).changed
+    assert kernel.did == ["validate", "create-md"]
+    meta = node.volumes.find("vg0", "web1-disk0-meta")
+    assert meta is not None
+    assert meta.pending() == []
+    assert not configure(node).changed
+
+
+def test_metadata_that_was_made_before_an_interruption_is_kept(node: Node, kernel: Kernel) -> None:
+    kernel.found = "new"
+    configure(node)
+    assert "create-md" not in kernel.did
+
+
+def test_metadata_of_a_disk_in_service_is_never_overwritten(node: Node, kernel: Kernel) -> None:
+    kernel.found = "used"
+    with pytest.raises(Refused, match="was in service"):
+        configure(node)
+    assert "create-md" not in kernel.did
+
+
+def test_without_the_mark_there_is_no_new_metadata(node: Node, kernel: Kernel) -> None:
+    meta = node.volumes.find("vg0", "web1-disk0-meta")
+    assert meta is not None
+    node.volumes.retag([meta], [], ["twofold.pending=metadata"])
+    configure(node)
+    assert "create-md" not in kernel.did
+
+
+def test_a_disk_that_is_not_zeroed_is_not_configured(node: Node, kernel: Kernel) -> None:
+    data = node.volumes.find("vg0", "web1-disk0")
+    assert data is not None
+    node.volumes.retag([data], ["twofold.pending=wipe"], [])
+    with pytest.raises(Refused, match="not been zeroed"):
+        configure(node)
+    assert kernel.file is None
+    kernel.see("Inconsistent", "Inconsistent")
+    with pytest.raises(Refused, match="not been zeroed"):
+        run(node, "replication.initialise", resource="web1")
+    assert "clean-start" not in kernel.did
+
+
+def test_two_new_sides_are_declared_equal_once(node: Node, kernel: Kernel) -> None:
+    kernel.see("Inconsistent", "Inconsistent")
+    assert run(node, "replication.initialise", resource="web1").changed
+    assert not run(node, "replication.initialise", resource="web1").changed
+    assert kernel.did == ["clean-start"]
+
+
+@pytest.mark.parametrize(("disk", "peer"), [("Inconsistent", "Outdated"), ("Inconsistent", "Consistent")])
+def test_other_pairs_are_not_declared_equal(node: Node, kernel: Kernel, disk: str, peer: str) -> None:
+    kernel.see(disk, peer)
+    with pytest.raises(Refused, match="not a new pair"):
+        run(node, "replication.initialise", resource="web1")
+    assert kernel.did == []
+
+
+def test_a_side_that_held_data_is_not_declared_equal(node: Node, kernel: Kernel) -> None:
+    kernel.see("Inconsistent", "Inconsistent")
+    kernel.fresh = False
+    with pytest.raises(Refused, match="has held data before"):
+        run(node, "replication.initialise", resource="web1")
+    assert kernel.did == []
+
+
+@pytest.mark.parametrize("op", ["replication.promote", "replication.initialise"])
+def test_nothing_is_done_before_the_handshake(node: Node, kernel: Kernel, op: str) -> None:
+    kernel.see("Inconsistent" if op.endswith("initialise") else "UpToDate", "DUnknown", connection="Connecting")
+    with pytest.raises(TimedOut, match="did not connect within 5 s"):
+        run(node, op, resource="web1", timeout=5)
+    assert kernel.did == []
+
+
+def test_a_disk_is_promoted_when_it_may_be(node: Node, kernel: Kernel) -> None:
+    kernel.see("Inconsistent", "UpToDate")
+    with pytest.raises(Refused, match="only an up-to-date disk"):
+        run(node, "replication.promote", resource="web1")
+    kernel.see("UpToDate", "UpToDate", peer_role="Primary")
+    with pytest.raises(Refused, match="Primary at the peer"):
+        run(node, "replication.promote", resource="web1")
+    kernel.see("UpToDate", "UpToDate", peer_role="Primary", options={"allow-two-primaries": "yes"})
+    run(node, "replication.promote", resource="web1")
+    kernel.see("UpToDate", "Outdated", connection="Connecting", peer_role="Unknown")
+    run(node, "replication.promote", resource="web1")
+    assert kernel.did == ["primary", "primary"]
+
+
+def test_settling_demotes_where_the_guest_does_not_run(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "UpToDate", role="Primary", peer_role="Primary", options={"allow-two-primaries": "yes"})
+    assert run(node, "replication.settle", resource="web1", domain="web1", timeout=5).changed
+    assert kernel.did == ["secondary", "two-primaries False"]
+
+
+def test_two_primaries_need_a_connection(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "DUnknown", connection="Connecting")
+    with pytest.raises(Refused, match="not connected"):
+        run(node, "replication.dual_primary", resource="web1", allow=True)
+
+
+def test_a_primary_is_not_removed(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "UpToDate", role="Primary")
+    with pytest.raises(Refused, match="is Primary on this node"):
+        run(node, "replication.remove", resource="web1")

@@ -1,0 +1,106 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose volumes are touched, and what is repeated after an interruption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+
+DATA = {"volume_group": "vg0", "name": "web1-disk0", "size": 100 << 20, "disk": 0, "role": "data", "pending": ["wipe"]}
+META = {"volume_group": "vg0", "name": "web1-disk0-meta", "size": 4 << 20, "disk": 0, "role": "meta"}
+
+
+def run(node: Node, op: str, **values: Any) -> Done:
+    return find(op)(node, Args(op, values))
+
+
+def create(node: Node, *volumes: dict[str, Any]) -> Done:
+    return run(node, "volumes.create", instance="web1", volumes=list(volumes))
+
+
+def test_new_volumes_are_zero_and_marked(node: Node) -> None:
+    assert create(node, {**DATA, "pending": ["wipe", "install"]}, META).changed
+    data, meta = node.volumes.volumes()
+    assert data.pending() == ["install"]
+    assert "twofold.zeroed" in data.tags
+    assert meta.pending() == ["metadata"]
+    assert set(node.volumes.content.values()) == {"zeros"}  # type: ignore[attr-defined]
+    assert not create(node, {**DATA, "pending": ["wipe", "install"]}, META).changed
+
+
+def test_an_interrupted_wipe_is_repeated(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.devices, "zero", die)
+        with pytest.raises(KeyboardInterrupt):
+            create(node, DATA, META)
+    assert all("wipe" in one.pending() for one in node.volumes.volumes())
+    assert create(node, DATA, META).changed
+    assert set(node.volumes.content.values()) == {"zeros"}  # type: ignore[attr-defined]
+    assert not any("wipe" in one.pending() for one in node.volumes.volumes())
+
+
+@pytest.mark.parametrize("tags", [[], ["twofold"], ["twofold", "twofold.instance=db1"]])
+@pytest.mark.parametrize("op", ["volumes.create", "volumes.remove"])
+def test_other_peoples_volumes_are_left_alone(node: Node, tags: list[str], op: str) -> None:
+    node.volumes.create("vg0", "web1-disk0", 100 << 20, [*tags, "twofold.pending=wipe"])
+    with pytest.raises(Refused, match="not marked as belonging to web1"):
+        run(node, op, instance="web1", volumes=[DATA])
+    assert node.volumes.content == {"/dev/vg0/web1-disk0": "old data"}  # type: ignore[attr-defined]
+    assert len(node.volumes.volumes()) == 1
+
+
+def test_a_disk_in_service_gets_no_new_metadata(node: Node) -> None:
+    create(node, DATA, META)
+    meta = node.volumes.find("vg0", "web1-disk0-meta")
+    assert meta is not None
+    node.volumes.remove([meta])
+    with pytest.raises(Refused, match="has been in service"):
+        create(node, DATA, META)
+    assert node.volumes.find("vg0", "web1-disk0-meta") is None
+
+
+def test_nothing_is_made_when_not_everything_fits(node: Node) -> None:
+    with pytest.raises(Refused, match="bytes free"):
+        create(node, DATA, {**DATA, "name": "web1-disk1", "disk": 1, "size": 1 << 40})
+    assert node.volumes.volumes() == []
+
+
+def test_check_mode_makes_nothing(node: Node) -> None:
+    node.check_mode = True
+    assert create(node, DATA, META).changed
+    assert node.volumes.volumes() == []
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b", "-f", "", "a b"])
+def test_names_cannot_lead_elsewhere(node: Node, name: str) -> None:
+    with pytest.raises(UsageError):
+        create(node, {**DATA, "name": name})
+    with pytest.raises(UsageError):
+        run(node, "volumes.create", instance=name, volumes=[DATA])
+
+
+def test_lost_tags_come_back_where_the_definition_names_the_disk(node: Node) -> None:
+    node.volumes.create("vg0", "web1-disk0", 100 << 20, ["twofold"])
+    wanted = [{"volume_group": "vg0", "name": "web1-disk0", "tags": ["twofold", "twofold.instance=web1"]}]
+    with pytest.raises(Refused, match="has no disk"):
+        run(node, "volumes.tag", instance="web1", volumes=wanted)
+    _definitions.write(node.files, {"name": "web1", "disks": [{"index": 0, "volume_group": {"node1": "vg0"}}]})
+    assert run(node, "volumes.tag", instance="web1", volumes=wanted).changed
+    assert not run(node, "volumes.tag", instance="web1", volumes=wanted).changed
+
+
+def test_a_volume_of_another_instance_is_not_tagged_over(node: Node) -> None:
+    node.volumes.create("vg0", "web1-disk0", 100 << 20, ["twofold", "twofold.instance=db1"])
+    wanted = [{"volume_group": "vg0", "name": "web1-disk0", "tags": ["twofold.instance=web1"]}]
+    with pytest.raises(Refused, match="is marked twofold.instance=db1".replace(".", r"\.")):
+        run(node, "volumes.tag", instance="web1", volumes=wanted)
