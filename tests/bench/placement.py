@@ -24,11 +24,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "tests" / "differential"), str(ROOT / "tests" / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-import clusters  # noqa: E402
-import originals  # noqa: E402
-import requests  # noqa: E402
+from tests.bench import clusters  # noqa: E402
+from tests.differential import originals, requests  # noqa: E402
+
 from twofold.placement import iallocator  # noqa: E402
 from twofold.placement.allocate import AllocOptions, anywhere  # noqa: E402
 from twofold.placement.model import Instance  # noqa: E402
@@ -48,8 +48,8 @@ def cpu(command: list[str]) -> tuple[float, str]:
 
 
 def median(command: list[str], times: int) -> tuple[float, str]:
-    runs = [cpu(command) for _ in range(times)]
-    return statistics.median(seconds for seconds, _ in runs), runs[-1][1]
+    runs = [cpu(command) for _ignored in range(times)]
+    return statistics.median(seconds for seconds, _ignored in runs), runs[-1][1]
 
 
 def report(case: str, theirs: float, ours: float, wanted: float, note: str = "") -> None:
@@ -93,7 +93,7 @@ def balance40(folder: Path, full: bool) -> None:
         note = f"hbal ends at {originals.moves(printed)[-1][3]:.6f}"
     else:
         few = 4
-        part, _ = cpu([originals.program("hbal"), "-t", str(file), "-l", str(few)])
+        part, _ignored = cpu([originals.program("hbal"), "-t", str(file), "-l", str(few)])
         theirs = part / few * len(greedy["moves"])
         note = f"extrapolated from {few} moves in {part:.1f} s to {len(greedy['moves'])}"
     for method, (ours, plan) in results.items():
@@ -114,7 +114,7 @@ def allocate(folder: Path, full: bool) -> None:
     message = iallocator.parse(file.read_text())
     state, i = State(message.cluster, None, [iallocator.requested(message)]), len(world.instances)
     runs = []
-    for _ in range(9):
+    for _ignored in range(9):
         start = time.process_time()
         anywhere(state, i, 2, AllocOptions())
         runs.append(time.process_time() - start)

@@ -115,7 +115,7 @@ def allocate(rng: random.Random, name: str = "new-instance") -> Json:
     """A request for one new instance."""
     template = rng.choice(("drbd", "drbd", "plain", "ext", "diskless", "file"))
     size = rng.choice((1024, 10240, 100000))
-    disks = () if template == "diskless" else tuple(size for _ in range(rng.randint(1, 2)))
+    disks = () if template == "diskless" else tuple(size for _ignored in range(rng.randint(1, 2)))
     instance = Instance(
         name,
         rng.choice((128, 1024, 4096, 9000)),

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import generate
-import originals
 import pytest
-import requests
+from tests.differential import generate, originals, requests
+
 from twofold.placement import iallocator
 from twofold.placement.model import Cluster
+
+pytestmark = [pytest.mark.differential, pytest.mark.nightly]
 
 SHAPES = [
     generate.Shape(),
@@ -77,7 +78,7 @@ def test_multi_allocate_equals_hail(tmp_path: Path) -> None:
             continue
         fulfilled += 1
         assert ours["result"][0] == theirs["result"][0], seed
-        assert [name for name, _ in ours["result"][1]] == [name for name, _ in theirs["result"][1]], seed
+        assert [name for name, _ignored in ours["result"][1]] == [name for name, _ignored in theirs["result"][1]], seed
     assert fulfilled > 20
 
 
@@ -97,7 +98,7 @@ def test_node_evacuate_equals_hail(mode: str, tmp_path: Path) -> None:
 def compare_evacuations(ours: dict[str, Any], theirs: dict[str, Any], seed: int) -> int:
     assert ours["success"] == theirs["success"], (seed, theirs)
     assert ours["result"][0] == theirs["result"][0], (seed, ours, theirs)
-    assert [name for name, _ in ours["result"][1]] == [name for name, _ in theirs["result"][1]], seed
+    assert [name for name, _ignored in ours["result"][1]] == [name for name, _ignored in theirs["result"][1]], seed
     assert ours["result"][2] == theirs["result"][2], seed
     assert ours["info"] == theirs["info"]
     return len(ours["result"][0])

@@ -9,15 +9,17 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import generate
-import originals
 import pytest
+from tests.differential import generate, originals
+
 from twofold.placement import hspace
 from twofold.placement.capacity import CapacityOptions, capacity
 from twofold.placement.model import Spec
 from twofold.placement.simulate import simulate
 from twofold.placement.state import State
 from twofold.placement.textformat import serialize
+
+pytestmark = [pytest.mark.differential, pytest.mark.nightly]
 
 SIMULATED = [
     (["p,5,2000G,128g,32"], ["--disk-template", "drbd"], CapacityOptions(template="drbd")),

@@ -9,9 +9,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import generate
-import originals
 import pytest
+from tests.differential import generate, originals
+
 from twofold.placement.check import check, total
 from twofold.placement.errors import RequestError
 from twofold.placement.model import Cluster, Spec
@@ -19,6 +19,8 @@ from twofold.placement.rolling import RollingOptions, rolling
 from twofold.placement.squeeze import SqueezeOptions, squeeze
 from twofold.placement.state import N_SEC, State
 from twofold.placement.textformat import serialize
+
+pytestmark = [pytest.mark.differential, pytest.mark.nightly]
 
 ROLLING: dict[str, tuple[list[str], RollingOptions]] = {
     "plain": ([], RollingOptions()),

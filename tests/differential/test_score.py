@@ -7,12 +7,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import generate
-import originals
 import pytest
+from tests.differential import generate, originals
+
 from twofold.placement.score import bad_items, detailed
 from twofold.placement.state import State
 from twofold.placement.textformat import serialize
+
+pytestmark = [pytest.mark.differential, pytest.mark.nightly]
 
 SHAPES = {
     "one group": generate.Shape(),

@@ -272,7 +272,7 @@ def _secondary_forth(room: Room, need: Need) -> list[Condition]:
 def admitted(checks: list[Condition], forced: Bools | bool) -> Bools:
     """Where no check strikes; soft ones do not count where forced is true."""
     hard = soft = None
-    for _, is_soft, where in checks:
+    for _ignored, is_soft, where in checks:
         if is_soft:
             soft = where if soft is None else soft | where
         else:
@@ -286,7 +286,7 @@ def admitted(checks: list[Condition], forced: Bools | bool) -> Bools:
 def reasons(checks: list[Condition], forced: bool) -> np.ndarray:
     """The first failure (a Fail number) of each place; 0 where the instance is admitted."""
     active = [(fail, where) for fail, soft, where in checks if not (soft and forced)]
-    shape = np.broadcast_shapes(*(where.shape for _, where in active))
+    shape = np.broadcast_shapes(*(where.shape for _ignored, where in active))
     result = np.zeros(shape, dtype=np.int8)
     for fail, where in reversed(active):
         result[np.broadcast_to(where, shape)] = fail

@@ -64,6 +64,7 @@ def search(
     count: int,
     allowed: Bools,
     options: AllocOptions,
+    *,
     within: Bools | None = None,
     good: Callable[[State], bool] | None = None,
     primary: int | None = None,
@@ -159,7 +160,7 @@ def in_group(state: State, i: int, count: int, name: str, options: AllocOptions)
     members = state.nodes.group == number
     allowed = allowed_nodes(state, options) & members
     _enough(int(allowed.sum()), count)
-    found = search(state, i, count, allowed, options, members, _safe_in(members, options))
+    found = search(state, i, count, allowed, options, within=members, good=_safe_in(members, options))
     found.log = [f"Group {group.name} ({group.alloc_policy.value}): {describe(state, found)}"]
     return found
 
@@ -216,7 +217,7 @@ def anywhere(
         except RequestError as error:
             messages.append(f"Group {group.name}: error {error}")
             continue
-        found = search(state, i, count, allowed, options, None, safe(options))
+        found = search(state, i, count, allowed, options, good=safe(options))
         messages.append(f"Group {group.name} ({group.alloc_policy.value}): {describe(state, found)}")
         if found.nodes and group.alloc_policy is not AllocPolicy.UNALLOCABLE:
             results.append((number, found))

@@ -301,7 +301,7 @@ class _Search:
                     break
         if not options:
             return None
-        _, value, move = min(options, key=lambda one: one[0])
+        _ignored, value, move = min(options, key=lambda one: one[0])
         return value, move
 
     # -- chains ---------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class _Search:
         if not self.budget.chains or (most is not None and len(self.moves) + 2 > most):
             return False
         before = self.now
-        for _, first in self._openings(which):
+        for _ignored, first in self._openings(which):
             if not (self._affordable(first) and self._obeys(first)):
                 continue
             i = first.instance

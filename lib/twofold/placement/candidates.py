@@ -194,7 +194,7 @@ def _single_scores(state: State, i: int, places: Ints, within: Bools | None) -> 
         if np.array_equal(before[row], after[row]) or not len(online):
             continue
         metrics[k] = np.where(inside, _spread_with(before[row, online], column, after[row, places], inside), base[k])
-    _discrete(state, i, metrics, places, dyn, inside)
+    _discrete(state, i, metrics, places, dyn=dyn, inside=inside)
     return _total(metrics)
 
 
@@ -214,7 +214,7 @@ def _spread_with(values: Floats, column: Ints, replaced: Floats, inside: Bools) 
     return result
 
 
-def _discrete(state: State, i: int, metrics: Floats, places: Ints, dyn: Floats, inside: Bools) -> None:
+def _discrete(state: State, i: int, metrics: Floats, places: Ints, *, dyn: Floats, inside: Bools) -> None:
     """Counts, tags and locations with the instance as primary on each of these nodes, without a second one."""
     inst = state.inst
     real = 0.0 if inst.forthcoming[i] else 1.0
@@ -242,7 +242,7 @@ def _exclusion_gain(state: State, i: int, places: Ints) -> Floats:
 def _total(metrics: Floats) -> Floats:
     """Weighted sums, metric after metric."""
     total = np.zeros(metrics.shape[1:])
-    for k, (_, weight) in enumerate(METRICS):
+    for k, (_ignored, weight) in enumerate(METRICS):
         total = total + metrics[k] * weight
     return total
 
@@ -270,23 +270,25 @@ def _pair_scores(state: State, i: int, within: Bools | None) -> Floats:
     metrics = [np.broadcast_to(base[k], (nodes, nodes)) for k in range(len(METRICS))]
     for row, k in enumerate(SPREAD):
         if row in _BOTH:
-            _, spread = _update(count, total_p[row][:, None], var_p[row][:, None], before[row], as_s[row])
+            _ignored, spread = _update(count, total_p[row][:, None], var_p[row][:, None], before[row], as_s[row])
             metrics[k] = np.sqrt(spread)
         else:
             metrics[k] = np.broadcast_to(np.sqrt(var_p[row])[:, None], (nodes, nodes))
     peer = 0.0 if state.inst.forthcoming[i] else state.inst.sec_mem[i]
     reserved = np.maximum(state.dyn[R_MEM], state.peers.T + peer)
     share, old = reserved / state.nodes.d_mem, before[2]
-    _, spread = _update(count, total_p[2][:, None], var_p[2][:, None], old, share)
+    _ignored, spread = _update(count, total_p[2][:, None], var_p[2][:, None], old, share)
     metrics[SPREAD[2]] = np.sqrt(spread)
     # Adding and taking away the primary's share is not idle: it gives the sum the rounding that hail's has.
     once = base[19] + old - old
     metrics[19] = once[:, None] + share - old
-    _pair_discrete(state, i, metrics, dyn_p, dyn_s, reserved)
+    _pair_discrete(state, i, metrics, dyn_p=dyn_p, dyn_s=dyn_s, reserved=reserved)
     return _total(np.stack(metrics))
 
 
-def _pair_discrete(state: State, i: int, metrics: list[Floats], dyn_p: Floats, dyn_s: Floats, reserved: Floats) -> None:
+def _pair_discrete(
+    state: State, i: int, metrics: list[Floats], *, dyn_p: Floats, dyn_s: Floats, reserved: Floats
+) -> None:
     """Counts, tags and locations for all pairs."""
     inst, cap = state.inst, state.nodes.mem_cap
     real = 0.0 if inst.forthcoming[i] else 1.0

@@ -121,12 +121,12 @@ def capacity(state: State, options: CapacityOptions | None = None) -> Capacity:
     template = options.template or policy.templates[0]
     spindles = policy.std.spindle_use if options.spindle_use is None else options.spindle_use
     allowed, ignored, blocked = _groups(state, options)
-    tiers = [options.tiered] if options.tiered else [high for _, high in policy.bounds]
+    tiers = [options.tiered] if options.tiered else [high for _ignored, high in policy.bounds]
     standard = options.standard or policy.std
     filler = _Filler(template, spindles, allowed, ignored, options)
     if blocked:
         nothing = Counter({Fail.FailN1: 1})
-        empty = [Filled(state.copy(), fails=Counter(nothing)) for _ in range(2)]
+        empty = [Filled(state.copy(), fails=Counter(nothing)) for _ignored in range(2)]
         return Capacity(template, state, tiers[0], empty[0], standard, empty[1], True)
     return Capacity(
         template, state, tiers[0], filler.tiers(state, tiers), standard, filler.standard(state, standard), False
@@ -137,7 +137,7 @@ def _groups(state: State, options: CapacityOptions) -> tuple[Bools, list[int], b
     """Which nodes take instances, which groups do not count for redundancy, and whether nothing may be placed."""
     groups = state.cluster.groups
     closed = {k for k, g in enumerate(groups) if g.alloc_policy is AllocPolicy.UNALLOCABLE}
-    bad_nodes, _ = bad_items(state)
+    bad_nodes, _ignored = bad_items(state)
     if not options.accept_existing:
         closed |= {int(state.nodes.group[n]) for n in bad_nodes}
     ignored: list[int] = []
@@ -193,7 +193,7 @@ class _Filler:
         self.number = trial.append(self._instance(size))
         self.hopeless, self.is_good = [], None
         groups = {trial.cluster.groups[g] for g in trial.nodes.group[self.allowed].tolist()}
-        self.lows = [low for group in groups for low, _ in group.policy.bounds]
+        self.lows = [low for group in groups for low, _ignored in group.policy.bounds]
         same = trial.nodes.group[:, None] == trial.nodes.group[None, :]
         pairs = self.allowed[:, None] & self.allowed[None, :] & same
         np.fill_diagonal(pairs, False)
@@ -259,7 +259,7 @@ class _Filler:
                 return None, counts
             return pair_places(state, i, self.allowed).best(), counts
         good = self._good if checked else None
-        found = search(state, i, 2 if self.pair else 1, self.allowed, AllocOptions(), None, good)
+        found = search(state, i, 2 if self.pair else 1, self.allowed, AllocOptions(), good=good)
         return found.nodes or None, found.fails
 
     def _good(self, state: State) -> bool:
@@ -449,7 +449,7 @@ _SECOND_REASONS: dict[tuple[bool, bool], list[Fail]] = {}
 
 def _first(checks: list[Condition], offset: int) -> np.ndarray:
     """The number of the first check that strikes, plus offset; 0 where none does."""
-    shape = np.broadcast_shapes(*(where.shape for _, _, where in checks))
+    shape = np.broadcast_shapes(*(where.shape for _fail, _soft, where in checks))
     result = np.zeros(shape, dtype=np.intp)
     for number in range(len(checks) - 1, -1, -1):
         result[np.broadcast_to(checks[number][2], shape)] = offset + number

@@ -86,6 +86,7 @@ def check(
     state: State,
     rules: Rules | None = None,
     limits: Limits | None = None,
+    *,
     capacity_checks: bool = True,
     simulate: bool = True,
     two: bool = True,

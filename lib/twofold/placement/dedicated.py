@@ -90,7 +90,7 @@ def _upto(have: float, step: int) -> int:
 
 def _vector(state: State, n: int) -> list[int]:
     policy = state.cluster.groups[state.nodes.group[n]].policy
-    specs = sorted((low for low, _ in policy.bounds), key=lambda spec: -spec.disk_size)
+    specs = sorted((low for low, _ignored in policy.bounds), key=lambda spec: -spec.disk_size)
     return [_fits(state, n, spec) for spec in specs]
 
 

@@ -53,7 +53,12 @@ def evacuate(state: State, instances: Iterable[int], mode: Mode, options: AllocO
         group = int(state.nodes.group[state.pri[i]])
         available = state.online & ~leaving & (state.nodes.group == group)
         available[state.pri[i]] = False
-        _record(state, i, result, lambda i=i, g=group, a=available: _one(state, i, mode, g, a, options))
+        _record(
+            state,
+            i,
+            result,
+            lambda i=i, g=group, a=available: _one(state, i, mode, group=g, available=a, options=options),
+        )
     return result
 
 
@@ -93,12 +98,12 @@ def _leaving(state: State, instances: list[int], mode: Mode) -> Bools:
 def _to_group(state: State, i: int, groups: list[int], options: AllocOptions) -> list[Move]:
     if not groups:
         raise RequestError("no groups for evacuation: every group is one that instances leave")
-    group, _ = anywhere(state, i, required_nodes(state.inst.instances[i]), options, groups)
+    group, _ignored = anywhere(state, i, required_nodes(state.inst.instances[i]), options, groups)
     available = state.online & (state.nodes.group == group)
-    return _one(state, i, Mode.ALL, group, available, AllocOptions())
+    return _one(state, i, Mode.ALL, group=group, available=available, options=AllocOptions())
 
 
-def _one(state: State, i: int, mode: Mode, group: int, available: Bools, options: AllocOptions) -> list[Move]:
+def _one(state: State, i: int, mode: Mode, *, group: int, available: Bools, options: AllocOptions) -> list[Move]:
     """Move one instance, change the state, and return the moves."""
     template = state.inst.instances[i].template
     mirror = TEMPLATES[template]
@@ -178,7 +183,7 @@ def _both(state: State, i: int, scope: Bools, available: Bools, options: AllocOp
         if why:
             problem = f"Allocation failed: {why}"
         else:
-            found += _second_half(state, i, target, available, scope, options)
+            found += _second_half(state, i, target, available=available, scope=scope, options=options)
         undo(state, middle)
     if not found:
         undo(state, start)
@@ -204,7 +209,7 @@ def _half(state: State, i: int, target: int, options: AllocOptions) -> str:
 
 
 def _second_half(
-    state: State, i: int, target: int, available: Bools, scope: Bools, options: AllocOptions
+    state: State, i: int, target: int, *, available: Bools, scope: Bools, options: AllocOptions
 ) -> list[tuple[float, int, int]]:
     """Quick scores of every new secondary beside a new primary."""
     rules = Rules(ignore_soft=options.ignore_soft)
@@ -214,9 +219,9 @@ def _second_half(
 
 
 def _last_best_pair(state: State, i: int, found: list[tuple[float, int, int]], scope: Bools) -> tuple[int, int]:
-    lowest = min(score for score, _, _ in found)
+    lowest = min(score for score, _ignored, _ignored in found)
     best_score, best = np.inf, (-1, -1)
-    nodes = {n for _, a, b in found for n in (a, b)} | {int(state.pri[i]), int(state.sec[i])}
+    nodes = {n for _ignored, a, b in found for n in (a, b)} | {int(state.pri[i]), int(state.sec[i])}
     point = undo_point(state, i, *nodes)
     for score, to_p, to_s in found:
         if score > lowest + _CLOSE:

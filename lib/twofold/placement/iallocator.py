@@ -278,7 +278,7 @@ def _group_name(reader: _Reader) -> str | None:
     return None if reader.value.get("group_name") is None else reader.text("group_name")
 
 
-def _find(state: State, i: int, count: int, group: str | None, options: AllocOptions, whole: bool) -> Found:
+def _find(state: State, i: int, count: int, group: str | None, options: AllocOptions, *, whole: bool) -> Found:
     """Search in one group or in all, by score or, on clusters with exclusive storage, by what would be lost."""
     if whole:
         return dedicated.allocate(state, i, count, group, options)
@@ -291,7 +291,7 @@ def _allocate(message: Message, request: _Reader, options: AllocOptions, build: 
     group, i = _group_name(request), len(message.cluster.instances)
     options = _restricted(request, options)
     try:
-        found = _find(state, i, count, group, options, dedicated.is_dedicated(state, group))
+        found = _find(state, i, count, group, options, whole=dedicated.is_dedicated(state, group))
     except RequestError as error:
         return _failed(state, str(error))
     if not found.nodes:
@@ -303,7 +303,7 @@ def _allocate(message: Message, request: _Reader, options: AllocOptions, build: 
 def _multi_allocate(message: Message, request: _Reader, options: AllocOptions, build: BuildOptions | None) -> Answer:
     readers = request.items("instances")
     wanted = [_new(reader) for reader in readers]
-    state = State(message.cluster, build, [instance for instance, _ in wanted])
+    state = State(message.cluster, build, [instance for instance, _ignored in wanted])
     first = len(message.cluster.instances)
     common = _group_name(request)
     groups = [_group_name(reader) or common for reader in readers]
@@ -313,7 +313,7 @@ def _multi_allocate(message: Message, request: _Reader, options: AllocOptions, b
     failed: list[list[str]] = []
     for k, (instance, count) in enumerate(wanted):
         try:
-            found = _find(state, first + k, count, groups[k], _restricted(readers[k], options), whole)
+            found = _find(state, first + k, count, groups[k], _restricted(readers[k], options), whole=whole)
         except RequestError as error:
             # As with hail: the whole request fails, unless the instance had named its node group.
             return _failed(state, str(error))
@@ -402,7 +402,7 @@ def _allocate_secondary(
     state.unplace(old)
     new = len(message.cluster.instances)
     members = state.nodes.group == state.nodes.group[p]
-    found = search(state, new, 2, members, options, None, safe(options), primary=p)
+    found = search(state, new, 2, members, options, good=safe(options), primary=p)
     if not found.nodes:
         return _failed(state, describe(state, found))
     state.place(new, *found.nodes)

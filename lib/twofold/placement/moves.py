@@ -79,7 +79,8 @@ def apply(state: State, move: Move) -> None:
     state.add_primary(i, to_p)
     state.add_secondary(i, to_s, to_p)
     state.pri[i], state.sec[i] = to_p, to_s
-    assert t < 0 or t in (to_p, to_s)
+    if t >= 0 and t not in (to_p, to_s):
+        raise ValueError(f"{move}: the target {t} is neither the new primary {to_p} nor the new secondary {to_s}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def check_primary(state: State, i: int, n: int, forced: bool) -> Fail:
     return _first(primary_conditions(room_of(state, at), need_of(state, which), conflict, state.plain), forced)
 
 
-def check_secondary(state: State, i: int, n: int, primary: int, forced: bool, keep_disk: bool = False) -> Fail:
+def check_secondary(state: State, i: int, n: int, primary: int, *, forced: bool, keep_disk: bool = False) -> Fail:
     """Why node n cannot take the second copy of instance i with this primary; Fail.NONE if it can."""
     which, at = np.array([i]), np.array([n])
     peer: Floats = state.peers[n, primary].reshape(1, 1)
@@ -170,22 +171,22 @@ def _attempt_steps(state: State, move: Move, p: int, s: int, ignore_soft: bool) 
     if kind is Kind.FAILOVER_TO_ANY:
         return check_primary(state, i, t, force_p)
     if kind is Kind.REPLACE_SECONDARY:
-        fail = check_secondary(state, i, t, p, force_s)
+        fail = check_secondary(state, i, t, p, forced=force_s)
         state.remove_primary(i, p)
         # The primary is put back where it was; that fails on a node that is overfull.
         return fail or check_primary(state, i, p, True)
     state.remove_primary(i, p)
     state.remove_secondary(i, s, p)
     if kind is Kind.REPLACE_AND_FAILOVER:
-        return check_primary(state, i, t, ignore_soft) or check_secondary(state, i, p, t, force_s)
+        return check_primary(state, i, t, ignore_soft) or check_secondary(state, i, p, t, forced=force_s)
     fail = check_primary(state, i, s, force_p)
     if fail:
         return fail
     if kind is Kind.FAILOVER:
-        return check_secondary(state, i, p, s, force_p, keep_disk=off_p)
+        return check_secondary(state, i, p, s, forced=force_p, keep_disk=off_p)
     if kind is Kind.FAILOVER_AND_REPLACE:
-        return check_secondary(state, i, t, s, force_p)
-    return check_primary(state, i, t, force_p) or check_secondary(state, i, s, t, force_p)
+        return check_secondary(state, i, t, s, forced=force_p)
+    return check_primary(state, i, t, force_p) or check_secondary(state, i, s, t, forced=force_p)
 
 
 def operations(state: State, move: Move) -> str:

@@ -161,7 +161,7 @@ class _Placer:
         numbers = list(range(len(self.requests)))
         order = self._order(numbers)
         best: tuple[list[int], dict[int, tuple[int, ...]]] | None = None
-        for _ in range(len(order)):
+        for _ignored in range(len(order)):
             failed = self._attempt(order)
             if best is None or len(failed) < len(best[0]):
                 best = (failed, self._where())
@@ -270,7 +270,7 @@ class _Placer:
     def _likely_primary(self, k: int) -> int:
         """A node that could be primary of an instance without a place, to judge secondaries by; -1 for none."""
         i = self.first + k
-        forbidden, _ = self.book.forbidden(i)
+        forbidden, _ignored = self.book.forbidden(i)
         for n in range(len(self.state.nodes.names)):
             if not forbidden[n] and self.allocable[n] and not primary_reason(self.state, i, n):
                 return n

@@ -83,11 +83,15 @@ def rolling(state: State, options: RollingOptions | None = None) -> list[Reboot]
     steps = [(nodes, start) for nodes in classes]
     if not options.ignore_single:
         problem = "Not enough capacity to move non-redundant instances"
-        steps = [step for nodes in classes for step in _partition(nodes, targets, start, _singles, _move, problem)]
+        steps = [
+            step for nodes in classes for step in _partition(nodes, targets, start, _singles, _move, problem=problem)
+        ]
     if options.evacuate:
         steps = [(nodes, _migrated(nodes, trial)) for nodes, trial in steps]
         problem = "Not enough capacity to move secondaries"
-        steps = [s for nodes, trial in steps for s in _partition(nodes, targets, trial, _seconds, _replace, problem)]
+        steps = [
+            s for nodes, trial in steps for s in _partition(nodes, targets, trial, _seconds, _replace, problem=problem)
+        ]
     members = set(chosen)
     kept = [([n for n in nodes if n in members], trial) for nodes, trial in steps]
     kept.sort(key=lambda step: -len(step[0]))
@@ -121,7 +125,7 @@ def _chosen(state: State, options: RollingOptions) -> list[int]:
 def fewest_colours_of(state: State, chosen: list[int], options: RollingOptions) -> list[list[int]]:
     """Classes of nodes that do not exclude each other."""
     first, last = min(chosen), max(chosen)
-    graph: Neighbours = [[] for _ in range(first, last + 1)]
+    graph: Neighbours = [[] for _ignored in range(first, last + 1)]
     members = set(chosen)
     drbd = np.flatnonzero(state.inst.drbd & (state.pri >= 0) & (state.sec >= 0)).tolist()
     pairs = [(int(state.pri[i]), int(state.sec[i])) for i in drbd]
@@ -149,7 +153,7 @@ Relocate = Callable[[_Trial, int, int], bool]
 
 
 def _partition(
-    nodes: list[int], targets: list[int], start: _Trial, instances: Instances, relocate: Relocate, problem: str
+    nodes: list[int], targets: list[int], start: _Trial, instances: Instances, relocate: Relocate, *, problem: str
 ) -> list[tuple[list[int], _Trial]]:
     """Split nodes into groups that can be cleared of some instances at once, each starting afresh."""
     result = []

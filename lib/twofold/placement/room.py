@@ -47,7 +47,7 @@ def make_room(state: State, i: int, options: AllocOptions | None = None, depth: 
     """
     options = options or AllocOptions()
     beam = [_Branch(state.copy(), (), 0.0, _lack(state, i, options))]
-    for _ in range(depth + 1):
+    for _ignored in range(depth + 1):
         fitting = [room for branch in beam if (room := _fits(branch, i, options)) is not None]
         if fitting:
             return min(fitting, key=lambda room: room.copied)
@@ -64,7 +64,7 @@ def _fits(branch: _Branch, i: int, options: AllocOptions) -> Room | None:
     places = (single_places if count == 1 else pair_places)(state, i, allowed)
     if not np.isfinite(places.score).any():
         return None
-    found = search(state, i, count, allowed, options, None, safe(options))
+    found = search(state, i, count, allowed, options, good=safe(options))
     return Room(branch.moves, branch.copied, found) if found.nodes else None
 
 

@@ -496,7 +496,7 @@ class Scanner:
         here = vacated(room_of(state, p), need, primary=True)
         nothing = np.zeros((len(which), 1))
         pair = _Pair(which, p, p, need, here, here, off_p, off_p, nothing, nothing)
-        _, scores = self._primary_values(pair)
+        _ignored, scores = self._primary_values(pair)
         for metric in self.storage:
             # Only the load of disks and reservations change: shared storage takes nothing from a node.
             at_p, at_t = metric.shift(which, p), metric.shift(which, None)

@@ -60,8 +60,8 @@ METRICS: tuple[tuple[str, float], ...] = (
     ("location_exclusion_score", 1.0),
     ("reserved_mem_rtotal", 0.25),
 )
-NAMES = tuple(name for name, _ in METRICS)
-WEIGHTS = np.array([weight for _, weight in METRICS])
+NAMES = tuple(name for name, _ignored in METRICS)
+WEIGHTS = np.array([weight for _ignored, weight in METRICS])
 #: The metrics that are a standard deviation over the online nodes, in the order of node_values().
 SPREAD = tuple(k for k, name in enumerate(NAMES) if name.endswith(("_cv", "_cv_forth")))
 

@@ -90,7 +90,7 @@ def _switch_off(state: State, candidates: list[int], factor: float) -> Squeeze:
     """Greedily from the end: each candidate stays chosen if all chosen ones can be off together."""
     chosen: list[int] = []
     for n in reversed(candidates):
-        trial, _ = switched(state, [n, *chosen], True)
+        trial, _ignored = switched(state, [n, *chosen], True)
         if _settled(trial) and _has_room(trial, factor):
             chosen = [n, *chosen]
     trial, plan = switched(state, chosen, True)

@@ -135,7 +135,7 @@ def parse(text: str, source: str = "<text>") -> Cluster:
         lambda n, line: _instance(_Row(source, n, line, _INSTANCE_FIELDS, _INSTANCE_DEFAULTS), by_name),
         source,
     )
-    tags = tuple(line for _, line in sections[3])
+    tags = tuple(line for _ignored, line in sections[3])
     cluster = Cluster(tuple(groups), tuple(nodes), tuple(instances), tags)
     return _with_policies(cluster, sections[4] if len(sections) > 4 else [], source)
 

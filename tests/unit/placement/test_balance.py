@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from twofold.placement.affinity import Book, Rules
 from twofold.placement.allocate import AllocOptions
 from twofold.placement.balance import Budget, balance
@@ -24,7 +25,7 @@ def cluster(sizes: list[list[tuple[int, int]]], memory: int = 16384) -> Cluster:
     """Nodes that each run instances of shared storage with these (memory, vcpus)."""
     nodes, instances = [], []
     for n, here in enumerate(sizes):
-        free = memory - sum(mem for mem, _ in here)
+        free = memory - sum(mem for mem, _ignored in here)
         nodes.append(Node(f"n{n}", memory, 0, free, 100000, 100000, 16, "u", node_cpus=0))
         for mem, vcpus in here:
             instances.append(Instance(f"i{len(instances)}", mem, 0, vcpus, f"n{n}", template="ext"))

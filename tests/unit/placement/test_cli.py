@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import generate
 import pytest
-import requests
+from tests.differential import generate, requests
+
 from twofold import cli
 from twofold.placement.model import Instance
 from twofold.placement.textformat import serialize
@@ -83,7 +83,7 @@ def test_allocate_explains_and_makes_room(tmp_path: Path, capsys: pytest.Capture
     request |= requests.body(Instance("new", 900000, 2048, 1, template="drbd", disks=(2048,)))
     path = tmp_path / "r.json"
     path.write_text(json.dumps(requests.document(world, request)))
-    status, out, _ = run(capsys, "allocate", path, "--explain", "--make-room")
+    status, out, _ignored = run(capsys, "allocate", path, "--explain", "--make-room")
     answer = json.loads(out)
     assert status == 0
     assert not answer["success"]

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+
 from twofold.placement import (
     AllocPolicy,
     Cluster,

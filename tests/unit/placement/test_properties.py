@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
-import generate
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.differential import generate
+
 from twofold.placement.balance import Budget, balance
 from twofold.placement.capacity import CapacityOptions, capacity
 from twofold.placement.greedy import Limits, best_step, candidates
@@ -133,12 +136,12 @@ def test_every_plan_can_be_carried_out_in_order_within_its_budget(seed: int, mos
 @few
 def test_no_step_breaks_a_limit_that_held(seed: int) -> None:
     state = state_of(seed)
-    for _ in range(10):
+    for _ignored in range(10):
         step = best_step(state, Rules(), score(state))
         if step is None:
             break
         old = state.fails_n1 & state.online
-        forced = state.nodes.offline[list(n for n in step.source if n >= 0)].any()
+        forced = state.nodes.offline[[n for n in step.source if n >= 0]].any()
         apply(state, step.move)
         if not forced:
             assert not (state.fails_n1 & state.online & ~old).any()
@@ -166,8 +169,8 @@ def test_tiers_shrink_and_hold_at_least_the_largest(seed: int) -> None:
     shape = generate.Shape(nodes=(2, 3), forthcoming=0.0, migration=0.0, templates=("drbd",))
     state = state_of(seed, shape)
     found = capacity(state, CapacityOptions(template="drbd"))
-    sizes = [size for size, _ in found.tiered.steps()]
-    for larger, smaller in zip(sizes, sizes[1:], strict=False):
+    sizes = [size for size, _ignored in found.tiered.steps()]
+    for larger, smaller in pairwise(sizes):
         assert smaller.memory <= larger.memory
         assert smaller.disk_size <= larger.disk_size
         assert smaller.vcpus <= larger.vcpus

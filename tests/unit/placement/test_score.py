@@ -7,6 +7,7 @@ from __future__ import annotations
 from math import sqrt
 
 import pytest
+
 from twofold.placement.model import Cluster, Group, Instance, Node, Policy
 from twofold.placement.score import bad_items, detailed, optimum
 from twofold.placement.state import BuildOptions, State

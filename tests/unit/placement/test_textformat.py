@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-import generate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.differential import generate
+
 from twofold.placement.errors import DataError
 from twofold.placement.textformat import parse, serialize
 
