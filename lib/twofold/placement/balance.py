@@ -292,7 +292,8 @@ class _Search:
             row = matrix[0]
             for target in np.argsort(row, kind="stable")[: 1 if self.book is None else None]:
                 value = float(row[target])
-                if not value < self.now:
+                better = value < self.now
+                if not better:
                     break
                 move = Move(i, kind, -1 if kind is Kind.FAILOVER else int(target))
                 if self._affordable(move) and self._obeys(move):
