@@ -296,13 +296,13 @@ class _Filler:
         i = self.number
         need, room = need_of(state, np.array([i])), room_of(state)
         checks = primary_conditions(room, need, None, state.plain)
+        self.reasons = [check[0] for check in checks]
         policy = policy_fails(state, i)
         first = np.where(policy != 0, policy, _first(checks, _PRIMARY)[0])
         if not self.pair:
             return first[self.places]
         second = _first(secondary_conditions(room, need, state.peers.T, None, state.plain), _SECONDARY)
         both: np.ndarray = np.where(first[:, None] != 0, first[:, None], second)[self.places]
-        self.reasons = [check[0] for check in checks]
         self.reasons_second = _SECOND_REASONS.setdefault(
             (state.plain, bool(room.exclusive.any())),
             [check[0] for check in secondary_conditions(room, need, state.peers.T, None, state.plain)],
