@@ -52,7 +52,7 @@ def checkout(root: Path, tmp_path: Path) -> Path:
 def test_help_names_every_part(root: Path) -> None:
     done = run(root / "test", "--help")
     assert done.returncode == 0
-    for part in ("nightly", "lint", "unit", "sanity", "simulation", "lab", "bench"):
+    for part in ("nightly", "lint", "unit", "sanity", "simulation", "differential", "lab", "bench"):
         assert f"./test {part}" in done.stdout
 
 

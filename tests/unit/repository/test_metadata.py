@@ -77,6 +77,6 @@ def test_continuous_integration_runs_exactly_the_tests(root: Path) -> None:
 
 
 def test_every_test_is_run_by_a_stage(paths: list[Path]) -> None:
-    folders = {("tests", stage) for stage in ("unit", "simulation", "lab")}
+    folders = {("tests", stage) for stage in ("unit", "simulation", "differential", "lab")}
     stray = [str(path) for path in paths if path.match("test_*.py") and path.parts[:2] not in folders]
     assert stray == []
