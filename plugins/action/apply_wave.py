@@ -36,10 +36,11 @@ class ActionModule(NodeAction):
         _ignored, arguments = self.validate_argument_spec(self.ARGUMENTS)
         node, run, wave = task_vars["inventory_hostname"], Run(arguments["run"]), arguments["wave"]
         mine = [step for step in run.plan["steps"] if step["node"] == node]
-        if self._task.check_mode or not any(step["wave"] == wave for step in mine):
+        here = [step for step in mine if step["wave"] == wave]
+        if self._task.check_mode or not here:
             result.update(skipped=True, changed=False)
             return result
-        ready, blocked = split([step for step in mine if step["wave"] == wave], run.results())
+        ready, blocked = split(here, run.results())
         last = wave == max(step["wave"] for step in mine)
         answer: Document = {"results": [], "changed": False}
         if ready or (last and holds_lock(run, node)):

@@ -86,3 +86,13 @@ attributes:
 requirements:
   - the libraries of meta/ee-requirements.txt on the control host
 """
+
+    # Those of them that look at the whole cluster; _cluster.ClusterAction has the option.
+    CLUSTER = r"""
+options:
+  observed:
+    description:
+      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
+    type: str
+    default: operate_observed
+"""

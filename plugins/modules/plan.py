@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - twofold.cluster._attributes
   - twofold.cluster._attributes.control
+  - twofold.cluster._attributes.cluster
 options:
   intent:
     description:
@@ -36,11 +37,6 @@ options:
     description:
       - Use the plan saved under this path. It is refused if what it was based on has changed since.
     type: path
-  observed:
-    description:
-      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
-    type: str
-    default: operate_observed
 seealso:
   - module: twofold.cluster.node_facts
   - module: twofold.cluster.apply_wave

@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - twofold.cluster._attributes
   - twofold.cluster._attributes.control
+  - twofold.cluster._attributes.cluster
 options:
   run:
     description:
@@ -29,11 +30,6 @@ options:
     type: list
     elements: dict
     default: []
-  observed:
-    description:
-      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
-    type: str
-    default: operate_observed
 seealso:
   - module: twofold.cluster.plan
   - module: twofold.cluster.apply_wave

@@ -18,16 +18,12 @@ description:
 extends_documentation_fragment:
   - twofold.cluster._attributes
   - twofold.cluster._attributes.control
+  - twofold.cluster._attributes.cluster
 options:
   file:
     description:
       - Write the findings as JSON under this path of the control host too.
     type: path
-  observed:
-    description:
-      - The name of the variable in which M(twofold.cluster.node_facts) was registered on every node.
-    type: str
-    default: operate_observed
 seealso:
   - module: twofold.cluster.node_facts
   - module: twofold.cluster.status

@@ -74,7 +74,7 @@ def _instance(desired: Desired, seen: Observed, name: str) -> dict[str, Any] | N
 def _primary(trace: Trace, nodes: list[str]) -> str | None:
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
     defined = [node for node in nodes if node in trace.domains] or sorted(trace.domains)
-    return (active or defined or nodes or [None])[0]  # type: ignore[list-item]
+    return next(iter(active or defined or nodes), None)
 
 
 def _state(trace: Trace, primary: str | None, unknown: list[str], seen: Observed) -> str:
