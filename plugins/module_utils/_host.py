@@ -23,6 +23,8 @@ class Host(Protocol):
 
     def tool_versions(self) -> dict[str, str | None]: ...
 
+    def starting(self, units: tuple[str, ...]) -> bool: ...
+
 
 class SystemHost:
     """Read from /proc and /sys."""
@@ -69,6 +71,12 @@ class SystemHost:
             return None
         write_json(self.files, path, {"format": 1, "key": key, "drbd_utils": match.group(1)}, 0o644)
         return match.group(1)
+
+    def starting(self, units: tuple[str, ...]) -> bool:
+        """Whether systemd is about to start one of the units, or at it; one that it does not know is not starting."""
+        argv = ["systemctl", "show", "--property=ActiveState", "--property=Job", *units]
+        said = self.runner.run(argv, mutates=False, check=False, timeout=30).stdout
+        return re.search(r"^(ActiveState=(activating|reloading)|Job=[1-9]\d*)$", said, re.M) is not None
 
 
 def _text(path: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from . import _definitions
+from ._clock import wait_for
 from ._drbd import Configuration, ResourceState
-from ._errors import TwofoldError
+from ._errors import TimedOut, TwofoldError
 from ._node import Node
 
 Document = dict[str, Any]
@@ -62,6 +63,37 @@ def _volumes(node: Node) -> list[Document]:
         {"volume_group": one.volume_group, "name": one.name, "size": one.size, "tags": list(one.tags), "open": one.open}
         for one in node.volumes.volumes()
     ]
+
+
+# What brings DRBD up at boot, ours and the distribution's.
+UNITS = ("twofold-replication.service", "drbd.service")
+# Seconds for that.
+BRING_UP = 90.0
+
+
+def resources(node: Node) -> Document:
+    """The DRBD resources by name.
+
+    Soon after a boot a resource is down or StandAlone only because nobody has come to it yet; that is waited for, or
+    it would look like a split brain. Raises TimedOut if it does not end.
+    """
+    found = _resources(node)
+    waiting = any(one["role"] is None or one["connection"] == "StandAlone" for one in found.values())
+    if waiting and node.host.starting(UNITS):
+        _wait_for_units(node)
+        found = _resources(node)
+    return found
+
+
+def _wait_for_units(node: Node) -> None:
+    remedy = f"see 'systemctl status {' '.join(UNITS)}' there, then run again"
+    wait_for(
+        node.clock,
+        lambda: node.host.starting(UNITS),
+        lambda busy: not busy,
+        BRING_UP,
+        lambda _busy: TimedOut(f"DRBD is still being brought up after {BRING_UP:.0f} s", remedy),
+    )
 
 
 def _resources(node: Node) -> Document:
@@ -121,7 +153,7 @@ VERSIONS: list[Part] = [
 PARTS: list[Part] = [
     ("volume_groups", _volume_groups),
     ("volumes", _volumes),
-    ("resources", _resources),
+    ("resources", resources),
     ("domains", _domains),
     ("definitions", lambda node: _definitions.read_all(node.files)),
     ("seeds", lambda node: node.seeds.digests()),

@@ -1,0 +1,83 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is observed on a node whose DRBD is only just being brought up after a boot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _observe
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import TimedOut
+from ansible_collections.twofold.cluster.plugins.module_utils._host import SystemHost
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
+
+
+class Booting:
+    """A kernel that gets its resource in steps, one each time that somebody waits."""
+
+    def __init__(self, node: Node, *connections: str) -> None:
+        self.clock: Any = node.clock
+        self.born = node.clock.monotonic()
+        self.connections = connections
+
+    def configurations(self) -> dict[str, Configuration]:
+        return {"web1": Configuration('resource "web1" {}', None)}
+
+    def states(self) -> dict[str, ResourceState]:
+        connection = self.connections[min(int((self.clock.now - self.born) * 10), len(self.connections) - 1)]
+        if connection == "down":
+            return {}
+        volumes = (DiskState(0, 1000, "UpToDate", "DUnknown", None, "/dev/vg0/web1-disk0"),)
+        return {"web1": ResourceState("web1", "Secondary", "Unknown", connection, {}, volumes)}
+
+
+class Units:
+    """systemd: the unit starts for so many seconds."""
+
+    def __init__(self, node: Node, seconds: float) -> None:
+        self.clock = node.clock
+        self.end = node.clock.monotonic() + seconds
+        self.asked = 0
+
+    def run(self, argv: list[str], **_more: Any) -> Result:
+        assert argv[:2] == ["systemctl", "show"]
+        self.asked += 1
+        busy = self.clock.monotonic() < self.end
+        said = "ActiveState=activating\nJob=42\n" if busy else "ActiveState=active\nJob=0\n"
+        return Result(argv, 0, said, "")
+
+
+def prepared(node: Node, seconds: float, *connections: str) -> Units:
+    units = Units(node, seconds)
+    made: Any = node
+    made.replication = Booting(node, *connections)
+    made.host = SystemHost(units, node.files)
+    return units
+
+
+@pytest.mark.parametrize("first", ["down", "StandAlone"])
+def test_a_resource_that_a_boot_is_bringing_up_is_waited_for(node: Node, first: str) -> None:
+    prepared(node, 0.3, first, first, first, first, "Connecting")
+    assert _observe.resources(node)["web1"]["connection"] == "Connecting"
+
+
+def test_one_that_stays_alone_is_told_as_it_is(node: Node) -> None:
+    units = prepared(node, 0.0, "StandAlone")
+    assert _observe.resources(node)["web1"]["connection"] == "StandAlone"
+    assert units.asked == 1
+
+
+def test_nothing_is_asked_where_all_is_well(node: Node) -> None:
+    units = prepared(node, 60.0, "Connecting")
+    _observe.resources(node)
+    assert units.asked == 0
+
+
+def test_a_boot_that_does_not_end_leaves_the_part_unknown(node: Node) -> None:
+    prepared(node, 1e6, "down")
+    with pytest.raises(TimedOut, match="still being brought up"):
+        _observe.resources(node)
