@@ -1,0 +1,55 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An OS template that is a script: run on the primary against the mounted disk, once, and again only if it failed."""
+
+from __future__ import annotations
+
+import pytest
+
+from .cluster import Cluster
+
+pytestmark = pytest.mark.lab
+
+BROKEN = """#!/bin/sh
+echo half > "$TWOFOLD_TARGET/half"
+sleep 1000 &
+echo 'no such mirror' >&2
+exit 3
+"""
+GOOD = """#!/bin/sh
+set -eu
+mkdir "$TWOFOLD_TARGET/etc"
+echo "$TWOFOLD_HOSTNAME" > "$TWOFOLD_TARGET/etc/hostname"
+echo "$TWOFOLD_FLAVOUR from $(hostname)" > "$TWOFOLD_TARGET/made"
+"""
+LEFT = "mount | grep -c /run/twofold; pgrep -fc 'sleep 1000'"
+
+
+def test_a_script_is_run_once_and_again_only_after_a_failure(cluster: Cluster) -> None:
+    script = cluster.directory / "bootstrap.sh"
+    script.write_text(BROKEN, encoding="utf-8")
+    template = {
+        "kind": "script",
+        "script": str(script),
+        "environment": {"TWOFOLD_FLAVOUR": "plain bread"},
+        "seed": False,
+    }
+    cluster.variables = {"twofold_os_templates": {"scripted": template}, "twofold_os": "scripted"}
+    cluster.instances = {"made1": {"twofold_nodes": ["node2", "node1"], "twofold_state": "stopped"}}
+
+    failed = cluster.play("converge", status=2)
+    assert "the OS script for made1 ended with 3: no such mirror" in failed.output
+    assert cluster.lab.run("node2", LEFT, check=False).stdout.split() == ["0", "0"], "mounts or processes were left"
+
+    script.write_text(GOOD, encoding="utf-8")
+    cluster.play("converge")
+    look = (
+        "drbdadm primary made1 && mount -o ro /dev/drbd/by-res/made1/0 /mnt && "
+        "(cd /mnt; cat etc/hostname made; ls; cd /; umount /mnt; drbdadm secondary made1)"
+    )
+    assert cluster.sh("node2", look).split("\n") == ["made1", "plain bread from node2", "etc", "lost+found", "made"]
+    before = cluster.sh("node1", "drbdadm status made1; cat /proc/drbd")
+    assert cluster.play("converge").changed == 0
+    script.write_text(BROKEN, encoding="utf-8")
+    assert cluster.play("converge").changed == 0, "what is installed is never installed over"
+    assert "UpToDate/UpToDate" in before
