@@ -49,6 +49,11 @@ class Played:
         return {host: {name: int(value) for name, value in pairs} for host, pairs in counts.items()}
 
     @property
+    def said(self) -> str:
+        """What it printed with each line break and indentation made one space: Ansible wraps messages."""
+        return " ".join(self.output.split())
+
+    @property
     def changed(self) -> int:
         """How many tasks changed something, on all hosts."""
         return sum(counts["changed"] for counts in self.recap.values())

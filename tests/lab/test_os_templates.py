@@ -38,7 +38,7 @@ def test_a_script_is_run_once_and_again_only_after_a_failure(cluster: Cluster) -
     cluster.instances = {"made1": {"twofold_nodes": ["node2", "node1"], "twofold_state": "stopped"}}
 
     failed = cluster.play("converge", status=2)
-    assert "the OS script for made1 ended with 3: no such mirror" in failed.output
+    assert "the OS script for made1 ended with 3: no such mirror" in failed.said
     assert cluster.lab.run("node2", LEFT, check=False).stdout.split() == ["0", "0"], "mounts or processes were left"
 
     script.write_text(GOOD, encoding="utf-8")
