@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         made.play("site")
         lab.run_all(WARM)
         made.play("status")
+        _forget_others(found)
         lab.save(found.snapshot)
     yield found
     lab.down()
+
+
+def _forget_others(prepared: Prepared) -> None:
+    """Remove the snapshots of older code, 2 GiB each, and their authorities."""
+    prepared.lab.drop("nodes-*")
+    for old in prepared.pki.parent.glob(f"{prepared.lab.name}-pki-*"):
+        if old != prepared.pki:
+            shutil.rmtree(old)
 
 
 @pytest.fixture
