@@ -105,9 +105,9 @@ def wait_for_copying(cluster: Cluster) -> None:
 def acknowledged(writer: subprocess.Popen[str]) -> int:
     """The last number that the guest said was durable, after the session was ended."""
     writer.terminate()
-    assert writer.stdout
-    numbers = [int(line) for line in writer.stdout if line.strip().isdigit()]
-    writer.wait()
+    with writer:
+        assert writer.stdout
+        numbers = [int(line) for line in writer.stdout if line.strip().isdigit()]
     return numbers[-1] if numbers else 1
 
 
