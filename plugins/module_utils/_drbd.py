@@ -16,7 +16,7 @@ from ._drbd_meta import JUST_CREATED, is_blank, parse_generation
 from ._drbd_parse import PLACEHOLDER, parse_events, parse_proc, parse_show, put_secret, take_secret
 from ._errors import CommandFailed, Refused
 from ._files import RUN, Files
-from ._runner import Runner
+from ._runner import Result, Runner
 
 FOLDER = "/etc/drbd.d"
 GLOBAL = f"{FOLDER}/global_common.conf"
@@ -224,13 +224,19 @@ class Drbd:
         """'none', 'new' (just created) or 'used', for a resource that is down; no device: the metadata is internal."""
         if device is not None and is_blank(device):
             return "none"
-        argv = [*self._adm(name), "get-gi", f"{name}/{volume}"]
-        result = self.runner.run(argv, mutates=False, check=False, timeout=60)
+        result = self._read_metadata("get-gi", name, volume)
+        if result.code != 0 and not (result.stdout + result.stderr).strip():
+            # Where there is none, get-gi fails without a word; dump-md says so.
+            result = self._read_metadata("dump-md", name, volume)
         if result.code != 0:
             if re.search(r"no valid meta.?data", result.stdout + result.stderr, re.I):
                 return "none"
-            raise CommandFailed(argv, result.code, result.stdout, result.stderr)
+            raise CommandFailed(result.argv, result.code, result.stdout, result.stderr)
         return "new" if parse_generation(result.stdout) == JUST_CREATED else "used"
+
+    def _read_metadata(self, command: str, name: str, volume: int) -> Result:
+        argv = [*self._adm(name), command, f"{name}/{volume}"]
+        return self.runner.run(argv, mutates=False, check=False, timeout=60)
 
     def create_metadata(self, name: str, volume: int) -> None:
         argv = [*self._adm(name), "--", "--force", "create-md", f"{name}/{volume}"]

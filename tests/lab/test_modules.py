@@ -215,14 +215,14 @@ def test_a_disk_with_data_is_not_paired(hosts: Hosts) -> None:
     text = text.replace("/dev/vg0/counter", "/dev/vg0/other").replace("name: counter\n", "name: other\n", 1)
     (hosts.folder / "other.yml").write_text(text.replace("port: 7700", "port: 7701"))
     said = hosts.play("other.yml", "--tags", "pair", status=2).said
-    assert "metadata would be written to /dev/vg0/other, which holds ext4" in said
+    assert "metadata would be written to /dev/vg0/other, which holds ext4" in said, said
     assert all(one.returncode == 0 for one in hosts.lab.run_all("e2fsck -fn /dev/vg0/other").values())
 
 
 @pytest.mark.nightly
 def test_a_migration_that_takes_too_long_leaves_the_guest_here(hosts: Hosts) -> None:
     said = hosts.play("migrate.yml", "-e", "seconds=1", "-e", "bandwidth=1", status=2).said
-    assert "goes on running here" in said
+    assert "goes on running here" in said, said
     assert hosts.states() == {"node1": "running", "node2": ""}
 
 
