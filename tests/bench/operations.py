@@ -31,17 +31,25 @@ from tests.lab.paths import default_name
 
 WARM = "virsh -q domcapabilities --virttype kvm >/dev/null; modprobe drbd"
 SIZE = "256MiB"
+WIDTH = 120
 
 
 @dataclass
 class Cost:
-    """Wall seconds, and CPU seconds of all nodes."""
+    """Wall seconds, and CPU seconds of all nodes (None: not measured)."""
 
     wall: float
-    cpu: float
+    cpu: float | None
 
     def __str__(self) -> str:
-        return f"{self.wall:.1f} / {self.cpu:.1f}"
+        return f"{self.wall:.1f} / {'?' if self.cpu is None else f'{self.cpu:.1f}'}"
+
+    def beside(self, other: Cost | None) -> str:
+        """Both as multiples of another's."""
+        if other is None:
+            return ""
+        processor = f", {self.cpu / other.cpu:.2f}" if self.cpu and other.cpu else ""
+        return f"{self.wall / other.wall:.2f}{processor}"
 
 
 @dataclass
@@ -58,7 +66,7 @@ GANETI = {
     "create and start": Cost(57, 62),
     "four at once": Cost(221, 360),
     "live migration": Cost(52, 70),
-    "start": Cost(48, float("nan")),
+    "start": Cost(48, None),
     "remove": Cost(30, 42),
     "verify": Cost(54, 95),
     "status": Cost(3.6, 5.6),
@@ -204,22 +212,22 @@ class ByHand:
 
 def middle(costs: list[Cost]) -> Cost:
     """The median of each."""
-    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
+    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs if cost.cpu is not None))
 
 
 def table(rows: list[Row]) -> Table:
     """What was measured, as a table."""
-    made = Table(title="Operations: wall seconds / CPU seconds of the nodes", title_justify="left")
-    for column in ("operation", "ours", "by hand", "ours : by hand", "Ganeti", "ours : Ganeti (wall, CPU)"):
-        made.add_column(column, justify="left" if column == "operation" else "right")
+    made = Table(title="Operations: wall seconds / CPU seconds of the nodes; ratios of both", title_justify="left")
+    for column in ("operation", "ours", "by hand", "ours : by hand", "Ganeti 3.1", "ours : Ganeti"):
+        made.add_column(column, no_wrap=True, justify="left" if column == "operation" else "right")
     for row in rows:
         made.add_row(
             row.name,
             str(row.ours),
             str(row.floor or ""),
-            f"{row.ours.cpu / row.floor.cpu:.1f}" if row.floor and row.floor.cpu else "",
+            row.ours.beside(row.floor),
             str(row.ganeti or ""),
-            f"{row.ours.wall / row.ganeti.wall:.2f}, {row.ours.cpu / row.ganeti.cpu:.2f}" if row.ganeti else "",
+            row.ours.beside(row.ganeti),
         )
     return made
 
@@ -231,7 +239,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=max(WIDTH, Console().width))
     lab = Lab(f"{default_name()}-bench"[:20])
     try:
         image.build()
