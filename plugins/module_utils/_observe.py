@@ -78,9 +78,9 @@ def resources(node: Node) -> Document:
     it would look like a split brain. Raises TimedOut if it does not end.
     """
     found = _resources(node)
-    waiting = any(one["role"] is None or one["connection"] == "StandAlone" for one in found.values())
-    if waiting and node.host.starting(UNITS):
+    if any(one["role"] is None or one["connection"] == "StandAlone" for one in found.values()):
         _wait_for_units(node)
+        # Read again in any case: they may have ended after the first look.
         found = _resources(node)
     return found
 

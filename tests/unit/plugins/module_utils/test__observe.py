@@ -65,6 +65,18 @@ def test_a_resource_that_a_boot_is_bringing_up_is_waited_for(node: Node, first: 
     assert _observe.resources(node)["web1"]["connection"] == "Connecting"
 
 
+def test_a_boot_that_ends_between_two_looks_is_noticed(node: Node) -> None:
+    units = prepared(node, 0.0, "StandAlone", "Connecting")
+    look = units.run
+
+    def later(argv: list[str], **more: Any) -> Result:
+        node.clock.sleep(0.1)
+        return look(argv, **more)
+
+    units.run = later  # type: ignore[method-assign]
+    assert _observe.resources(node)["web1"]["connection"] == "Connecting"
+
+
 def test_one_that_stays_alone_is_told_as_it_is(node: Node) -> None:
     units = prepared(node, 0.0, "StandAlone")
     assert _observe.resources(node)["web1"]["connection"] == "StandAlone"
