@@ -70,7 +70,7 @@ def test_a_boot_that_ends_between_two_looks_is_noticed(node: Node) -> None:
     look = units.run
 
     def later(argv: list[str], **more: Any) -> Result:
-        node.clock.sleep(0.1)
+        node.clock.sleep(0.15)
         return look(argv, **more)
 
     units.run = later  # type: ignore[method-assign]
