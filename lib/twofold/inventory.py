@@ -125,7 +125,8 @@ def load(
     """What the inventory wants, and everything that is wrong with it.
 
     `nodes` and `instances` are each host's variables, `group_names` (Ansible's own: the inventory groups that a host is
-    in) among those of instances; `locate(host, variable)` names the file of one. An instance with errors is left out (`Desired.rejected`); an error of the cluster or of a node sets `Desired.blocked`.
+    in) among those of instances; `locate(host, variable)` names the file of one. An instance with errors is left out
+    (`Desired.rejected`); an error of the cluster or of a node sets `Desired.blocked`.
     """
     loader = Loader(locate)
     for name, given in nodes.items():

@@ -246,7 +246,7 @@ class Node(Model):
     state: NodeState = Field(
         default="online",
         json_schema_extra={"variable": "node_state"},
-        description="drained takes no new instances; offline is off for sure, so that new instances need not wait for it",
+        description="drained takes no new instances; offline is off for sure: nothing waits for its answer",
     )
 
     @property

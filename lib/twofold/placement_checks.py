@@ -80,11 +80,11 @@ class _Check:
         if node.name in instance.excluded_nodes:
             self._wrong("nodes", "contradiction", f"{node.name} is in twofold_excluded_nodes too", "take it out of one")
         if instance.groups and node.group not in instance.groups:
-            message = f"{node.name} is of the node group {node.group}, twofold_groups wants {', '.join(instance.groups)}"
+            message = f"{node.name} is of the node group {node.group}, not {' or '.join(instance.groups)}"
             self._wrong("nodes", "contradiction", message, "correct one of the two")
-        if lacking := [tag for tag in instance.required_tags if tag not in node.tags]:
-            message = f"{node.name} has not the tag {', '.join(lacking)} of twofold_required_tags"
-            self._wrong("nodes", "contradiction", message, "pin it to another node, or add the tag to twofold_node_tags")
+        if missing := [tag for tag in instance.required_tags if tag not in node.tags]:
+            message = f"{node.name} lacks the tag {', '.join(missing)}, which twofold_required_tags wants"
+            self._wrong("nodes", "contradiction", message, "pin it to another node, or give this one the tag")
 
     def _pair(self, pins: list[Node]) -> None:
         if len(pins) != PAIR or pins[0].name == pins[1].name:

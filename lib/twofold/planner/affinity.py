@@ -10,7 +10,7 @@ each member of the group, whether or not the members are apart from each other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ..model import Desired, Instance
 from ..placement import Rules
@@ -19,7 +19,7 @@ DOMAIN = "domain"
 Labels = dict[str, set[str]]
 
 
-def rules(desired: Desired, refused: dict[str, Collection[str]]) -> dict[str, Rules]:
+def rules(desired: Desired, refused: Mapping[str, Collection[str]]) -> dict[str, Rules]:
     """The rules of every instance of the inventory; `refused` are further nodes that each of some must not be on."""
     anti, avoid = _apart(desired, "anti_affinity"), _apart(desired, "soft_anti_affinity")
     together, near = _together(desired, "affinity"), _together(desired, "soft_affinity")

@@ -171,9 +171,7 @@ def _rules(context: Context, found: Cluster) -> dict[str, Demands]:
     return rules
 
 
-def _moves(
-    state: State, rules: dict[str, Demands], budget: _Budget, *, replacing: bool
-) -> tuple[float, list[Move]]:
+def _moves(state: State, rules: dict[str, Demands], budget: _Budget, *, replacing: bool) -> tuple[float, list[Move]]:
     """The score of one node group, which is balanced in place, and the moves."""
     start, names = state.copy(), set(state.nodes.names)
     inside = {

@@ -60,7 +60,7 @@ def running(
         message = f"it does not run on {situation.primary} (it is {state}), so there is nothing to move while it runs"
         context.error("not-running", name, message, "start it first")
         return None
-    return Migration(context, wanted, trace, situation, domain, after)
+    return Migration(context, wanted, trace, situation, domain, after=after)
 
 
 class Migration:
@@ -73,6 +73,7 @@ class Migration:
         trace: Trace,
         situation: Situation,
         domain: Domain,
+        *,
         after: Sequence[str] = (),
     ) -> None:
         self.context = context

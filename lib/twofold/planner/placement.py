@@ -40,13 +40,25 @@ def place_new(context: Context, instances: Iterable[Instance]) -> None:
     new = [one for one in instances if one.state != "absent" and may_be_made(context, one, trace(one.name))]
     if not new:
         return
-    refused = {one.name: why_not(context.desired, context.observed, context.claims, one) for one in new}
+    refused = {one.name: _refused(context, one) for one in new}
     for placed in _choose(context, sorted(new, key=lambda one: (-one.priority, one.name)), refused):
         if placed.nodes:
             reasons = _reasons(context, context.desired.instances[placed.name], placed)
             context.places[placed.name] = Place(placed.nodes, tuple(reasons))
         else:
             context.error("no-node-fits", placed.name, _problem(placed), _REMEDY)
+
+
+def _refused(context: Context, instance: Instance) -> dict[str, str]:
+    """The nodes that an instance must not or cannot be on whatever else is placed, with the reasons."""
+    from . import affinity
+
+    unwanted = affinity.unwanted(context.desired, instance)
+    unable = why_not(context.desired, context.observed, context.claims, instance)
+    return {
+        node: ", ".join(reasons[node] for reasons in (unwanted, unable) if node in reasons)
+        for node in sorted({*unwanted, *unable})
+    }
 
 
 def _choose(context: Context, instances: Sequence[Instance], refused: Refused) -> list[Placement]:
@@ -97,7 +109,7 @@ def _too_much(context: Context, placements: Iterable[Placement]) -> Refused:
 
 
 def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Instance) -> dict[str, str]:
-    """The nodes that cannot hold a new instance whatever else is placed, each with everything that speaks against it."""
+    """The nodes that lack something for an instance, each with all that speaks against it."""
     found = {}
     for name in sorted(desired.nodes):
         view = observed.known(name)
@@ -140,20 +152,24 @@ def _with_reasons(placed: Placement, refused: Refused) -> Placement:
 
 def _reasons(context: Context, instance: Instance, placed: Placement) -> list[str]:
     """Why these nodes, and why not the others."""
-    found = []
-    for index, node in enumerate(placed.nodes):
-        if index < len(instance.nodes):
-            found.append(f"{node} is pinned")
-        else:
-            found.append(f"{node} {_room(context, node)}")
-    if len(instance.nodes) < len(placed.nodes):
-        word = "it evens" if len(placed.nodes) == 1 else "they even"
-        found[-1] += f": {word} the load out best (score {placed.score:.4f})"
-    others = [_against(one) for one in placed.verdicts if one.node not in placed.nodes and (one.primary or one.secondary)]
-    found += [f"not {text}" for text in others[:_SHOWN]]
-    if len(others) > _SHOWN:
-        found.append(f"nor {len(others) - _SHOWN} more nodes")
-    return found
+    pins = len(instance.nodes)
+    found = [f"{node} is pinned" for node in placed.nodes[:pins]]
+    chosen = [f"{node} {_room(context, node)}" for node in placed.nodes[pins:]]
+    if not chosen:
+        return found
+    word = "they even" if len(chosen) > 1 else "it evens"
+    chosen[-1] += f": {word} the load out best (score {placed.score:.4f})"
+    against = {verdict.node: _against_best(verdict, pinned=pins > 0) for verdict in placed.verdicts}
+    others = [f"{node}: {text}" for node, text in against.items() if text and node not in placed.nodes]
+    more = [f"nor {len(others) - _SHOWN} more nodes"] if len(others) > _SHOWN else []
+    return [*found, *chosen, *(f"not {text}" for text in others[:_SHOWN]), *more]
+
+
+def _against_best(verdict: Verdict, *, pinned: bool) -> str:
+    """What speaks against a node that was not chosen; with a pinned primary only as secondary."""
+    if verdict.primary and not pinned:
+        return verdict.primary
+    return f"as secondary: {verdict.secondary}" if verdict.secondary else ""
 
 
 def _room(context: Context, node: str) -> str:
@@ -175,6 +191,6 @@ def _against(verdict: Verdict) -> str:
     if first == second or not second:
         return f"{verdict.node}: {first}"
     roles = [f"as primary: {first}"] if first else ["could be primary"]
-    if second != "is the primary":
+    if second != "is the primary" and not second.endswith("in its other role"):
         roles.append(f"as secondary: {second}")
     return f"{verdict.node} {', '.join(roles)}"

@@ -65,7 +65,8 @@ def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
     """Whether an instance without a definition is new: nothing of it exists anywhere, and every node has said so.
 
     Every node, because it may have been made on any of them under an inventory that said something else, and it must
-    never run twice. A node that the inventory declares offline is not asked: that is the operator's word that it is off.
+    never run twice. A node that the inventory declares offline is not waited for: the operator's word is that it
+    is off.
     """
     if trace.domains:
         where = ", ".join(sorted(trace.domains))

@@ -41,16 +41,19 @@ def _row(move: dict[str, Any]) -> Sequence[str]:
 
 
 def _conclusion(details: dict[str, Any]) -> list[str]:
-    """One line for each node group, and one on what is left."""
-    lines = []
-    for group in details["scores"]:
-        where = f"Node group {group['group']}: " if len(details["scores"]) > 1 else ""
-        before, after, possible = (group[key] for key in ("before", "after", "possible"))
-        change = "no move gains enough" if before == possible else f"{before:.4f} -> {after:.4f}"
-        more = f", {possible:.4f} with the moves that are {LATER}" if possible != after else ""
-        lines.append(f"{where}score {before:.4f}: {change}" if before == possible else f"{where}score {change}{more}")
+    """One line for each node group, and one on the jobs."""
+    lines = [_score(group, alone=len(details["scores"]) == 1) for group in details["scores"]]
     jobs = {move["job"] for move in details["moves"] if move["job"]}
     if jobs:
-        copied = sum(move["bytes"] for move in details["moves"] if move["job"])
-        lines.append(f"{len(jobs)} jobs one after another, {format_size(copied)} copied; what has one number runs at once")
+        copied = format_size(sum(move["bytes"] for move in details["moves"] if move["job"]))
+        lines.append(f"{copied} copied; the moves of one job run at once, the jobs one after another")
     return lines
+
+
+def _score(group: dict[str, Any], *, alone: bool) -> str:
+    before, after, possible = (group[key] for key in ("before", "after", "possible"))
+    where = "score" if alone else f"node group {group['group']}: score"
+    if before == possible:
+        return f"{where} {before:.4f}: no move gains enough"
+    change = f"{where} {before:.4f} -> {after:.4f}" if after != before else f"{where} {before:.4f}"
+    return change if after == possible else f"{change}, {possible:.4f} with what is {LATER}"
