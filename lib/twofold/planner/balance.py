@@ -203,19 +203,29 @@ def _execute(context: Context, moves: list[Move], jobs: _Jobs) -> dict[int, int]
     What cannot be planned ends it: the moves after it count on it.
     """
     done: dict[int, int] = {}
-    for index, move in enumerate(moves):
-        again = any(other.instance == move.instance for other in moves[:index])
-        execute = EXECUTORS.get(move.verbs)
-        if again or execute is None:
-            break
+    for index, move in enumerate(_executable(moves)):
         known = set(context.steps)
-        if not execute(context, move, jobs.before(move)):
+        if not EXECUTORS[move.verbs](context, move, jobs.before(move)):
             break
         change = context.summary[-1]
         gain = f"{change.why}: the score goes from {move.score + move.gain:.4f} to {move.score:.4f}"
         context.summary[-1] = replace(change, why=gain)
         done[index] = jobs.add(move, [step for step in context.steps if step not in known])
     return done
+
+
+def _executable(moves: list[Move]) -> list[Move]:
+    """The moves up to the first that cannot be executed, or is another one of an instance in the same plan.
+
+    They end where the score is best: a move that only makes room for the next is not made for its own sake.
+    """
+    found: list[Move] = []
+    for move in moves:
+        if move.verbs not in EXECUTORS or any(other.instance == move.instance for other in found):
+            break
+        found.append(move)
+    ends = [found[0].score + found[0].gain, *(move.score for move in found)] if found else [0.0]
+    return found[: ends.index(min(ends))]
 
 
 def _migrate(context: Context, move: Move, after: list[str]) -> bool:

@@ -45,7 +45,7 @@ def cluster(desired: Desired, observed: Observed, claims: Claims) -> Cluster:
     policy = Policy(bounds=(), vcpu_ratio=desired.cluster.vcpu_ratio, spindle_ratio=_NO_LIMIT)
     groups = sorted({node.group for node in desired.nodes.values()})
     nodes = [_node(observed, claims, node) for _ignored, node in sorted(desired.nodes.items())]
-    guests = [_guest(desired, claims, observed.trace(name)) for name in sorted(observed.names())]
+    guests = [_guest(desired, observed, claims, observed.trace(name)) for name in sorted(observed.names())]
     domains = any(node.failure_domain for node in desired.nodes.values())
     return Cluster(
         tuple(Group(name, name, policy=policy) for name in groups),
@@ -77,14 +77,14 @@ def _node(observed: Observed, claims: Claims, node: Node) -> Host:
     )
 
 
-def _guest(desired: Desired, claims: Claims, trace: Trace) -> Guest | None:
+def _guest(desired: Desired, observed: Observed, claims: Claims, trace: Trace) -> Guest | None:
     base = trace.newest
     if base is None:
         return None
-    primary = primary_of(trace, base["nodes"])
+    primary = _primary(observed, trace, base)
     if primary not in desired.nodes:
         return None
-    memory = claims.guest_memory(primary, trace.name)
+    memory = _memory(observed, claims, base, primary)
     domain, wanted = trace.domains.get(primary), desired.instances.get(trace.name)
     vcpus = domain.vcpus if domain is not None else int(base["vcpus"])
     second = [node for node in base["nodes"] if node != primary and node in desired.nodes]
@@ -99,6 +99,21 @@ def _guest(desired: Desired, claims: Claims, trace: Trace) -> Guest | None:
         status="running" if memory else "ADMIN_down",
         auto_balance=wanted.auto_balance if wanted is not None else True,
     )
+
+
+def _primary(observed: Observed, trace: Trace, base: dict[str, Any]) -> str:
+    """Where it runs or will run. With a node unknown only a guest that is seen running says more than the definition."""
+    running = [node for node, domain in sorted(trace.domains.items()) if domain.active]
+    if running or all(observed.known(node) is not None for node in base["nodes"]):
+        return primary_of(trace, base["nodes"])
+    return str(base["nodes"][0])
+
+
+def _memory(observed: Observed, claims: Claims, base: dict[str, Any], primary: str) -> int:
+    """Bytes that it holds. On a node that is unknown it counts as what it was meant to be: its secondary may need them."""
+    if observed.known(primary) is not None:
+        return claims.guest_memory(primary, base["name"])
+    return int(base["memory"]) if base["state"] == "running" else 0
 
 
 def _disk(desired: Desired, base: dict[str, Any], node: str) -> int:
