@@ -102,7 +102,7 @@ def _guest(desired: Desired, observed: Observed, claims: Claims, trace: Trace) -
 
 
 def _primary(observed: Observed, trace: Trace, base: dict[str, Any]) -> str:
-    """Where it runs or will run. With a node unknown only a guest that is seen running says more than the definition."""
+    """Where it runs or will run. With a node unknown, only a guest that is seen running outdoes the definition."""
     running = [node for node, domain in sorted(trace.domains.items()) if domain.active]
     if running or all(observed.known(node) is not None for node in base["nodes"]):
         return primary_of(trace, base["nodes"])
@@ -110,7 +110,7 @@ def _primary(observed: Observed, trace: Trace, base: dict[str, Any]) -> str:
 
 
 def _memory(observed: Observed, claims: Claims, base: dict[str, Any], primary: str) -> int:
-    """Bytes that it holds. On a node that is unknown it counts as what it was meant to be: its secondary may need them."""
+    """Bytes that it holds. On an unknown node what it is meant to have: its secondary may need as much."""
     if observed.known(primary) is not None:
         return claims.guest_memory(primary, base["name"])
     return int(base["memory"]) if base["state"] == "running" else 0

@@ -95,7 +95,9 @@ def test_the_loss_of_a_node() -> None:
     assert (two["restarted"], two["degraded"], two["hurt"]) == ([], ["off1", "pair1"], [])
     assert (three["restarted"], three["degraded"]) == ([], ["off1"])
     shown = capacity_text(counted(wanted, world))
-    assert "plain1: the only copy of its disks is lost" in shown and "Not survived without loss: that of node1." in shown
+    assert (
+        "plain1: the only copy of its disks is lost" in shown and "Not survived without loss: that of node1." in shown
+    )
 
 
 def test_the_rest_may_lack_the_memory() -> None:
