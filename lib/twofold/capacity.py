@@ -99,14 +99,15 @@ def _fits(state: State, name: str, size: Flavour) -> dict[str, Any]:
 
 
 def _obstacles(state: State, i: int, *, pair: bool) -> dict[str, str]:
-    """What speaks against each node once nothing more fits."""
+    """What speaks against each node that is online once nothing more fits."""
     found = {}
     first = [primary_reason(state, i, n) for n in range(len(state.nodes.names))]
     primary = next((n for n, reason in enumerate(first) if not reason), -1)
     for n, name in enumerate(state.nodes.names):
         second = secondary_reason(state, i, n, primary) if pair and primary not in (-1, n) else ""
         found[name] = first[n] or second
-    return {name: reason for name, reason in found.items() if reason}
+    online = zip(state.nodes.names, state.online.tolist(), strict=True)
+    return {name: found[name] for name, is_online in online if is_online and found[name]}
 
 
 def _node(state: State, n: int, what: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from ..model import Desired, Instance
+from ..model import Desired
 from ..placement import Rules
+from .placed import unwanted
 
 DOMAIN = "domain"
 Labels = dict[str, set[str]]
@@ -28,7 +29,6 @@ def rules(desired: Desired, refused: Mapping[str, Collection[str]]) -> dict[str,
     for name, instance in sorted(desired.instances.items()):
         pins = [*instance.nodes, "", ""]
         found[name] = Rules(
-            groups=tuple(instance.groups),
             primary=pins[0],
             secondary=pins[1],
             excluded=tuple(sorted({*unwanted(desired, instance), *refused.get(name, ())})),
@@ -38,18 +38,6 @@ def rules(desired: Desired, refused: Mapping[str, Collection[str]]) -> dict[str,
             near=tuple(sorted(near[name])),
             apart=apart,
         )
-    return found
-
-
-def unwanted(desired: Desired, instance: Instance) -> dict[str, str]:
-    """The nodes that the inventory does not want an instance on, each with the reason."""
-    found = {}
-    for node in desired.nodes.values():
-        lacking = [tag for tag in instance.required_tags if tag not in node.tags]
-        if node.name in instance.excluded_nodes:
-            found[node.name] = "is in twofold_excluded_nodes"
-        elif lacking:
-            found[node.name] = f"lacks the tag {', '.join(lacking)}"
     return found
 
 

@@ -19,6 +19,7 @@ from ..observed import Observed
 from ..units import format_size
 from .claims import Claims
 from .context import Context, Place
+from .placed import unwanted
 from .situation import may_be_made
 
 if TYPE_CHECKING:
@@ -51,14 +52,12 @@ def place_new(context: Context, instances: Iterable[Instance]) -> None:
 
 def _refused(context: Context, instance: Instance) -> dict[str, str]:
     """The nodes that an instance must not or cannot be on whatever else is placed, with the reasons."""
-    from . import affinity
-
-    unwanted = affinity.unwanted(context.desired, instance)
-    unable = why_not(context.desired, context.observed, context.claims, instance)
-    return {
-        node: ", ".join(reasons[node] for reasons in (unwanted, unable) if node in reasons)
-        for node in sorted({*unwanted, *unable})
-    }
+    found = (
+        unwanted(context.desired, instance),
+        why_not(context.desired, context.observed, context.claims, instance),
+    )
+    nodes = sorted(set().union(*found))
+    return {node: ", ".join(reasons[node] for reasons in found if node in reasons) for node in nodes}
 
 
 def _choose(context: Context, instances: Sequence[Instance], refused: Refused) -> list[Placement]:

@@ -11,6 +11,7 @@ from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
 from . import document as plan
+from . import placed
 from .context import Chain, Context
 from .situation import Situation
 
@@ -38,20 +39,10 @@ def inventory(context: Context, wanted: Instance, document: dict[str, Any], situ
         message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
         remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"
         context.info("placement-differs", wanted.name, message, remedy)
-    _failure_domains(context, wanted, situation)
+    placed.check(context, wanted, situation)
     if document["os"] != wanted.os:
         message = f"it was made from {document['os']}, twofold_os says {wanted.os}"
         context.info("os-differs", wanted.name, message, "twofold_os only matters when an instance is made")
-
-
-def _failure_domains(context: Context, wanted: Instance, situation: Situation) -> None:
-    """Both copies where one event can take them."""
-    domains = [set(context.desired.nodes[node].failure_domain) for node in situation.nodes]
-    if len(domains) > 1 and (shared := sorted(set.intersection(*domains))):
-        nodes = " and ".join(situation.nodes)
-        message = f"both copies of its disks are in the failure domain {', '.join(shared)}: on {nodes}"
-        remedy = "give it a secondary in another one; twofold_failure_domain only decides where an instance is made"
-        context.warning("one-failure-domain", wanted.name, message, remedy)
 
 
 def left_over_volumes(

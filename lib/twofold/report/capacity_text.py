@@ -66,6 +66,8 @@ def _names(names: Iterable[str]) -> str:
 def _verdict(document: dict[str, Any], online: list[dict[str, Any]]) -> list[str]:
     away = [node for node in document["nodes"] if node["state"] != "online"]
     lines = [f"{node['name']} is {node['state']}: it takes nothing, and what it has counts as lost" for node in away]
+    if not online:
+        return [*lines, "No node is online."]
     if bad := [node["name"] for node in online if node["hurt"]]:
         return [*lines, f"Not survived without loss: that of {', '.join(bad)}."]
     return [*lines, "The loss of any one node is survived: all of its instances start elsewhere."]

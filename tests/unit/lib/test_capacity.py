@@ -116,7 +116,9 @@ def test_a_node_that_is_not_there_counts_as_lost() -> None:
     assert found["nodes"][0]["hurt"][0]["reason"] == "both copies of its disks are lost"
     assert found["nodes"][0]["degraded"] == []
     assert set(found["flavours"][0]["primaries"]) == {"node1", "node3"}
-    assert "node2 is unknown" in capacity_text(found)
+    assert "node2 is unknown" in capacity_text(found) and set(found["flavours"][0]["then"]) == {"node1", "node3"}
+    world.down = {"node1", "node2", "node3"}
+    assert "No node is online." in capacity_text(counted(wanted, world))
 
 
 def test_a_flavour_that_is_wrong_is_said() -> None:

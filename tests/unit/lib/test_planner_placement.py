@@ -164,7 +164,33 @@ def test_an_existing_pair_in_one_failure_domain_is_said() -> None:
     later = desired(
         {"web1": instance()}, node1={"twofold_failure_domain": "r1"}, node2={"twofold_failure_domain": "r1"}
     )
-    assert [f.code for f in world.plan(later).findings] == ["one-failure-domain"]
+    (finding,) = world.plan(later).findings
+    assert finding.code == "rule-broken" and "in the failure domain r1: on node1 and node2" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"anti_affinity": ["web"]}, "it is on node1 with web2, from which twofold_anti_affinity keeps it"),
+        ({"affinity": ["web3"]}, "it is on node1 without web3, with which twofold_affinity keeps it"),
+        ({"affinity": ["web2", "new"]}, None),
+        ({"excluded_nodes": ["node2"]}, "it is on node2, which is in twofold_excluded_nodes"),
+        ({"required_tags": ["ssd"]}, "it is on node2, which lacks the tag ssd"),
+    ],
+)
+def test_rules_that_came_later_are_not_kept_silently(rules: dict[str, Any], said: str | None) -> None:
+    old = {
+        **grouped("web", "web1", "web2", nodes=["node1", "node2"]),
+        **grouped("other", "web3", disk_template="plain", nodes="node3"),
+    }
+    wanted = desired(old)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    later = {**old, **grouped("web", "web1", **rules), "new": instance(state="stopped")}
+    plan = world.plan(desired(later, node1={"twofold_node_tags": "ssd"}))
+    found = [f.message for f in plan.findings if (f.code, f.object) == ("rule-broken", "instance web1")]
+    assert found == ([said] if said else [])
+    assert {step.instance for step in plan.steps} == {"new"}
 
 
 def test_drained_nodes_take_nothing_new() -> None:
