@@ -14,7 +14,7 @@ from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
-from . import replicated, report_only, volumes
+from . import placed, replicated, report_only, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -150,7 +150,8 @@ class Migration:
         if target is not None:
             return target
         others = [name for name in sorted(self.context.desired.nodes) if name != self.source]
-        problems = {name: self._problems(name) for name in others}
+        rules = {name: placed.against(self.context, self.wanted, self.source, name) for name in others}
+        problems = {name: [*rules[name], *self._problems(name)] for name in others}
         fitting = [name for name in others if not problems[name]]
         if not fitting:
             reasons = "; ".join(f"{name}: {', '.join(found)}" for name, found in problems.items())

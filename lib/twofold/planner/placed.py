@@ -26,6 +26,19 @@ def unwanted(desired: Desired, instance: Instance) -> dict[str, str]:
     return found
 
 
+def against(context: Context, instance: Instance, primary: str, node: str) -> list[str]:
+    """Why an instance that runs on `primary` should not be moved to a node, as far as rules say."""
+    desired = context.desired
+    here, there = desired.nodes[primary], desired.nodes[node]
+    found = [f"is {there.state}"] if there.state != "online" else []
+    found += [reason for name, reason in unwanted(desired, instance).items() if name == node]
+    if here.group != there.group:
+        found.append(f"is of the node group {there.group}, it is in {here.group}")
+    if met := _met(context, instance, node):
+        found.append(f"runs {', '.join(met)}, from which twofold_anti_affinity keeps it")
+    return found
+
+
 def check(context: Context, wanted: Instance, situation: Situation) -> None:
     """Report the hard rules that the place of an existing instance breaks."""
     for message in _broken(context, wanted, situation):
@@ -42,11 +55,16 @@ def _broken(context: Context, wanted: Instance, situation: Situation) -> Iterato
     if len(domains) > 1 and (shared := sorted(set.intersection(*domains))):
         nodes = " and ".join(situation.nodes)
         yield f"both copies of its disks are in the failure domain {', '.join(shared)}: on {nodes}"
-    if met := sorted(name for name in _others(desired, wanted, "anti_affinity") if _home(context, name) == primary):
+    if met := _met(context, wanted, primary):
         yield f"it is on {primary} with {', '.join(met)}, from which twofold_anti_affinity keeps it"
     apart = sorted(name for name in _others(desired, wanted, "affinity") if _home(context, name) not in (None, primary))
     if apart:
         yield f"it is on {primary} without {', '.join(apart)}, with which twofold_affinity keeps it"
+
+
+def _met(context: Context, wanted: Instance, node: str) -> list[str]:
+    """The instances on a node from which an instance is kept."""
+    return sorted(name for name in _others(context.desired, wanted, "anti_affinity") if _home(context, name) == node)
 
 
 def _others(desired: Desired, wanted: Instance, field: str) -> set[str]:
