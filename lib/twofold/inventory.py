@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from . import inventory_checks, variables
+from . import inventory_checks, placement_checks, variables
 from .findings import ERROR, Finding, ordered
 from .inventory_checks import Spot
 from .model import Cluster, Desired, Instance, Node
@@ -124,8 +124,9 @@ def load(
 ) -> tuple[Desired, list[Finding]]:
     """What the inventory wants, and everything that is wrong with it.
 
-    `nodes` and `instances` are each host's variables; `locate(host, variable)` names the file of one. An instance with
-    errors is left out (`Desired.rejected`); an error of the cluster or of a node sets `Desired.blocked`.
+    `nodes` and `instances` are each host's variables, `group_names` (Ansible's own: the inventory groups that a host is
+    in) among those of instances; `locate(host, variable)` names the file of one. An instance with errors is left out
+    (`Desired.rejected`); an error of the cluster or of a node sets `Desired.blocked`.
     """
     loader = Loader(locate)
     for name, given in nodes.items():
@@ -134,13 +135,24 @@ def load(
     found_nodes = _nodes(loader, nodes)
     blocked = bool(loader.findings)
     found = _instances(loader, instances, cluster)
+    groups = _groups(instances)
     checks = inventory_checks.Checks(loader, cluster, found_nodes)
     blocked = checks.of_cluster(bool(instances)) or blocked
     checks.of_instances(found)
+    placement_checks.check(loader, found_nodes, found, groups)
     good = {name: instance for name, instance in found.items() if name not in loader.wrong}
     findings = ordered(loader.findings)
     rejected = frozenset(instances) - frozenset(good)
-    return Desired(cluster, found_nodes, good, rejected, blocked, tuple(findings)), findings
+    return Desired(cluster, found_nodes, good, rejected, blocked, tuple(findings), groups), findings
+
+
+def _groups(instances: dict[str, Variables]) -> dict[str, frozenset[str]]:
+    """The inventory groups with the instances in each."""
+    found: dict[str, set[str]] = {}
+    for name, given in instances.items():
+        for group in given.get("group_names") or ():
+            found.setdefault(str(group), set()).add(name)
+    return {group: frozenset(members) for group, members in sorted(found.items())}
 
 
 def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, Variables]) -> Cluster:

@@ -53,6 +53,11 @@ class Checks:
             for message, remedy in _template_problems(template):
                 label = f"twofold_os_templates.{name}"
                 self.loader.error(Spot("cluster", host, label), "os-template", message, remedy)
+        for name, flavour in self.cluster.flavours.items():
+            if (flavour.disk_template == "diskless") == bool(flavour.disks):
+                message = "is diskless and has disks" if flavour.disks else "has no disk"
+                remedy = "list at least one disk, like [{size: 20GiB}], or set disk_template to diskless, not both"
+                self.loader.error(Spot("cluster", host, f"twofold_flavours.{name}"), "flavour", message, remedy)
         self._node_addresses()
         return len(self.loader.findings) > before
 

@@ -96,6 +96,7 @@ VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", 
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
 State = Literal["running", "stopped", "absent"]
+NodeState = Literal["online", "drained", "offline"]
 
 
 class Model(BaseModel):
@@ -180,6 +181,15 @@ class MigrationSettings(Model):
     timeout: int = Field(default=1800, ge=10, description="Seconds after which a migration is given up")
 
 
+class Flavour(Model):
+    """A size of instances that capacity.yml counts with."""
+
+    memory: Size = Field(default=1 << 30, description="Memory, like 2GiB")
+    vcpus: int = Field(default=1, ge=1, le=512, description="Virtual processors")
+    disks: list[Disk] = Field(default=[], max_length=24, description="Disks")
+    disk_template: DiskTemplate = Field(default="drbd", description="How the disks are kept")
+
+
 class Cluster(Model):
     """Variables that are the same for every node and instance."""
 
@@ -199,6 +209,12 @@ class Cluster(Model):
     os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
     drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
     drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
+    vcpu_ratio: float = Field(
+        default=4.0, gt=0, description="Virtual processors that a node may give away for each of its own"
+    )
+    flavours: dict[str, Flavour] = Field(
+        default={}, description="Sizes that capacity.yml counts with; by default those of the instances themselves"
+    )
 
 
 class Node(Model):
@@ -214,6 +230,24 @@ class Node(Model):
     )
     volume_group: VolumeGroup = Field(default="twofold", description="The volume group for instances' disks")
     reserved_memory: Size = Field(default=512 << 20, description="Memory that is kept for the node itself")
+    group: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="The node group: both nodes of an instance are of one group, and it moves within it",
+    )
+    failure_domain: Names = Field(
+        default=[], description="What it shares with other nodes and may fail with: the rack, the power feed, or both"
+    )
+    tags: Names = Field(
+        default=[],
+        json_schema_extra={"variable": "node_tags"},
+        description="What it has that others lack, for twofold_required_tags of instances",
+    )
+    state: NodeState = Field(
+        default="online",
+        json_schema_extra={"variable": "node_state"},
+        description="drained takes no new instances; offline is off for sure: nothing waits for its answer",
+    )
 
     @property
     def migrate_to(self) -> str:
@@ -238,6 +272,21 @@ class Instance(Model):
     nics: list[Nic] = Field(default=[], max_length=16, description="Its network interfaces")
     os: str | None = Field(default=None, description="The OS template of its first disk; used when it is created")
     nodes: Names = Field(default=[], max_length=2, description="The nodes to create it on: primary, then secondary")
+    excluded_nodes: Names = Field(default=[], description="Nodes that must not hold it")
+    required_tags: Names = Field(default=[], description="Tags that its nodes have in twofold_node_tags")
+    groups: Names = Field(default=[], description="The node groups that may hold it; by default all")
+    affinity: Names = Field(default=[], description="Inventory groups and instances with which it runs on one node")
+    anti_affinity: Names = Field(
+        default=[], description="Inventory groups and instances with which it never runs on one node"
+    )
+    soft_affinity: Names = Field(default=[], description="Like twofold_affinity, if it can be had")
+    soft_anti_affinity: Names = Field(default=[], description="Like twofold_anti_affinity, if it can be had")
+    priority: int = Field(
+        default=0, ge=-1000, le=1000, description="Where not all new instances find room, the higher go first"
+    )
+    auto_balance: bool = Field(
+        default=True, description="Whether its secondary keeps memory free to take it over, and balance.yml moves it"
+    )
     hostname: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
@@ -269,7 +318,8 @@ class Desired:
     """What the inventory says.
 
     `instances` are those without errors; `rejected` names the others, which are left alone. `blocked` is true if the
-    cluster or a node is wrong: then nothing can be planned. `findings` are all of the inventory's.
+    cluster or a node is wrong: then nothing can be planned. `findings` are all of the inventory's. `groups` are the
+    inventory's groups with the instances in each.
     """
 
     cluster: Cluster
@@ -278,3 +328,9 @@ class Desired:
     rejected: frozenset[str] = frozenset()
     blocked: bool = False
     findings: tuple[Finding, ...] = field(default=())
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def members(self, name: str) -> frozenset[str]:
+        """The instances that a name in an affinity means: those of an inventory group, or the one of that name."""
+        own = frozenset({name} & self.instances.keys())
+        return own | (self.groups.get(name, frozenset()) & self.instances.keys())

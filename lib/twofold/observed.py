@@ -138,6 +138,11 @@ class NodeView:
         return int((self.document["memory"] or {}).get("total", 0))
 
     @property
+    def cpus(self) -> int:
+        """Physical processors."""
+        return int(self.document.get("cpus") or 1)
+
+    @property
     def bridges(self) -> frozenset[str]:
         """The bridges."""
         return frozenset(self.document["bridges"] or ())

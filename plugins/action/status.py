@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import ClusterAction
@@ -25,7 +23,6 @@ class ActionModule(ClusterAction):
         cluster = self.cluster(task_vars or {})
         status = report.status_document(cluster.desired, cluster.observed)
         self.show(report.status_text(status, self.width, self.color))
-        if self.arguments["file"]:
-            Path(self.arguments["file"]).write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
+        self.write(status)
         result.update(changed=False, status=status)
         return result

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import ClusterAction
@@ -26,8 +24,7 @@ class ActionModule(ClusterAction):
         findings = report.verify(cluster.desired, cluster.observed)
         self.show(report.findings_text(findings, self.width, self.color))
         documents = [finding.to_json() for finding in findings]
-        if self.arguments["file"]:
-            Path(self.arguments["file"]).write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
+        self.write(documents)
         errors = [document for document in documents if document["severity"] == "error"]
         result.update(changed=False, findings=documents)
         if errors:

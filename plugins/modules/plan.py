@@ -25,7 +25,8 @@ options:
   intent:
     description:
       - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory says.
-        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary.
+        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary. The verb V(balance)
+        evens out the load with at most C(max_moves) moves, which copy at most C(max_copy) between nodes.
     type: dict
     default:
       verb: converge

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
@@ -78,6 +80,16 @@ class ClusterAction(ActionBase):
             answer = task_vars["hostvars"][node].get(name) or {}
             observed[node] = _inventory.plain(answer.get("observed"))
         return Cluster(read_desired(task_vars), observed)
+
+    def write(self, document: Any) -> None:
+        """Write a document as JSON to the path of the argument ``file``, if there is one."""
+        path = self.arguments["file"]
+        if not path:
+            return
+        try:
+            Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise AnsibleActionFail(f"{path} cannot be written: {error.strerror}.") from error
 
     @property
     def width(self) -> int:

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleError
 
 PREFIX = "twofold_"
 # Ansible's own variables that the library understands.
-ANSIBLE = ("ansible_host",)
+ANSIBLE = ("ansible_host", "group_names")
 # A variable that cannot be templated is handed on as this, so that only its host suffers.
 UNDEFINED = "\0undefined: "
 

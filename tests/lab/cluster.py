@@ -114,6 +114,8 @@ class Cluster:
             "twofold_memory": "64MiB",
             "twofold_disks": [{"size": "64MiB"}],
             "twofold_os": TINY,
+            # The nodes have one processor each, and the guests of the tests next to nothing to do.
+            "twofold_vcpu_ratio": 16,
         }
 
     @property

@@ -36,6 +36,8 @@ class Request:
         tags: exclusion and location tags, as Ganeti understands them.
         networks: networks that its node group must have.
         running: False for an instance that is created stopped and needs no memory yet.
+        metadata: what drbd keeps beside each disk, MiB.
+        auto_balance: whether its secondary keeps memory to take it over.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Request:
     networks: tuple[str, ...] = ()
     spindle_use: int = 1
     running: bool = True
+    metadata: int = DRBD_METADATA
+    auto_balance: bool = True
 
     @property
     def mirrored(self) -> bool:
@@ -56,7 +60,7 @@ class Request:
 
     def instance(self) -> Instance:
         """The instance that the request asks for, not placed."""
-        extra = DRBD_METADATA * len(self.disks) if self.mirrored else 0
+        extra = self.metadata * len(self.disks) if self.mirrored else 0
         return Instance(
             name=self.name,
             memory=self.memory,
@@ -64,6 +68,7 @@ class Request:
             vcpus=self.vcpus,
             template=self.template,
             status="running" if self.running else "ADMIN_down",
+            auto_balance=self.auto_balance,
             tags=self.tags,
             spindle_use=self.spindle_use,
             disks=self.disks,

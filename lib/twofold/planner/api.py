@@ -10,7 +10,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, migrate, waves
+from . import converge, fingerprint, migrate, placement, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -20,7 +20,8 @@ Documents = dict[str, dict[str, Any] | None]
 
 def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     """The plan for an intent: `{"verb": "converge", "instances": null | [names]}` or
-    `{"verb": "migrate", "instance": name, "target": null | node}`.
+    `{"verb": "migrate", "instance": name, "target": null | node}` or
+    `{"verb": "balance", "max_copy": null | size, "max_moves": null | count}`.
 
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
@@ -34,7 +35,8 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     steps = waves.assign(context.steps.values())
     based_on = fingerprint.based_on(desired, seen, steps)
     mark = fingerprint.fingerprint(intent, based_on, steps)
-    return Plan(intent, steps, tuple(ordered(context.findings)), tuple(context.summary), based_on, mark)
+    findings = tuple(ordered(context.findings))
+    return Plan(intent, steps, findings, tuple(context.summary), based_on, mark, context.details)
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:
@@ -43,9 +45,15 @@ def _verb(context: Context, intent: dict[str, Any]) -> None:
         _converge(context, intent.get("instances"))
     elif verb == "migrate":
         migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
+    elif verb == "balance":
+        # Only this intent waits for NumPy.
+        from . import balance
+
+        balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
     else:
         message = f"there is no intent {verb!r}"
-        context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, "use converge or migrate"))
+        remedy = "use converge, migrate or balance"
+        context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, remedy))
 
 
 def _converge(context: Context, only: list[str] | None) -> None:
@@ -56,8 +64,12 @@ def _converge(context: Context, only: list[str] | None) -> None:
     chosen = [name for name in sorted(instances) if only is None or name in only]
     # What exists keeps what it has before anything new chooses.
     existing = [name for name in chosen if context.observed.trace(name).newest is not None]
-    for name in [*existing, *(name for name in chosen if name not in existing)]:
+    for name in existing:
         converge.instance(context, instances[name])
+    new = [instances[name] for name in chosen if name not in existing]
+    placement.place_new(context, new)
+    for instance in new:
+        converge.instance(context, instance)
     if only is None:
         _strangers(context)
         _clear_journals(context)
@@ -76,11 +88,20 @@ def _nodes(context: Context) -> None:
     """Findings about the nodes themselves."""
     for name, view in sorted(context.observed.views.items()):
         target = f"node {name}"
+        offline = name in context.desired.nodes and context.desired.nodes[name].state == "offline"
+        if view is None and offline:
+            message = "it is declared offline, and does not answer"
+            context.findings.append(Finding(INFO, "node-offline", target, message, ""))
+            continue
         if view is None:
             message = "nothing is known of it: it did not answer"
             remedy = "check that it is on and that ssh gets there; instances that need it are left alone"
             context.findings.append(Finding(WARNING, "node-unknown", target, message, remedy))
             continue
+        if offline:
+            message = "it answers, though twofold_node_state says that it is offline"
+            remedy = "set twofold_node_state to drained or online, so that nothing is made twice"
+            context.findings.append(Finding(WARNING, "node-offline", target, message, remedy))
         if view.missing:
             message = f"it could not tell its {', '.join(view.missing)}"
             remedy = "see the node's problems; instances that need it are left alone"

@@ -94,11 +94,15 @@ class Claims:
         view = self._observed.known(node)
         if view is None:
             return 0
-        guests = {name: self._guest_memory(view, name) for name in {*view.domains, *view.definitions} - {besides}}
+        guests = {name: self.guest_memory(node, name) for name in {*view.domains, *view.definitions} - {besides}}
         reserved = self._desired.nodes[node].reserved_memory
         return view.memory_total - reserved - sum(guests.values()) - self._memory[node]
 
-    def _guest_memory(self, view: NodeView, name: str) -> int:
+    def guest_memory(self, node: str, name: str) -> int:
+        """Bytes that an instance has promised on a node; 0 if it is off and should be."""
+        view = self._observed.known(node)
+        if view is None:
+            return 0
         domain, document = view.domains.get(name), view.definitions.get(name, {})
         meant = document.get("state") == "running"
         if domain is not None:
@@ -108,8 +112,7 @@ class Claims:
 
     def promised(self, node: str, name: str) -> bool:
         """Whether an instance's memory counts on a node already."""
-        view = self._observed.known(node)
-        return view is not None and self._guest_memory(view, name) > 0
+        return self.guest_memory(node, name) > 0
 
     def _domain_anywhere(self, name: str) -> bool:
         return any(name in view.domains for view in self._observed.all_known)

@@ -17,9 +17,20 @@ from .claims import Claims
 from .document import Change, Step
 
 
+@dataclass(frozen=True)
+class Place:
+    """The nodes of a new instance, primary first, and why these."""
+
+    nodes: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
 @dataclass
 class Context:
-    """The inputs of a plan and what came of it so far."""
+    """The inputs of a plan and what came of it so far.
+
+    `places` are those of the new instances for which there is room, `details` what an intent has to say beyond steps.
+    """
 
     desired: Desired
     observed: Observed
@@ -27,6 +38,8 @@ class Context:
     steps: dict[str, Step] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     summary: list[Change] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""
@@ -46,10 +59,14 @@ class Context:
 
 
 class Chain:
-    """The steps of one instance: on each node one after another, so that a failure stops what follows on that node."""
+    """The steps of one instance: on each node one after another, so that a failure stops what follows on that node.
 
-    def __init__(self, context: Context, instance: str) -> None:
+    The first on each node waits for the steps `after`, which are another instance's.
+    """
+
+    def __init__(self, context: Context, instance: str, after: Iterable[str] = ()) -> None:
         self._context = context
+        self._first = tuple(after)
         self.instance = instance
         self.last: dict[str, str] = {}
         self.added: list[Step] = []
@@ -66,7 +83,7 @@ class Chain:
         **more: Any,
     ) -> str:
         """Add a step after the node's last one and after the steps `after`; return its id."""
-        needs = dict.fromkeys([*([self.last[node]] if node in self.last else []), *after])
+        needs = dict.fromkeys([*([self.last[node]] if node in self.last else self._first), *after])
         identifier = self._identifier(node, op)
         step = Step(identifier, node, self.instance, op, args, tuple(needs), kind=kind, why=why, **more)
         self._context.steps[identifier] = step

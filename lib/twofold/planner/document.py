@@ -74,7 +74,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The way from observed to desired."""
+    """The way from observed to desired. `details` is what an intent has to say beyond steps: `{"balance": {...}}`."""
 
     intent: dict[str, Any]
     steps: tuple[Step, ...] = ()
@@ -82,6 +82,7 @@ class Plan:
     summary: tuple[Change, ...] = ()
     based_on: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def waves(self) -> int:
@@ -109,6 +110,7 @@ class Plan:
             "waves": self.waves,
             "findings": [finding.to_json() for finding in self.findings],
             "summary": [change.to_json() for change in self.summary],
+            "details": self.details,
         }
 
     @classmethod
@@ -124,6 +126,7 @@ class Plan:
                 tuple(Change(c["instance"], c["change"], tuple(c["on"]), c["why"]) for c in data["summary"]),
                 dict(data["based_on"]),
                 str(data["fingerprint"]),
+                dict(data.get("details") or {}),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DocumentError(f"the plan is damaged: {error!r}") from error

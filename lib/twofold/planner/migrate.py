@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .. import definition, names
@@ -13,7 +14,7 @@ from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
-from . import replicated, report_only, volumes
+from . import placed, replicated, report_only, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -31,29 +32,50 @@ def instance(context: Context, name: str, target: str | None) -> None:
         known = ", ".join(sorted(context.desired.nodes))
         context.error("unknown-node", name, f"there is no node {target!r}", f"the nodes are {known}")
         return
-    trace = context.observed.trace(name)
+    migration = running(context, wanted, target)
+    if migration is not None:
+        migration.run(target)
+
+
+def running(
+    context: Context, wanted: Instance, target: str | None = None, after: Sequence[str] = ()
+) -> Migration | None:
+    """The migration of an instance, if it runs and is not on the target already; else a finding says why not.
+
+    `after` are the ids of steps that have to be done before it begins.
+    """
+    name, trace = wanted.name, context.observed.trace(wanted.name)
     if trace.newest is None:
         context.error("not-created", name, "it does not exist yet", "run site.yml first")
-        return
+        return None
     situation = assess(context, wanted, trace)
     if situation is None:
-        return
+        return None
     domain = trace.domains.get(situation.primary)
     if target == situation.primary and domain is not None and domain.active:
         context.info("already-there", name, f"it runs on {target} already")
-        return
+        return None
     if domain is None or domain.state != "running":
         state = domain.state if domain is not None else "not defined"
         message = f"it does not run on {situation.primary} (it is {state}), so there is nothing to move while it runs"
         context.error("not-running", name, message, "start it first")
-        return
-    Migration(context, wanted, trace, situation, domain).run(target)
+        return None
+    return Migration(context, wanted, trace, situation, domain, after=after)
 
 
 class Migration:
     """The migration of an instance that runs."""
 
-    def __init__(self, context: Context, wanted: Instance, trace: Trace, situation: Situation, domain: Domain) -> None:
+    def __init__(
+        self,
+        context: Context,
+        wanted: Instance,
+        trace: Trace,
+        situation: Situation,
+        domain: Domain,
+        *,
+        after: Sequence[str] = (),
+    ) -> None:
         self.context = context
         self.wanted = wanted
         self.trace = trace
@@ -61,30 +83,41 @@ class Migration:
         self.domain = domain
         self.source = situation.primary
         self.base: dict[str, Any] = situation.base or {}
-        self.chain = Chain(context, wanted.name)
+        self.chain = Chain(context, wanted.name, after)
 
-    def run(self, target: str | None) -> None:
-        """Check, then add the steps."""
-        drbd = self.base["disk_template"] == "drbd"
-        if self.situation.undefine or replicated.needs_settling(self.trace, self.source):
-            message = "an earlier migration left something behind"
-            self._error("not-settled", message, "run site.yml first, it clears that up")
-            return
-        chosen = self._secondary(target) if drbd else self._free_choice(target)
-        if chosen is None or not self._fits(chosen) or (drbd and not self._replication_is_fine(chosen)):
-            return
+    @property
+    def drbd(self) -> bool:
+        """Whether its disks are on DRBD."""
+        return bool(self.base["disk_template"] == "drbd")
+
+    def run(self, target: str | None) -> bool:
+        """Check, then add the steps; whether it can be done."""
+        if not self.may_begin():
+            return False
+        chosen = self._secondary(target) if self.drbd else self._free_choice(target)
+        if chosen is None or not self._fits(chosen):
+            return False
         try:
             built = self._build(chosen)
         except definition.Impossible as error:
             self._error(error.code, str(error), error.remedy)
-            return
+            return False
         self._seed(chosen, built)
-        if drbd:
+        if self.drbd:
             self._drbd(chosen, built)
         else:
             self._plain(chosen, built)
         why = f"from {self.source} to {chosen}"
         self.context.change(self.wanted.name, "migrate", (self.source, chosen), why)
+        return True
+
+    def may_begin(self) -> bool:
+        """Whether it is in a state to be moved at all, wherever it goes; else a finding says why not."""
+        if self.situation.undefine or replicated.needs_settling(self.trace, self.source):
+            message = "an earlier migration left something behind"
+            self._error("not-settled", message, "run site.yml first, it clears that up")
+            return False
+        return not self.drbd or self._replication_is_fine(self.situation.nodes[1])
 
     def _error(self, code: str, message: str, remedy: str) -> None:
         self.context.error(code, self.wanted.name, message, remedy)
@@ -117,7 +150,8 @@ class Migration:
         if target is not None:
             return target
         others = [name for name in sorted(self.context.desired.nodes) if name != self.source]
-        problems = {name: self._problems(name) for name in others}
+        rules = {name: placed.against(self.context, self.wanted, self.source, name) for name in others}
+        problems = {name: [*rules[name], *self._problems(name)] for name in others}
         fitting = [name for name in others if not problems[name]]
         if not fitting:
             reasons = "; ".join(f"{name}: {', '.join(found)}" for name, found in problems.items())

@@ -1,71 +1,132 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a new instance goes: the pin, or the nodes with most free memory among those that fit."""
+"""Where new instances go: the placement engine chooses for all of them at once.
+
+What the engine does not know (bridges, volume groups besides a node's own, nodes that did not answer) is checked here,
+and such nodes are forbidden to it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from ..model import Desired, Instance
 from ..observed import Observed
 from ..units import format_size
 from .claims import Claims
+from .context import Context, Place
+from .placed import unwanted
+from .situation import may_be_made
+
+if TYPE_CHECKING:
+    from ..placement import Cluster, Placement, Request, Verdict
+
+#: Why not: instance -> node -> reason.
+Refused = dict[str, dict[str, str]]
+#: A plan's line names so many of the nodes that were not chosen; a finding names them all.
+_SHOWN = 4
+_REMEDY = (
+    "free or add what is missing, make the instance smaller, or change what it asks of its nodes (twofold_nodes, "
+    "twofold_excluded_nodes, twofold_required_tags, twofold_groups, twofold_affinity, twofold_anti_affinity)"
+)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The nodes for a new instance, primary first, and why; `nodes` is empty if nothing fits.
-
-    `reasons` says in the first case why these nodes, else for every node why not.
-    """
-
-    nodes: tuple[str, ...]
-    reasons: tuple[str, ...]
-
-
-def choose(desired: Desired, observed: Observed, claims: Claims, instance: Instance) -> Choice:
-    """Choose the nodes for an instance, with what the plan has promised so far in `claims`."""
-    wanted = 2 if instance.disk_template == "drbd" else 1
-    chosen: list[str] = []
-    reasons: list[str] = []
-    refused: list[str] = []
-    for place in range(wanted):
-        pinned = [instance.nodes[place]] if place < len(instance.nodes) else None
-        # The other pinned node is not free to be chosen.
-        candidates = pinned or [name for name in sorted(desired.nodes) if name not in (*chosen, *instance.nodes)]
-        problems = {name: why_not(desired, observed, claims, instance, name, primary=place == 0) for name in candidates}
-        fitting = [name for name in candidates if not problems[name]]
-        if not fitting:
-            role = "primary" if place == 0 else "secondary"
-            refused += [f"{name} as {role}: {', '.join(found)}" for name, found in problems.items() if found]
-            return Choice((), tuple(refused) or (f"there is no node left for the {role}",))
-        best = min(fitting, key=lambda name: (-claims.memory_free(name), name))
-        chosen.append(best)
-        free = format_size(max(claims.memory_free(best), 0))
-        reasons.append(f"{best} is pinned" if pinned else f"{best} has most free memory of those that fit ({free})")
-    return Choice(tuple(chosen), tuple(reasons))
+def place_new(context: Context, instances: Iterable[Instance]) -> None:
+    """Choose the nodes of all new instances into `Context.places`; a finding for each that fits nowhere."""
+    trace = context.observed.trace
+    new = [one for one in instances if one.state != "absent" and may_be_made(context, one, trace(one.name))]
+    if not new:
+        return
+    refused = {one.name: _refused(context, one) for one in new}
+    for placed in _choose(context, sorted(new, key=lambda one: (-one.priority, one.name)), refused):
+        if placed.nodes:
+            reasons = _reasons(context, context.desired.instances[placed.name], placed)
+            context.places[placed.name] = Place(placed.nodes, tuple(reasons))
+        else:
+            context.error("no-node-fits", placed.name, _problem(placed), _REMEDY)
 
 
-def why_not(
-    desired: Desired, observed: Observed, claims: Claims, instance: Instance, node: str, *, primary: bool
-) -> list[str]:
-    """What keeps a new instance from a node; empty if nothing does."""
-    view = observed.known(node)
-    if view is None:
-        return ["its state is unknown"]
-    problems = []
-    free = claims.memory_free(node)
-    if primary and instance.state == "running" and free < instance.memory:
-        problems.append(f"{format_size(max(free, 0))} memory free, {format_size(instance.memory)} needed")
-    for group, size in claims.needed(node, instance).items():
-        space = claims.space_free(node, group)
-        if space is None:
-            problems.append(f"no volume group {group}")
-        elif space < size:
-            problems.append(f"{format_size(max(space, 0))} free in volume group {group}, {format_size(size)} needed")
-    problems += missing_bridges(desired, observed, instance, node)
-    return problems
+def _refused(context: Context, instance: Instance) -> dict[str, str]:
+    """The nodes that an instance must not or cannot be on whatever else is placed, with the reasons."""
+    found = (
+        unwanted(context.desired, instance),
+        why_not(context.desired, context.observed, context.claims, instance),
+    )
+    nodes = sorted(set().union(*found))
+    return {node: ", ".join(reasons[node] for reasons in found if node in reasons) for node in nodes}
+
+
+def _choose(context: Context, instances: Sequence[Instance], refused: Refused) -> list[Placement]:
+    """Place, and again without what turned out to be too much for a volume group that the engine does not count."""
+    while True:
+        found = _by_priority(context, instances, refused)
+        too_much = _too_much(context, found)
+        if not too_much:
+            return [_with_reasons(placed, refused) for placed in found]
+        for name, reasons in too_much.items():
+            refused[name] |= reasons
+
+
+def _by_priority(context: Context, instances: Sequence[Instance], refused: Refused) -> list[Placement]:
+    """All instances of one priority at once; what has a higher one is there already."""
+    # What needs no placement does not wait for NumPy.
+    from ..placement import PlaceOptions, place
+    from . import affinity, cluster_view
+
+    desired, claims = context.desired, context.claims
+    rules = affinity.rules(desired, refused)
+    cluster: Cluster = cluster_view.cluster(desired, context.observed, claims)
+    # Room for a failure is kept by secondaries; what has no second copy is not made anew elsewhere.
+    options = PlaceOptions(rules=rules, survive_node_loss=False, explain=True)
+    found: list[Placement] = []
+    for _priority, group in groupby(instances, key=lambda one: one.priority):
+        requests: list[Request] = [cluster_view.request(desired, claims, one, rules[one.name]) for one in group]
+        placed = place(cluster, requests, options)
+        cluster = cluster_view.with_placed(cluster, requests, placed)
+        found += placed
+    return found
+
+
+def _too_much(context: Context, placements: Iterable[Placement]) -> Refused:
+    """The instances that overfill a volume group together with those before them."""
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    found: Refused = {}
+    for placed in placements:
+        instance = context.desired.instances[placed.name]
+        for node in placed.nodes:
+            for group, size in context.claims.needed(node, instance).items():
+                free = (context.claims.space_free(node, group) or 0) - taken[node, group]
+                if size > free:
+                    found.setdefault(placed.name, {})[node] = _no_space(group, free, size)
+                else:
+                    taken[node, group] += size
+    return found
+
+
+def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Instance) -> dict[str, str]:
+    """The nodes that lack something for an instance, each with all that speaks against it."""
+    found = {}
+    for name in sorted(desired.nodes):
+        view = observed.known(name)
+        problems = []
+        for group, size in claims.needed(name, instance).items() if view is not None else ():
+            space = claims.space_free(name, group)
+            if space is None:
+                problems.append(f"no volume group {group}")
+            elif space < size:
+                problems.append(_no_space(group, space, size))
+        problems += missing_bridges(desired, observed, instance, name) if view is not None else ["its state is unknown"]
+        if problems:
+            found[name] = ", ".join(problems)
+    return found
+
+
+def _no_space(group: str, free: int, needed: int) -> str:
+    return f"{format_size(max(free, 0))} free in volume group {group}, {format_size(needed)} needed"
 
 
 def missing_bridges(desired: Desired, observed: Observed, instance: Instance, node: str) -> list[str]:
@@ -74,3 +135,61 @@ def missing_bridges(desired: Desired, observed: Observed, instance: Instance, no
     bridges = view.bridges if view else frozenset()
     wanted = sorted({desired.cluster.networks[nic.network].bridge for nic in instance.nics})
     return [f"no bridge {bridge}" for bridge in wanted if bridge not in bridges]
+
+
+def _with_reasons(placed: Placement, refused: Refused) -> Placement:
+    """The placement with our own reasons in the place of "is excluded"."""
+    from dataclasses import replace
+
+    own = refused[placed.name]
+    verdicts = tuple(
+        replace(verdict, primary=own[verdict.node], secondary=own[verdict.node]) if verdict.node in own else verdict
+        for verdict in placed.verdicts
+    )
+    return replace(placed, verdicts=verdicts)
+
+
+def _reasons(context: Context, instance: Instance, placed: Placement) -> list[str]:
+    """Why these nodes, and why not the others."""
+    pins = len(instance.nodes)
+    found = [f"{node} is pinned" for node in placed.nodes[:pins]]
+    chosen = [f"{node} {_room(context, node)}" for node in placed.nodes[pins:]]
+    if not chosen:
+        return found
+    word = "they even" if len(chosen) > 1 else "it evens"
+    chosen[-1] += f": {word} the load out best (score {placed.score:.4f})"
+    against = {verdict.node: _against_best(verdict, pinned=pins > 0) for verdict in placed.verdicts}
+    others = [f"{node}: {text}" for node, text in against.items() if text and node not in placed.nodes]
+    more = [f"nor {len(others) - _SHOWN} more nodes"] if len(others) > _SHOWN else []
+    return [*found, *chosen, *(f"not {text}" for text in others[:_SHOWN]), *more]
+
+
+def _against_best(verdict: Verdict, *, pinned: bool) -> str:
+    """What speaks against a node that was not chosen; with a pinned primary only as secondary."""
+    if verdict.primary and not pinned:
+        return verdict.primary
+    return f"as secondary: {verdict.secondary}" if verdict.secondary else ""
+
+
+def _room(context: Context, node: str) -> str:
+    group = context.desired.nodes[node].volume_group
+    space, memory = context.claims.space_free(node, group), context.claims.memory_free(node)
+    disk = f" and {format_size(space)} in {group}" if space is not None else ""
+    return f"has {format_size(max(memory, 0))} of memory{disk} free"
+
+
+def _problem(placed: Placement) -> str:
+    """Why an instance fits nowhere: in one sentence, then node by node."""
+    sentence = placed.problem.removeprefix(f"instance {placed.name}: ")
+    return "; ".join([sentence, *map(_against, placed.verdicts)])
+
+
+def _against(verdict: Verdict) -> str:
+    """A node with what speaks against it in each role."""
+    first, second = verdict.primary, verdict.secondary
+    if first == second or not second:
+        return f"{verdict.node}: {first}"
+    roles = [f"as primary: {first}"] if first else ["could be primary"]
+    if second != "is the primary" and not second.endswith("in its other role"):
+        roles.append(f"as secondary: {second}")
+    return f"{verdict.node} {', '.join(roles)}"

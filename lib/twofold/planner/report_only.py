@@ -11,6 +11,7 @@ from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
 from . import document as plan
+from . import placed
 from .context import Chain, Context
 from .situation import Situation
 
@@ -38,6 +39,7 @@ def inventory(context: Context, wanted: Instance, document: dict[str, Any], situ
         message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
         remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"
         context.info("placement-differs", wanted.name, message, remedy)
+    placed.check(context, wanted, situation)
     if document["os"] != wanted.os:
         message = f"it was made from {document['os']}, twofold_os says {wanted.os}"
         context.info("os-differs", wanted.name, message, "twofold_os only matters when an instance is made")

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import placement, split_brain
+from . import split_brain
 from .context import Context
 
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
@@ -38,10 +39,14 @@ class Situation:
 
 
 def assess(context: Context, instance: Instance, trace: Trace) -> Situation | None:
-    """Find out where an instance stands; None if nothing can be done, with a finding that says why."""
+    """Find out where an instance stands; None if nothing can be done, with a finding that says why.
+
+    Where a new one goes was chosen before, for all of them at once (`Context.places`).
+    """
     base = trace.newest
     if base is None:
-        return _new(context, instance, trace)
+        place = context.places.get(instance.name)
+        return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
     if not _ours(context, instance, trace, base) or not _all_known(context, instance, base["nodes"]):
         return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
@@ -56,32 +61,33 @@ def assess(context: Context, instance: Instance, trace: Trace) -> Situation | No
     return _existing(context, instance, trace, base, tuple(base["nodes"]))
 
 
-def _new(context: Context, instance: Instance, trace: Trace) -> Situation | None:
-    """An instance without a definition: nothing of it may exist anywhere, and every node must have said so."""
+def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
+    """Whether an instance without a definition is new: nothing of it exists anywhere, and every node has said so.
+
+    Every node, because it may have been made on any of them under an inventory that said something else, and it must
+    never run twice. A node that the inventory declares offline is not waited for: the operator's word is that it
+    is off.
+    """
     if trace.domains:
         where = ", ".join(sorted(trace.domains))
         message = f"there is a domain of this name on {where} that is not Twofold's"
         context.error("foreign-domain", instance.name, message, "rename the instance, or remove that domain")
-        return None
+        return False
     if trace.volumes or trace.resources:
         found = [f"{path} on {node}" for node, volumes in sorted(trace.volumes.items()) for path in sorted(volumes)]
         found += [f"DRBD resource on {node}" for node in sorted(trace.resources)]
         message = f"something of this name exists without a definition: {', '.join(found)}"
         remedy = "put the definition back from a backup, or remove these if their data is not needed"
         context.error("orphan", instance.name, message, remedy)
-        return None
-    if unknown := context.observed.unknown:
+        return False
+    nodes = context.desired.nodes
+    unknown = [name for name in context.observed.unknown if name not in nodes or nodes[name].state != "offline"]
+    if unknown:
         message = f"it is new, but may exist already on {', '.join(unknown)}, of which nothing is known"
-        remedy = "bring the node back, or take it out of the inventory if it is gone for good"
+        remedy = "bring the node back, or set twofold_node_state to offline for it if it is off for sure"
         context.error("node-unknown", instance.name, message, remedy)
-        return None
-    choice = placement.choose(context.desired, context.observed, context.claims, instance)
-    if not choice.nodes:
-        message = "no node has room: " + "; ".join(choice.reasons)
-        remedy = "free or add what is missing, make the instance smaller, or change twofold_nodes"
-        context.error("no-node-fits", instance.name, message, remedy)
-        return None
-    return Situation(choice.nodes, None, (), False, choice.reasons)
+        return False
+    return True
 
 
 def _ours(context: Context, instance: Instance, trace: Trace, base: dict[str, Any]) -> bool:
@@ -127,16 +133,17 @@ def _existing(
         return None
     if split_brain.found(context, instance, trace):
         return None
-    primary = _primary(trace, pair, active)
+    primary = primary_of(trace, pair)
     nodes = (primary, *(node for node in pair if node != primary))
     undefine = tuple(node for node in sorted(trace.domains) if node != primary)
     return Situation(nodes, base, undefine, has_data(base, trace))
 
 
-def _primary(trace: Trace, pair: tuple[str, ...], active: list[str]) -> str:
+def primary_of(trace: Trace, pair: Sequence[str]) -> str:
     """Where it runs; else where its domain is, its disk is Primary, its disk is UpToDate; else as it was written."""
-    if active:
-        return active[0]
+    for node in sorted(trace.domains):
+        if trace.domains[node].active:
+            return node
     candidates = [node for node in pair if node in trace.domains] or list(pair)
     for test in (_is_primary, _is_up_to_date):
         matching = [node for node in candidates if test(trace.resources.get(node))]

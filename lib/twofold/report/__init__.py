@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..findings import exit_status
+from .capacity_text import capacity_text
 from .plans import plan_markdown, plan_text
 from .runs import findings_text, run_text
 from .status import status_document
@@ -13,6 +14,7 @@ from .status_text import status_text
 from .verify import verify
 
 __all__ = [
+    "capacity_text",
     "exit_status",
     "findings_text",
     "plan_markdown",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..planner.document import Plan, Step
 from ..units import format_size
-from . import screen
+from . import balance, screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,6 +58,8 @@ def plan_text(plan: Plan, width: int = 120, color: bool = False) -> str:
         parts += ["", screen.heading("* shared")]
         rows = [("  " + row[0], *row[1:]) for row in map(_row, shared)]
         parts.append(screen.table(columns, rows, header=False))
+    if "balance" in plan.details:
+        parts += ["", *balance.text(plan.details["balance"])]
     if plan.findings:
         parts += ["", *screen.findings(plan.findings)]
     return screen.render(parts, width, color=color)
@@ -71,6 +73,8 @@ def plan_markdown(plan: Plan) -> str:
         lines += [*_markdown_table(_of(plan, change.instance)), ""]
     if shared := _of(plan, None):
         lines += ["## Shared", "", *_markdown_table(shared), ""]
+    if "balance" in plan.details:
+        lines += ["## Moves", "", *balance.markdown(plan.details["balance"]), ""]
     if plan.findings:
         lines += ["## Findings", ""]
         for finding in plan.findings:

@@ -43,8 +43,19 @@ def instance(**variables: Any) -> dict[str, Any]:
     return {f"twofold_{name}": value for name, value in given.items()}
 
 
-def desired(instances: dict[str, dict[str, Any]], count: int = 3) -> Desired:
-    """A right inventory."""
-    found, findings = inventory.load(nodes(count), instances)
+def grouped(group: str, *names: str, **variables: Any) -> dict[str, dict[str, Any]]:
+    """Instances of one inventory group, as Ansible hands them over."""
+    return {name: {**instance(**variables), "group_names": ["instances", group]} for name in names}
+
+
+def desired(
+    instances: dict[str, dict[str, Any]],
+    count: int = 3,
+    cluster: dict[str, Any] | None = None,
+    **node_variables: dict[str, Any],
+) -> Desired:
+    """A right inventory; `cluster` are further variables of all nodes, `node1=...` those of one."""
+    given = {name: {**found, **(cluster or {}), **node_variables.get(name, {})} for name, found in nodes(count).items()}
+    found, findings = inventory.load(given, instances)
     assert not [f for f in findings if f.severity == "error"], findings
     return found

@@ -129,6 +129,25 @@ def test_a_diskless_instance_just_moves() -> None:
     assert not world.plan(wanted).steps
 
 
+def test_a_free_choice_keeps_to_the_rules() -> None:
+    free = {"disk_template": "diskless", "disks": []}
+    given = {"web1": instance(**free, nodes="node1"), "web2": instance(**free, nodes="node2")}
+    wanted = desired(given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    rules = {"twofold_anti_affinity": ["web2"], "twofold_excluded_nodes": ["node3"]}
+    chosen = {**given, "web1": {**given["web1"], **rules}}
+    plan = world.plan(desired(chosen), verb="migrate", instance="web1")
+    (error,) = plan.errors
+    assert "node2: runs web2, from which twofold_anti_affinity keeps it" in error.message
+    assert "node3: is in twofold_excluded_nodes" in error.message
+    assert world.plan(desired(chosen), verb="migrate", instance="web1", target="node3").steps, "the operator decides"
+    plan = world.plan(desired(given, node2={"twofold_node_state": "drained"}), verb="migrate", instance="web1")
+    assert plan.summary[0].on == ("node1", "node3")
+    plan = world.plan(desired(given, node2={"twofold_group": "other"}), verb="migrate", instance="web1")
+    assert plan.summary[0].on == ("node1", "node3")
+
+
 def test_drift_is_not_the_business_of_a_migration() -> None:
     world, _ignored = world_with(**PAIR)
     bigger = desired({"web1": instance(**PAIR, memory="512MiB")})

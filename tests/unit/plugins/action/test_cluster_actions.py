@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The actions on the whole cluster in real plays, on what nodes are made to have said.
 
-They are twofold.cluster.plan, twofold.cluster.report, twofold.cluster.status, twofold.cluster.verify and
-twofold.cluster.apply_wave; twofold.cluster.node_apply is the module behind the last one.
+They are twofold.cluster.plan, twofold.cluster.report, twofold.cluster.status, twofold.cluster.verify,
+twofold.cluster.capacity and twofold.cluster.apply_wave; twofold.cluster.node_apply is the module behind the last one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.lib.cases import CLUSTER, instance, nodes
+from tests.unit.lib.cases import CLUSTER, desired, instance, nodes
 from tests.unit.lib.world import World
 
 ROOT = Path(__file__).parents[4]
@@ -182,6 +182,34 @@ def test_status_and_verify(operator: Operator) -> None:
     assert "web1" in shown and [found for found in json.loads(path.read_text()) if found["severity"] == "error"]
     operator.instances = {}
     assert "Nothing is wrong" in operator.run("verify")[0]
+
+
+def test_capacity(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    path = operator.directory / "out.json"
+    shown, answer = operator.run("capacity", file=str(path))
+    assert "like web1" in shown and "The loss of any one node is survived" in shown
+    assert answer["capacity"] == json.loads(path.read_text()) and not answer["changed"]
+    assert answer["capacity"]["flavours"][0]["count"] > 0
+    shown, _ignored = operator.run("capacity", status=2, file=str(operator.directory / "none" / "out.json"))
+    assert "cannot be written: No such file" in shown and "Traceback" not in shown
+
+
+def test_rules_name_groups_of_the_inventory(operator: Operator) -> None:
+    operator.instances = {f"web{i}": instance(anti_affinity=["instances"]) for i in range(4)}
+    answer = operator.run("plan", "--check")[1]
+    assert len({change["on"][0] for change in answer["summary"]}) == 3
+    (error,) = answer["errors"]
+    assert error["code"] == "no-node-fits" and error["message"].count("anti-affinity: runs web") == 3
+
+
+def test_balance_shows_its_moves(operator: Operator) -> None:
+    pinned = {f"web{i}": instance(nodes=["node1", "node2"]) for i in range(4)}
+    operator.world.converge(desired(pinned))
+    operator.instances = {name: instance() for name in pinned}
+    shown, answer = operator.run("plan", "--check", intent={"verb": "balance", "max_copy": "", "max_moves": "3"})
+    assert "JOB  INSTANCE" in shown and "node1:node2  node2:node1" in shown and "not executed yet" in shown
+    assert [change["change"] for change in answer["summary"]] == ["migrate"] * 2 and answer["run"] is None
 
 
 def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:
