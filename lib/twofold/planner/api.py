@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
@@ -40,20 +41,36 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:
-    verb = intent.get("verb")
-    if verb == "converge":
-        _converge(context, intent.get("instances"))
-    elif verb == "migrate":
-        migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
-    elif verb == "balance":
-        # Only this intent waits for NumPy.
-        from . import balance
-
-        balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
-    else:
-        message = f"there is no intent {verb!r}"
-        remedy = "use converge, migrate or balance"
+    verb = VERBS.get(str(intent.get("verb")))
+    if verb is None:
+        message = f"there is no intent {intent.get('verb')!r}"
+        remedy = f"use one of {', '.join(VERBS)}"
         context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, remedy))
+        return
+    verb(context, intent)
+
+
+def _converge_intent(context: Context, intent: dict[str, Any]) -> None:
+    _converge(context, intent.get("instances"))
+
+
+def _migrate(context: Context, intent: dict[str, Any]) -> None:
+    migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
+
+
+def _balance(context: Context, intent: dict[str, Any]) -> None:
+    # Only this intent waits for NumPy.
+    from . import balance
+
+    balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
+
+
+# Each adds the steps and findings of an intent.
+VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
+    "balance": _balance,
+    "converge": _converge_intent,
+    "migrate": _migrate,
+}
 
 
 def _converge(context: Context, only: list[str] | None) -> None:
