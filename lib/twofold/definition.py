@@ -140,7 +140,9 @@ class Builder:
         for node in sorted(nodes):
             default = self.desired.nodes[node].volume_group
             groups[node] = disk["volume_group"].get(node) or (size.volume_group if size else None) or default
-        return {**disk, "volume_group": groups, "minor": disk["minor"] if replicated else None}
+        # The same on both nodes, so that its path does not change when the instance moves.
+        minors = dict.fromkeys(groups, next(iter(disk["minor"].values()))) if replicated else None
+        return {**disk, "volume_group": groups, "minor": minors}
 
     def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:
         cluster = self.desired.cluster

@@ -76,6 +76,10 @@ class Volumes(Protocol):
 
     def extend(self, volume: Volume, size: int) -> None: ...
 
+    def rename(self, volume: Volume, name: str) -> None: ...
+
+    def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None: ...
+
     def forget(self) -> None: ...
 
 
@@ -144,6 +148,18 @@ class Lvm:
     def extend(self, volume: Volume, size: int) -> None:
         self.read = None
         self._run(["lvextend", "--quiet", "--size", f"{size}b", volume.path])
+
+    def rename(self, volume: Volume, name: str) -> None:
+        self.read = None
+        self._run(["lvrename", "--quiet", volume.volume_group, volume.name, name])
+
+    def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None:
+        """Keeps a volume as it is now; there is room for every block of it, so the snapshot never overflows."""
+        self.read = None
+        argv = ["lvcreate", "--quiet", "--yes", "--snapshot", "--extents", "100%ORIGIN", "--name", name]
+        for tag in tags:
+            argv += ["--addtag", tag]
+        self._run([*argv, volume.path])
 
 
 def _retagged(volume: Volume, add: list[str], delete: list[str]) -> Volume:

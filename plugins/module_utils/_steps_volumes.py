@@ -18,8 +18,9 @@ from ._steps import Args, Done, changed, step, unchanged
 
 TAG = "twofold"
 ZEROED = "twofold.zeroed"
-WIPE, INSTALL, METADATA = "wipe", "install", "metadata"
-PENDING = (WIPE, INSTALL, METADATA)
+# SYNC: a second copy that the first resync has not completed yet.
+WIPE, INSTALL, METADATA, SYNC = "wipe", "install", "metadata", "sync"
+PENDING = (WIPE, INSTALL, METADATA, SYNC)
 
 
 def pending_tag(what: str) -> str:
@@ -94,13 +95,19 @@ def _owes_wipe(node: Node, one: Wanted) -> bool:
     return volume is not None and WIPE in volume.pending()
 
 
+def _is_empty(node: Node, one: Wanted) -> bool:
+    """Whether a volume has never held a disk's data: it was never zeroed, or never filled from its peer."""
+    volume = node.volumes.find(one.volume_group, one.name)
+    return volume is not None and not {WIPE, SYNC}.isdisjoint(volume.pending())
+
+
 def _refuse_new_metadata(node: Node, wanted: list[Wanted], missing: list[Wanted]) -> None:
     """A disk that has been in service never gets new metadata by the way: it would count as empty."""
     for meta in missing:
         if meta.role != "meta":
             continue
         for data in wanted:
-            if data.role == "data" and data.disk == meta.disk and data not in missing and not _owes_wipe(node, data):
+            if data.role == "data" and data.disk == meta.disk and data not in missing and not _is_empty(node, data):
                 message = f"{data.name} has been in service and its metadata volume {meta.name} is missing"
                 raise Refused(message, "replace this copy of the disk from the other node")
 

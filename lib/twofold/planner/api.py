@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, migrate, placement, waves
+from . import converge, fingerprint, migrate, placement, replace, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -65,11 +65,21 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
 
 
+def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
+    replace.instance(
+        context,
+        str(intent.get("instance") or ""),
+        intent.get("new_secondary") or None,
+        intent.get("on") or None,
+    )
+
+
 # Each adds the steps and findings of an intent.
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "balance": _balance,
     "converge": _converge_intent,
     "migrate": _migrate,
+    "replace_disks": _replace_disks,
 }
 
 

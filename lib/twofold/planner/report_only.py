@@ -52,10 +52,12 @@ def left_over_volumes(
 
     They go only while the guest runs on its own disks: then what is left over is not the last copy.
     """
+    if document["disk_template"] == "drbd":
+        return
     others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
     domain = trace.domains.get(situation.primary)
     for node in others:
-        if document["disk_template"] == "drbd" or domain is None or not domain.active:
+        if domain is None or not domain.active:
             message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
             remedy = "start it and run this again, or remove what is left over by hand"
             context.warning("left-over", document["name"], message, remedy)
@@ -66,6 +68,8 @@ def left_over_volumes(
 def clean_up(chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = ()) -> None:
     """Remove what a node holds of an instance that lives elsewhere."""
     name = chain.instance
+    if node in trace.resources:
+        chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
     if found := trace.volumes.get(node):
         volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
         args: dict[str, Any] = {"instance": name, "volumes": volumes}

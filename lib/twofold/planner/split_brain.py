@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..model import Instance
-from ..observed import ResourceVolume, Trace
+from ..observed import Resource, ResourceVolume, Trace
 from .context import Context
 
 REMEDY = (
@@ -18,10 +18,12 @@ PRIMARY_BIT = 1
 
 def found(context: Context, instance: Instance, trace: Trace) -> bool:
     """Whether the copies of an instance refuse each other; a finding says so."""
-    apart = {node: r for node, r in trace.resources.items() if r.up and r.connection == "StandAlone"}
+    pair = (trace.newest or {}).get("nodes", ())
+    resources = {node: resource for node, resource in trace.resources.items() if node in pair}
+    apart = {node: r for node, r in resources.items() if r.up and r.connection == "StandAlone"}
     if not apart:
         return False
-    verdict = _verdict(trace)
+    verdict = _verdict(list(resources.values()))
     if verdict is False:
         return False
     where = ", ".join(sorted(apart))
@@ -36,9 +38,8 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     return True
 
 
-def _verdict(trace: Trace) -> bool | None:
+def _verdict(resources: list[Resource]) -> bool | None:
     """True: split brain; False: the copies have a common history; None: the nodes did not tell."""
-    resources = list(trace.resources.values())
     if len(resources) != 2:
         return None
     pairs = [

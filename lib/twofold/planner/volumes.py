@@ -15,6 +15,8 @@ from .context import Context
 
 WIPE = "wipe"
 INSTALL = "install"
+SYNC = "sync"
+ASIDE = "-old"
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ def wanted(document: dict[str, Any], node: str) -> Iterator[WantedVolume]:
             yield WantedVolume(group, names.meta_volume(name, index), size, index, "meta")
 
 
-def create_args(document: dict[str, Any], node: str, *, install: bool) -> dict[str, Any]:
-    """The arguments of `volumes.create`; with `install` disk 0 owes its OS."""
+def create_args(document: dict[str, Any], node: str, *, install: bool, sync: bool = False) -> dict[str, Any]:
+    """The arguments of `volumes.create`; with `install` disk 0 owes its OS, with `sync` the peer fills the disks."""
     volumes = []
     for volume in wanted(document, node):
         pending = [WIPE, INSTALL] if install and (volume.disk, volume.role) == (0, "data") else [WIPE]
+        if sync and volume.role == "data":
+            pending = [SYNC]
         volumes.append(
             {
                 "volume_group": volume.volume_group, "name": volume.name, "size": volume.size, "disk": volume.disk,
@@ -67,6 +71,11 @@ def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVol
 def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     """The volumes to which something is owed."""
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
+
+
+def set_aside(trace: Trace, node: str) -> list[Volume]:
+    """The volumes that a replacement on the same node set aside."""
+    return [volume for volume in trace.volumes.get(node, {}).values() if volume.name.endswith(ASIDE)]
 
 
 def untagged(document: dict[str, Any], trace: Trace, node: str) -> list[dict[str, Any]]:
