@@ -26,6 +26,10 @@ REPORT = [
 ]  # fmt: skip
 
 
+# The byte from which on a volume that was made larger has not been zeroed yet.
+LARGER = "twofold.larger="
+
+
 class Group(NamedTuple):
     """A volume group."""
 
@@ -56,7 +60,8 @@ class Volume(NamedTuple):
     def pending(self) -> list[str]:
         """What is owed to this volume before it may be used."""
         start = "twofold.pending="
-        return sorted(tag[len(start) :] for tag in self.tags if tag.startswith(start))
+        owed = [tag[len(start) :] for tag in self.tags if tag.startswith(start)]
+        return sorted([*owed, "zeroing"] if any(tag.startswith(LARGER) for tag in self.tags) else owed)
 
 
 class Volumes(Protocol):

@@ -11,15 +11,15 @@ import re
 from ._clock import wait_for
 from ._drbd_meta import metadata_size
 from ._errors import Refused, TimedOut
-from ._lvm import Volume, round_up
+from ._lvm import LARGER, Volume, round_up
 from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_replication import WAIT, state_of, volume_of
 from ._steps_volumes import TAG, require_ours
 
-# Bytes from which on a larger volume has not been zeroed yet, and the range that was zeroed and never written since.
-LARGER, ZEROED_RANGE = f"{TAG}.larger=", f"{TAG}.grown="
+# The range that was zeroed when a volume was made larger.
+ZEROED_RANGE = f"{TAG}.grown="
 RANGE = re.compile(re.escape(ZEROED_RANGE) + r"(\d+)-(\d+)\Z")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, migrate, placement, replace, waves
+from . import converge, fingerprint, grow, migrate, placement, replace, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -65,6 +65,12 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
 
 
+def _grow(context: Context, intent: dict[str, Any]) -> None:
+    grow.instance(
+        context, str(intent.get("instance") or ""), str(intent.get("disk", "0")), str(intent.get("size") or "")
+    )
+
+
 def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
     replace.instance(
         context,
@@ -78,6 +84,7 @@ def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "balance": _balance,
     "converge": _converge_intent,
+    "grow": _grow,
     "migrate": _migrate,
     "replace_disks": _replace_disks,
 }

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import definition, secrets
+from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
-from . import copies, guest, remove, replicated, report_only, volumes
+from . import copies, grow, guest, remove, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -117,6 +117,7 @@ class Converge:
             self._replication(node)
             self._seed(node)
         guest.Guest(self).run()
+        grow.of_converge(self)
         report_only.left_over_volumes(self.context, self.chain, self.trace, self.situation, self.document)
         if self.replicated:
             timeout = self.wanted.replication.timeout
@@ -171,6 +172,7 @@ class Converge:
             sync = node in self.rebuilt
             args = volumes.create_args(self.document, node, install=install and not sync, sync=sync)
             self.chain.add(node, "volumes.create", args, kind=plan.REPLACE if sync else self.kind, why=why)
+        self._zero(node)
         if untagged := volumes.untagged(self.document, self.trace, node):
             why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
             args = {"instance": self.wanted.name, "volumes": untagged}
@@ -178,6 +180,23 @@ class Converge:
         view = self.context.observed.known(node)
         if view is not None:
             volumes.check_sizes(self.context, self.document, self.trace, view)
+
+    def _zero(self, node: str) -> None:
+        """Finish a growth that was interrupted before its new part was zeroed: until then nothing may start there."""
+        listed = [
+            {
+                "volume_group": v.volume_group,
+                "name": v.name,
+                "size": v.size,
+                "minor": disk["minor"] and disk["minor"][node],
+            }
+            for disk in self.document["disks"]
+            for v in self.trace.volumes.get(node, {}).values()
+            if v.zero_from is not None and v.name == names.data_volume(self.wanted.name, disk["index"])
+        ]
+        if listed:
+            args = {"instance": self.wanted.name, "volumes": listed}
+            self.chain.add(node, "volumes.grow", args, why="the disk is larger, but the new part is not zeroed yet")
 
     def _replication(self, node: str) -> None:
         if not self.replicated:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..model import Instance
 from ..observed import Trace, Volume
 from . import document as plan
 from . import replicated, report_only, volumes
@@ -92,9 +93,11 @@ def fill(
     return chain.add(node, "replication.wait", args, kind=plan.REPLACE, why=why, bytes=size, after=after)
 
 
-def make(chain: Chain, document: dict[str, Any], node: str, why: str, after: Iterable[str] = ()) -> str:
-    """Make the volumes of a copy that its peer will fill; the step's id."""
-    args = volumes.create_args(document, node, install=False, sync=True)
+def make(
+    chain: Chain, document: dict[str, Any], wanted: Instance, node: str, why: str, *, after: Iterable[str] = ()
+) -> str:
+    """Make the volumes of a copy that its peer will fill; the step's id. Metadata gets room for the wanted size."""
+    args = volumes.create_args(document, node, install=False, sync=True, planned=wanted)
     return chain.add(node, "volumes.create", args, kind=plan.REPLACE, why=why, after=after)
 
 

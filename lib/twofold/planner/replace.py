@@ -201,7 +201,7 @@ class Replacement:
     def _steps(self, target: str, built: definition.Wanted) -> None:
         chain, document = self.chain, built.document
         self._seed(target, built)
-        made = copies.make(chain, document, target, f"room for the copy that {self.old} has now")
+        made = copies.make(chain, document, self.wanted, target, f"room for the copy that {self.old} has now")
         written = (made,)
         for node in (target, self.primary):
             write_definitions(self.context, chain, self.trace, built, (node,), kind=plan.REPLACE, after=written)
@@ -274,7 +274,7 @@ class Replacement:
             listed = [{"volume_group": volume.volume_group, "name": volume.name} for volume in there]
             args = {"instance": self.name, "volumes": listed}
             chain.add(node, "volumes.set_aside", args, kind=plan.REPLACE, why="kept until the fresh ones are filled")
-        copies.make(chain, document, node, "fresh volumes", after=first)
+        copies.make(chain, document, self.wanted, node, "fresh volumes", after=first)
         copies.configure(chain, document, node, "use the fresh volumes")
         filled = copies.fill(chain, document, node, self.timeout)
         self.resyncs.add((node, peer), filled)

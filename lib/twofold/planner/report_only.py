@@ -15,6 +15,7 @@ from . import placed
 from .context import Chain, Context
 from .situation import Situation
 
+SMALLER = "a disk is never made smaller: set the size that it has, or make a new instance and copy the data"
 NOT_YET = "this version does not change it; put the old value back, or make the instance anew"
 
 
@@ -31,10 +32,10 @@ def inventory(context: Context, wanted: Instance, document: dict[str, Any], situ
         context.warning("disks-differ", wanted.name, message, NOT_YET)
     else:
         for disk, asked in zip(base["disks"], wanted.disks, strict=True):
-            if disk["size"] != asked.size:
+            if disk["size"] > asked.size:
                 is_, should = format_size(disk["size"]), format_size(asked.size)
                 message = f"disk {disk['index']} has {is_}, the inventory says {should}"
-                context.warning("disk-size-differs", wanted.name, message, NOT_YET)
+                context.warning("disk-size-differs", wanted.name, message, SMALLER)
     if wanted.nodes and not set(wanted.nodes) <= set(situation.nodes):
         message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
         remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"

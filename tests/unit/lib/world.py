@@ -60,6 +60,10 @@ class World:
     def __init__(self, names: list[str], memory: int = 4 * GIB, space: int = 16 * GIB) -> None:
         self.nodes: dict[str, dict[str, Any]] = {name: self._node(name, memory, space) for name in names}
         self.down: set[str] = set()
+        self.zeroing_fails = False
+        # DRBD's resizes, each with whether the new part counted as equal; and the disks that guests saw grow.
+        self.resized: list[tuple[str, bool]] = []
+        self.seen: dict[tuple[str, str], str] = {}
 
     @staticmethod
     def _node(name: str, memory: int, space: int) -> dict[str, Any]:
@@ -154,6 +158,41 @@ class World:
                 }
                 doc["volumes"].append(volume)
             volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=wipe"]
+
+    def _volumes_grow(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            assert volume is not None
+            size = -(-wanted["size"] // EXTENT) * EXTENT
+            if volume["size"] >= size and not any("larger" in tag for tag in volume["tags"]):
+                continue
+            if not any("larger" in tag for tag in volume["tags"]):
+                volume["tags"].append(f"twofold.larger={volume['size']}")
+            group, more = doc["volume_groups"][wanted["volume_group"]], max(0, size - volume["size"])
+            if group["free"] < more:
+                raise Refused("no space")
+            group["free"] -= more
+            volume["size"] += more
+            if self.zeroing_fails:
+                raise Refused("interrupted")
+            start = next(tag for tag in volume["tags"] if "larger" in tag).partition("=")[2]
+            volume["tags"] = [tag for tag in volume["tags"] if "larger=" not in tag and "grown=" not in tag]
+            volume["tags"].append(f"twofold.grown={start}-{volume['size']}")
+
+    def _replication_resize(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        sides = self._sides(args["resource"])
+        if len(sides) != 2 or doc["resources"][args["resource"]]["role"] != "Primary":
+            raise Refused("not ready")
+        for wanted in args["volumes"]:
+            for node in self.nodes.values():
+                for volume in node["volumes"]:
+                    if f"/dev/{volume['volume_group']}/{volume['name']}" == wanted["disk"]:
+                        assert volume["size"] >= wanted["size"]
+        self.resized.append((args["resource"], args["clean"]))
+
+    def _domain_resize(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert doc["domains"][args["name"]]["state"] == "running"
+        self.seen[args["name"], args["target"]] = args["device"]
 
     def _volumes_tag(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
