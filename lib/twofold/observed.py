@@ -73,7 +73,11 @@ class Volume:
 
 @dataclass(frozen=True)
 class ResourceVolume:
-    """A volume of a DRBD resource. `uuids` are DRBD's generation identifiers, read while peers are apart."""
+    """A volume of a DRBD resource.
+
+    `uuids` are DRBD's generation identifiers, read while peers are apart; `out_of_sync` are the bytes that differ from
+    the peer: while apart, what was written here.
+    """
 
     volume: int
     minor: int
@@ -82,6 +86,7 @@ class ResourceVolume:
     done: float | None
     backing: str | None
     uuids: str | None
+    out_of_sync: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ def _resource(name: str, data: dict[str, Any]) -> Resource:
             v.get("done"),
             v.get("backing"),
             v.get("uuids"),
+            v.get("out_of_sync"),
         )
         for v in data.get("volumes") or ()
     )

@@ -13,7 +13,7 @@ from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_replication import WAIT, state_of
-from ._steps_volumes import SYNC, TAG, pending_tag, require_ours
+from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours
 
 ASIDE = "-old"
 NO_DISK = (None, "Diskless", "Failed", "Detaching")
@@ -201,3 +201,21 @@ def _refuse_no_room(node: Node, todo: list[tuple[Volume, str]]) -> None:
         if need > free:
             message = f"volume group {group} has {free} bytes free, keeping the data needs {need}"
             raise Refused(message, "add a device to the group; nothing is given up without being kept")
+
+
+@step("volumes.owe_install")
+def owe_install(node: Node, args: Args) -> Done:
+    """Marks the first disk of a guest that is off, so that its OS is written anew before it starts again."""
+    instance = instance_name(args.text("instance"))
+    group, name = volume_name(args.text("volume_group")), volume_name(args.text("name"))
+    volume, domain = node.volumes.find(group, name), node.hypervisor.domain(instance)
+    if volume is None:
+        raise Refused(f"there is no volume {group}/{name}", "recreate the disk first")
+    require_ours(volume, instance)
+    if INSTALL in volume.pending():
+        return unchanged(f"{volume.path} waits for its OS")
+    if domain is not None and domain.active:
+        raise Refused(f"domain {instance} is {domain.state} on this node", "stop it first")
+    if not node.check_mode:
+        node.volumes.retag([volume], [pending_tag(INSTALL)], [ZEROED])
+    return changed(f"{volume.path} waits for its OS")

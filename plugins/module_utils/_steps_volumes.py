@@ -197,6 +197,8 @@ def remove(node: Node, args: Args) -> Done:
         if volume is not None:
             require_ours(volume, instance)
             found.append(volume)
+    # A snapshot before its origin, with which it would go.
+    found.sort(key=lambda volume: f"{TAG}.role=kept" not in volume.tags)
     if not found:
         return unchanged("no such volumes")
     if not node.check_mode:

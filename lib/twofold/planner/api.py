@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, grow, migrate, placement, replace, waves
+from . import activate, converge, fingerprint, grow, migrate, placement, recreate, replace, split_brain, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -71,6 +71,30 @@ def _grow(context: Context, intent: dict[str, Any]) -> None:
     )
 
 
+def _recreate_disks(context: Context, intent: dict[str, Any]) -> None:
+    recreate.instance(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
+def _reinstall(context: Context, intent: dict[str, Any]) -> None:
+    recreate.reinstall(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
+def _activate_disks(context: Context, intent: dict[str, Any]) -> None:
+    activate.activate(context, str(intent.get("instance") or ""))
+
+
+def _deactivate_disks(context: Context, intent: dict[str, Any]) -> None:
+    activate.deactivate(context, str(intent.get("instance") or ""))
+
+
+def _resolve_split_brain(context: Context, intent: dict[str, Any]) -> None:
+    split_brain.resolve(context, str(intent.get("instance") or ""), intent.get("survivor") or None)
+
+
+def _drop_kept(context: Context, intent: dict[str, Any]) -> None:
+    split_brain.drop(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
 def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
     replace.instance(
         context,
@@ -84,9 +108,15 @@ def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "balance": _balance,
     "converge": _converge_intent,
+    "activate_disks": _activate_disks,
+    "deactivate_disks": _deactivate_disks,
     "grow": _grow,
     "migrate": _migrate,
+    "drop_kept": _drop_kept,
+    "recreate_disks": _recreate_disks,
+    "reinstall": _reinstall,
     "replace_disks": _replace_disks,
+    "resolve_split_brain": _resolve_split_brain,
 }
 
 

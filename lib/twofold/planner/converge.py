@@ -13,7 +13,7 @@ from typing import Any
 from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
-from . import copies, grow, guest, remove, replicated, report_only, volumes
+from . import copies, grow, guest, remove, replicated, report_only, split_brain, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -29,7 +29,7 @@ def instance(context: Context, wanted: Instance) -> None:
     situation = assess(context, wanted, trace)
     if situation is None:
         return
-    built = _built(context, wanted, trace, situation)
+    built = wanted_definition(context, wanted, trace, situation)
     if built is None:
         return
     if situation.base is None:
@@ -60,12 +60,15 @@ def seed_args(name: str, built: definition.Wanted) -> dict[str, Any]:
 
 def converge_again(context: Context, wanted: Instance, trace: Trace, situation: Situation) -> None:
     """Go on with what was begun and interrupted, and wait for its resync."""
-    built = _built(context, wanted, trace, situation)
+    built = wanted_definition(context, wanted, trace, situation)
     if built is not None:
         Converge(context, wanted, trace, situation, built, wait=True).run()
 
 
-def _built(context: Context, wanted: Instance, trace: Trace, situation: Situation) -> definition.Wanted | None:
+def wanted_definition(
+    context: Context, wanted: Instance, trace: Trace, situation: Situation
+) -> definition.Wanted | None:
+    """The definition that an instance is to have; None with a finding if a choice cannot be made."""
     builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
     try:
         return builder.build(situation.nodes, situation.base, installed=_installed(situation, trace))
@@ -75,7 +78,10 @@ def _built(context: Context, wanted: Instance, trace: Trace, situation: Situatio
 
 
 class Converge:
-    """The steps of one instance that exists or is to be. With `wait` a resync is waited for."""
+    """The steps of one instance that exists or is to be.
+
+    With `wait` a resync is waited for; `chain` has what comes before.
+    """
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class Converge:
         built: definition.Wanted,
         *,
         wait: bool = False,
+        chain: Chain | None = None,
     ) -> None:
         self.wait = wait
         self.rebuilt: set[str] = set()
@@ -95,7 +102,7 @@ class Converge:
         self.situation = situation
         self.built = built
         self.document = built.document
-        self.chain = Chain(context, wanted.name)
+        self.chain = chain or Chain(context, wanted.name)
         self.creating = not situation.has_data
         self.kind = plan.CREATE if self.creating else plan.LIVE
 
@@ -106,6 +113,7 @@ class Converge:
 
     def run(self) -> None:
         """Add everything."""
+        split_brain.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
             return

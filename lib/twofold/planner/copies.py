@@ -57,6 +57,11 @@ def unfinished(trace: Trace, nodes: Sequence[str]) -> bool:
     return marked or bool(former(trace, nodes))
 
 
+def kept(trace: Trace, node: str) -> bool:
+    """Whether a node keeps data of the instance that was given up, which only an explicit word removes."""
+    return any(volume.kept for volume in trace.volumes.get(node, {}).values())
+
+
 def never_served(trace: Trace, node: str) -> bool:
     """Whether what a node holds of an instance was made for a copy that never began to be filled."""
     found = trace.volumes.get(node, {}).values()
@@ -137,6 +142,8 @@ def finish(
     for node in nodes:
         drop_set_aside(chain, trace.name, node, volumes.set_aside(trace, node), after=waits)
     for node in former(trace, nodes):
+        if kept(trace, node):
+            continue
         report_only.clean_up(chain, trace, node, f"its copies are on {' and '.join(nodes)} now", tuple(waits))
 
 

@@ -95,8 +95,11 @@ class Replacement:
         self.context.error(code, self.name, message, remedy)
         return False
 
-    def _ready(self, target: str | None) -> bool:
+    def _ready(self, target: str | None, leaving: str) -> bool:
         """Whether nothing is left of earlier work; an earlier replacement that was interrupted is gone on with."""
+        if copies.kept(self.trace, leaving):
+            message = f"{leaving} keeps data that was given up, which would go with this copy"
+            return self._error("data-kept", message, f"save it, then drop_kept.yml -e instance={self.name}")
         if self.situation.undefine or replicated.needs_settling(self.trace, self.primary):
             return self._error("not-settled", "an earlier migration left something behind", "run site.yml first")
         others = copies.former(self.trace, self.situation.nodes)
@@ -118,7 +121,7 @@ class Replacement:
         if given == self.old and not copies.unfinished(self.trace, self.situation.nodes):
             message = f"{given} holds its second copy already"
             return self._error("already-there", message, "use on=secondary for fresh disks there")
-        if not self._ready(given) or not self._source_is_good():
+        if not self._ready(given, self.old) or not self._source_is_good():
             return False
         target = given or self._choose()
         if target is None or (given is not None and not self._fits(target)):
@@ -238,12 +241,14 @@ class Replacement:
     def fresh(self, side: int) -> bool:
         """Fresh volumes take the place of a node's; the other node's copy serves meanwhile."""
         node, peer = self.situation.nodes[side], self.situation.nodes[1 - side]
-        if not self._ready(None):
+        if not self._ready(None, node):
             return False
         resource = self.trace.resources.get(peer)
         if self.context.observed.known(node) is None:
             return self._error("node-unknown", f"nothing is known of {node}", "bring it back, or name a new_secondary")
-        if not copies.good(self.trace, peer) or (resource is not None and not resource.connected):
+        own = self.trace.resources.get(node)
+        apart = own is not None and own.up and resource is not None and not resource.connected
+        if not copies.good(self.trace, peer) or apart:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
             return self._error("no-good-copy", message, "wait for its resync, and see what verify says")
         there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]

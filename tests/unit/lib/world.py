@@ -194,6 +194,12 @@ class World:
         assert doc["domains"][args["name"]]["state"] == "running"
         self.seen[args["name"], args["target"]] = args["device"]
 
+    def _volumes_owe_install(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        volume = self._find(doc, args["volume_group"], args["name"])
+        if volume is None or doc["domains"][args["instance"]]["state"] == "running":
+            raise Refused("in use")
+        volume["tags"].append("twofold.pending=install")
+
     def _volumes_tag(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
@@ -321,6 +327,24 @@ class World:
         for volume in doc["volumes"]:
             if f"twofold.instance={name}" in volume["tags"]:
                 volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
+
+    def _volumes_keep(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            origin = self._find(doc, wanted["volume_group"], wanted["name"])
+            assert origin is not None
+            if self._find(doc, wanted["volume_group"], wanted["snapshot"]) is None:
+                tags = ["twofold", f"twofold.instance={args['instance']}", f"twofold.kept={args['reason']}"]
+                doc["volumes"].append({**origin, "name": wanted["snapshot"], "tags": tags})
+                doc["volume_groups"][wanted["volume_group"]]["free"] -= origin["size"]
+
+    def _replication_discard(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        resource = doc["resources"][args["resource"]]
+        assert all(self._find(doc, one["volume_group"], one["name"]) for one in args["kept"])
+        if resource["role"] == "Primary":
+            raise Refused("Primary")
+        resource["connection"] = "Connecting"
+        for volume in resource["volumes"]:
+            volume["disk"] = "Inconsistent"
 
     def _replication_detach(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         peer = self._peer(step.node, args["resource"])
