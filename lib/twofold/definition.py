@@ -82,6 +82,8 @@ class Builder:
             "nics": [self._nic(index, nic, base) for index, nic in enumerate(instance.nics)],
             "os": os,
         }
+        if base and base.get("home") not in (None, nodes[0]):
+            document["home"] = base["home"]
         return self._rendered(document, cluster, cluster.os_templates.get(os) if os else None)
 
     def _rendered(self, document: Document, cluster: Cluster, template: OsTemplate | None) -> Wanted:

@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import activate, converge, fingerprint, grow, migrate, placement, recreate, replace, split_brain, waves
+from . import activate, converge, evacuate, fingerprint, grow, migrate, placement, recreate, replace, split_brain, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -65,6 +65,18 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
 
 
+def _evacuate(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.node(context, str(intent.get("node") or ""), str(intent.get("mode") or "both"))
+
+
+def _drain(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.drain(context, str(intent.get("node") or ""))
+
+
+def _undrain(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.undrain(context, str(intent.get("node") or ""))
+
+
 def _grow(context: Context, intent: dict[str, Any]) -> None:
     grow.instance(
         context, str(intent.get("instance") or ""), str(intent.get("disk", "0")), str(intent.get("size") or "")
@@ -110,6 +122,9 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "converge": _converge_intent,
     "activate_disks": _activate_disks,
     "deactivate_disks": _deactivate_disks,
+    "drain": _drain,
+    "evacuate": _evacuate,
+    "undrain": _undrain,
     "grow": _grow,
     "migrate": _migrate,
     "drop_kept": _drop_kept,

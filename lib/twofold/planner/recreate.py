@@ -14,8 +14,7 @@ from . import copies, named, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import Converge, wanted_definition
-from .copies import Resyncs
-from .replace import Replacement
+from .replace import Replacement, Together
 from .situation import Situation, assess
 
 GONE = (None, "Diskless", "Failed")
@@ -37,7 +36,7 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
     if not hit:
         context.info("nothing-lost", name, "none of its disks is lost")
     elif len(hit) == 1 and len(situation.nodes) == 2:
-        Replacement(context, wanted, trace, situation, Resyncs(1)).fresh(situation.nodes.index(hit[0]))
+        Replacement(context, wanted, trace, situation, Together(context)).fresh(situation.nodes.index(hit[0]))
     elif _all_lost(context, name, base, lost):
         _empty(context, wanted, trace, situation, confirm)
 

@@ -9,22 +9,41 @@ can fail is done before that; the old copy stays as it was at that moment until 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
-from . import copies, named, placement, replicated, report_only, volumes
+from . import copies, named, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import converge_again, seed_args
 from .copies import Resyncs
 from .definitions import write_definitions
+from .secondary import Choice, sized
 from .situation import Situation, assess
 
 SIDES = ("primary", "secondary")
+
+
+class Together:
+    """What the replacements of one plan share: where copies go, and how many are filled at once.
+
+    Nothing goes to the nodes `leaving`.
+    """
+
+    def __init__(self, context: Context, leaving: Collection[str] = ()) -> None:
+        self._context = context
+        self._leaving = leaving
+        self.resyncs = Resyncs(context.desired.cluster.resyncs_at_once)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Made when it is first needed: it waits for NumPy."""
+        return Choice(self._context, self._leaving)
 
 
 def instance(
@@ -32,12 +51,15 @@ def instance(
     name: str,
     new_secondary: str | None = None,
     on: str | None = None,
-    resyncs: Resyncs | None = None,
+    *,
+    together: Together | None = None,
+    after: Sequence[str] = (),
 ) -> bool:
     """Add the steps that replace a copy; whether there are any.
 
     The secondary moves to `new_secondary`, or to the node that suits best; with `on` (primary or secondary) fresh
-    volumes take the place of that node's. `resyncs` is shared by all instances of a plan that replaces several.
+    volumes take the place of that node's. `together` is shared by all instances of a plan that replaces several;
+    `after` are the ids of steps that have to be done before it begins.
     """
     found = named.existing(context, name)
     if found is None or not named.is_node(context, name, new_secondary):
@@ -55,7 +77,7 @@ def instance(
     situation = assess(context, wanted, trace, without=dispensable(context, trace, base))
     if situation is None:
         return False
-    replacement = Replacement(context, wanted, trace, situation, resyncs or Resyncs(1))
+    replacement = Replacement(context, wanted, trace, situation, together or Together(context), after=after)
     if on is not None:
         return replacement.fresh(SIDES.index(on))
     return replacement.move(new_secondary)
@@ -78,7 +100,14 @@ class Replacement:
     """The replacement of one copy."""
 
     def __init__(
-        self, context: Context, wanted: Instance, trace: Trace, situation: Situation, resyncs: Resyncs
+        self,
+        context: Context,
+        wanted: Instance,
+        trace: Trace,
+        situation: Situation,
+        together: Together,
+        *,
+        after: Sequence[str] = (),
     ) -> None:
         self.context = context
         self.wanted = wanted
@@ -87,8 +116,9 @@ class Replacement:
         self.situation = situation
         self.base: dict[str, Any] = situation.base or {}
         self.primary, self.old = situation.nodes
-        self.resyncs = resyncs
-        self.chain = Chain(context, wanted.name)
+        self.together = together
+        self.resyncs = together.resyncs
+        self.chain = Chain(context, wanted.name, after)
         self.timeout = wanted.replication.timeout
 
     def _error(self, code: str, message: str, remedy: str) -> bool:
@@ -130,8 +160,9 @@ class Replacement:
             built = self._build(target)
         except definition.Impossible as error:
             return self._error(error.code, str(error), error.remedy)
-        for group, size in self.context.claims.needed(target, self._sized()).items():
+        for group, size in self.context.claims.needed(target, sized(self.wanted, self.trace)).items():
             self.context.claims.take_space(target, {group: size})
+        self.together.choice.take(self.name, target)
         self._steps(target, built)
         self.context.change(
             self.name, "replace disks", (self.primary, target, self.old), f"from {self.old} to {target}"
@@ -147,47 +178,17 @@ class Replacement:
         return self._error("no-good-copy", message, "wait for its resync, or replace the disks on that node")
 
     def _choose(self) -> str | None:
-        others = [node for node in sorted(self.context.desired.nodes) if node not in self.situation.nodes]
-        problems = {node: self._problems(node) for node in others}
-        fitting = [node for node in others if not problems[node]]
-        if fitting:
-            free = {node: self.context.claims.memory_free(node) for node in fitting}
-            return min(fitting, key=lambda node: (-free[node], node))
-        reasons = (
-            "; ".join(f"{node}: {', '.join(found)}" for node, found in problems.items()) or "there is no other node"
-        )
-        self._error("no-node-fits", f"no node can take its second copy: {reasons}", "free or add what is missing")
-        return None
+        target, verdicts = self.together.choice.best(self.wanted, self.trace)
+        if target is None:
+            reasons = "; ".join(f"{node} {why}" for node, why in verdicts.items()) or "there is no other node"
+            self._error("no-node-fits", f"no node can take its second copy: {reasons}", "free or add what is missing")
+        return target
 
     def _fits(self, target: str) -> bool:
-        if problems := self._problems(target):
-            message = f"{target} cannot take its second copy: {', '.join(problems)}"
+        if problem := self.together.choice.verdicts(self.wanted, self.trace)[target]:
+            message = f"{target} cannot take its second copy: it {problem}"
             return self._error("target-does-not-fit", message, "free or add what is missing there")
         return True
-
-    def _sized(self) -> Instance:
-        """The instance with the disks that it has."""
-        kept = [
-            disk.model_copy(update={"size": has["size"]})
-            for disk, has in zip(self.wanted.disks, self.base["disks"], strict=False)
-        ]
-        return self.wanted.model_copy(update={"disks": kept})
-
-    def _problems(self, node: str) -> list[str]:
-        context = self.context
-        found = placement.why_not(context.desired, context.observed, context.claims, self._sized(), node, primary=False)
-        if context.observed.known(node) is None:
-            return found
-        minors = {int(number) for disk in self.base["disks"] for number in disk["minor"].values()}
-        taken = sorted(minors & context.claims.minors[node]) if node not in self.trace.nodes else []
-        if taken:
-            found.append(f"its DRBD minor {taken[0]} is taken there")
-        free = context.claims.memory_free(node)
-        if self.wanted.state == "running" and free < self.base["memory"]:
-            found.append(
-                f"{format_size(max(free, 0))} memory free, a failover needs {format_size(self.base['memory'])}"
-            )
-        return found
 
     def _build(self, target: str) -> definition.Wanted:
         """The definition on the new pair. It has a port of its own, so a former peer that comes back finds nobody."""
@@ -259,7 +260,7 @@ class Replacement:
         return True
 
     def _has_room(self, node: str) -> bool:
-        for group, size in self.context.claims.needed(node, self._sized()).items():
+        for group, size in self.context.claims.needed(node, sized(self.wanted, self.trace)).items():
             free = self.context.claims.space_free(node, group)
             if free is None or free < size:
                 has = "there is no such group" if free is None else f"{format_size(max(free, 0))} free"
