@@ -20,9 +20,8 @@ Documents = dict[str, dict[str, Any] | None]
 
 
 def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
-    """The plan for an intent: `{"verb": "converge", "instances": null | [names]}` or
-    `{"verb": "migrate", "instance": name, "target": null | node}` or
-    `{"verb": "balance", "max_copy": null | size, "max_moves": null | count}`.
+    """The plan for an intent: a verb of `VERBS` and its arguments, which the playbook of that name shows. For instance
+    `{"verb": "converge", "instances": null | [names]}` or `{"verb": "migrate", "instance": name, "target": null | node}`.
 
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
@@ -118,20 +117,20 @@ def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
 
 # Each adds the steps and findings of an intent.
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
+    "activate_disks": _activate_disks,
     "balance": _balance,
     "converge": _converge_intent,
-    "activate_disks": _activate_disks,
     "deactivate_disks": _deactivate_disks,
     "drain": _drain,
+    "drop_kept": _drop_kept,
     "evacuate": _evacuate,
-    "undrain": _undrain,
     "grow": _grow,
     "migrate": _migrate,
-    "drop_kept": _drop_kept,
     "recreate_disks": _recreate_disks,
     "reinstall": _reinstall,
     "replace_disks": _replace_disks,
     "resolve_split_brain": _resolve_split_brain,
+    "undrain": _undrain,
 }
 
 
