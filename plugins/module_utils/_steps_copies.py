@@ -13,7 +13,7 @@ from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_replication import WAIT, state_of
-from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours
+from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours, wait_closed
 
 ASIDE = "-old"
 NO_DISK = (None, "Diskless", "Failed", "Detaching")
@@ -157,12 +157,11 @@ def set_aside(node: Node, args: Args) -> Done:
         elif SYNC not in volume.pending() and not name.endswith("-meta"):
             message = f"{aside.path} is there already, and {volume.path} holds a whole copy"
             raise Refused(message, "run converge first, it removes what is not needed any more")
-    for volume in todo:
-        if volume.open:
-            raise Refused(f"{volume.path} is in use", "detach it first; 'lsblk' shows who has it open")
     if not todo:
         return unchanged("nothing is left to set aside")
     if not node.check_mode:
+        for volume in todo:
+            wait_closed(node, volume)
         for volume in todo:
             node.volumes.rename(volume, volume.name + ASIDE)
     return changed("set aside " + ", ".join(volume.name for volume in todo))

@@ -203,12 +203,12 @@ def remove(node: Node, args: Args) -> Done:
         return unchanged("no such volumes")
     if not node.check_mode:
         for volume in found:
-            _wait_closed(node, volume)
+            wait_closed(node, volume)
         node.volumes.remove(found)
     return changed("removed " + ", ".join(one.name for one in found))
 
 
-def _wait_closed(node: Node, volume: Volume) -> None:
+def wait_closed(node: Node, volume: Volume) -> None:
     """udev or a stopping guest may hold a volume for a moment."""
 
     def look() -> Volume | None:

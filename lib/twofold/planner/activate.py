@@ -8,9 +8,10 @@ from __future__ import annotations
 from ..model import Instance
 from ..observed import Trace
 from ..render.domain import disk_source
-from . import copies, named, replicated
+from . import copies, replicated
 from .context import Chain, Context
-from .situation import Situation, assess
+from .situation import Situation
+from .situation import of as situation_of
 
 
 def activate(context: Context, name: str) -> None:
@@ -58,14 +59,13 @@ def deactivate(context: Context, name: str) -> None:
 
 def _off(context: Context, name: str) -> tuple[Instance, Trace, Situation] | None:
     """The instance, if it does not run."""
-    found = named.existing(context, name)
-    situation = assess(context, *found) if found is not None else None
-    if found is None or situation is None:
+    found = situation_of(context, name)
+    if found is None:
         return None
-    wanted, trace = found
+    _wanted, trace, _situation = found
     running = [node for node, domain in sorted(trace.domains.items()) if domain.active]
     if running:
         message = f"it runs on {running[0]}, its disks are in use"
         context.error("running", name, message, "set twofold_state to stopped and run converge first")
         return None
-    return wanted, trace, situation
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import activate, converge, evacuate, fingerprint, grow, migrate, placement, recreate, replace, split_brain, waves
+from . import activate, converge, evacuate, fingerprint, grow, migrate, placement, recreate, replace, survivor, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -20,8 +20,10 @@ Documents = dict[str, dict[str, Any] | None]
 
 
 def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
-    """The plan for an intent: a verb of `VERBS` and its arguments, which the playbook of that name shows. For instance
-    `{"verb": "converge", "instances": null | [names]}` or `{"verb": "migrate", "instance": name, "target": null | node}`.
+    """The plan for an intent: a verb of `VERBS` and its arguments, which the playbook of that name shows.
+
+    For instance `{"verb": "converge", "instances": null | [names]}`, or
+    `{"verb": "migrate", "instance": name, "target": null | node}`.
 
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
@@ -99,11 +101,11 @@ def _deactivate_disks(context: Context, intent: dict[str, Any]) -> None:
 
 
 def _resolve_split_brain(context: Context, intent: dict[str, Any]) -> None:
-    split_brain.resolve(context, str(intent.get("instance") or ""), intent.get("survivor") or None)
+    survivor.resolve(context, str(intent.get("instance") or ""), intent.get("survivor") or None)
 
 
 def _drop_kept(context: Context, intent: dict[str, Any]) -> None:
-    split_brain.drop(context, str(intent.get("instance") or ""), intent.get("confirm"))
+    survivor.drop(context, str(intent.get("instance") or ""), intent.get("confirm"))
 
 
 def _replace_disks(context: Context, intent: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
-from . import copies, grow, guest, remove, replicated, report_only, split_brain, volumes
+from . import copies, grow, guest, remove, replicated, report_only, survivor, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -113,7 +113,7 @@ class Converge:
 
     def run(self) -> None:
         """Add everything."""
-        split_brain.report_kept(self.context, self.trace)
+        survivor.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
             return

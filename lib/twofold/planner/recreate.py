@@ -15,7 +15,8 @@ from . import document as plan
 from .context import Chain, Context
 from .converge import Converge, wanted_definition
 from .replace import Replacement, Together
-from .situation import Situation, assess
+from .situation import Situation
+from .situation import of as situation_of
 
 GONE = (None, "Diskless", "Failed")
 SIDES = ("primary", "secondary")
@@ -23,13 +24,10 @@ SIDES = ("primary", "secondary")
 
 def instance(context: Context, name: str, confirm: str | None) -> None:
     """Add the steps that make the lost disks of an instance anew."""
-    found = named.existing(context, name)
+    found = situation_of(context, name)
     if found is None:
         return
-    wanted, trace = found
-    situation = assess(context, wanted, trace)
-    if situation is None:
-        return
+    wanted, trace, situation = found
     base = situation.base or {}
     lost = {node: lost_disks(base, trace, node) for node in situation.nodes}
     hit = [node for node in situation.nodes if lost[node]]
@@ -97,13 +95,10 @@ def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
 
 def reinstall(context: Context, name: str, confirm: str | None) -> None:
     """Add the steps that write the OS template over an instance's first disk."""
-    found = named.existing(context, name)
+    found = situation_of(context, name)
     if found is None:
         return
-    wanted, trace = found
-    situation = assess(context, wanted, trace)
-    if situation is None:
-        return
+    wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
     disk = _first_disk(base, trace, node)
     if disk is None or wanted.os is None:

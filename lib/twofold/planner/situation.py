@@ -12,7 +12,7 @@ from typing import Any
 from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import split_brain
+from . import named, split_brain
 from .context import Context
 
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
@@ -36,6 +36,15 @@ class Situation:
     def primary(self) -> str:
         """Where it runs or will run."""
         return self.nodes[0]
+
+
+def of(context: Context, name: str) -> tuple[Instance, Trace, Situation] | None:
+    """An instance that exists, and where it stands; None with a finding that says why nothing can be done."""
+    found = named.existing(context, name)
+    if found is None:
+        return None
+    situation = assess(context, *found)
+    return None if situation is None else (*found, situation)
 
 
 def assess(
