@@ -1,7 +1,7 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Split brain: both copies were written while apart. Shown with what each wrote; resolved by naming the survivor."""
+"""Split brain: both copies were written while apart. Found here, and said with what each side wrote since."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ REMEDY = (
     "kept in a snapshot"
 )
 PRIMARY_BIT = 1
+# Metadata that was never in service: what `create-md` writes, and nothing. Such a copy is filled from the other one.
+NEW = (0, 4)
 
 
 def found(context: Context, instance: Instance, trace: Trace) -> bool:
@@ -77,7 +79,7 @@ def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:
     if not one.uuids or not other.uuids:
         return None
     mine, theirs = _identifiers(one.uuids), _identifiers(other.uuids)
-    if mine[0] == theirs[0]:
+    if mine[0] == theirs[0] or not {mine[0], theirs[0]}.isdisjoint(NEW):
         return False
     return theirs[0] not in mine[1:] and mine[0] not in theirs[1:]
 

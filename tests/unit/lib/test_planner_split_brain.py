@@ -121,3 +121,12 @@ def test_both_sides_have_to_answer() -> None:
     world.down = {"node2"}
     plan = resolve(world, survivor="node1")
     assert (plan.steps, [f.code for f in plan.errors]) == ((), ["node-unknown"])
+
+
+def test_a_copy_that_was_never_filled_is_no_other_side() -> None:
+    world = parted()
+    world.nodes["node2"]["resources"]["web1"].update(role="Secondary", connection="Connecting")
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0].update(uuids="0000000000000004:0:0:0", disk="Inconsistent")
+    assert "split-brain" not in {f.code for f in world.plan(WANTED).findings}
+    plan = resolve(world, survivor="node2")
+    assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])
