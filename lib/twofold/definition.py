@@ -82,6 +82,8 @@ class Builder:
             "nics": [self._nic(index, nic, base) for index, nic in enumerate(instance.nics)],
             "os": os,
         }
+        if base and base.get("home") not in (None, nodes[0]):
+            document["home"] = base["home"]
         return self._rendered(document, cluster, cluster.os_templates.get(os) if os else None)
 
     def _rendered(self, document: Document, cluster: Cluster, template: OsTemplate | None) -> Wanted:
@@ -140,7 +142,9 @@ class Builder:
         for node in sorted(nodes):
             default = self.desired.nodes[node].volume_group
             groups[node] = disk["volume_group"].get(node) or (size.volume_group if size else None) or default
-        return {**disk, "volume_group": groups, "minor": disk["minor"] if replicated else None}
+        # The same on both nodes, so that its path does not change when the instance moves.
+        minors = dict.fromkeys(groups, next(iter(disk["minor"].values()))) if replicated else None
+        return {**disk, "volume_group": groups, "minor": minors}
 
     def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:
         cluster = self.desired.cluster

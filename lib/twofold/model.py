@@ -208,6 +208,9 @@ class Cluster(Model):
     networks: dict[str, Network] = Field(default={}, description="The networks by name")
     os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
     drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
+    resyncs_at_once: int = Field(
+        default=2, ge=1, description="Resyncs that a node takes part in at once when several copies are replaced"
+    )
     drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
     vcpu_ratio: float = Field(
         default=4.0, gt=0, description="Virtual processors that a node may give away for each of its own"

@@ -46,6 +46,26 @@ class Volume:
         return frozenset(tag.partition("=")[2] for tag in self.tags if tag.startswith("twofold.pending="))
 
     @property
+    def kept(self) -> str | None:
+        """Why it is kept, if it is a snapshot of data that was given up."""
+        return self._tagged("twofold.kept=")
+
+    @property
+    def zero_from(self) -> int | None:
+        """The byte from which on it has not been zeroed yet, if it was made larger and that was interrupted."""
+        found = self._tagged("twofold.larger=")
+        return int(found) if found is not None and found.isdecimal() else None
+
+    @property
+    def grown(self) -> tuple[int, int] | None:
+        """The range that was zeroed when it was made larger."""
+        first, _ignored, end = (self._tagged("twofold.grown=") or "").partition("-")
+        return (int(first), int(end)) if first.isdecimal() and end.isdecimal() else None
+
+    def _tagged(self, start: str) -> str | None:
+        return next((tag.removeprefix(start) for tag in sorted(self.tags) if tag.startswith(start)), None)
+
+    @property
     def path(self) -> str:
         """Its stable device path."""
         return f"/dev/{self.volume_group}/{self.name}"
@@ -53,7 +73,11 @@ class Volume:
 
 @dataclass(frozen=True)
 class ResourceVolume:
-    """A volume of a DRBD resource. `uuids` are DRBD's generation identifiers, read while peers are apart."""
+    """A volume of a DRBD resource.
+
+    `uuids` are DRBD's generation identifiers, read while peers are apart; `out_of_sync` are the bytes that differ from
+    the peer: while apart, what was written here.
+    """
 
     volume: int
     minor: int
@@ -62,6 +86,7 @@ class ResourceVolume:
     done: float | None
     backing: str | None
     uuids: str | None
+    out_of_sync: int | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +246,7 @@ def _resource(name: str, data: dict[str, Any]) -> Resource:
             v.get("done"),
             v.get("backing"),
             v.get("uuids"),
+            v.get("out_of_sync"),
         )
         for v in data.get("volumes") or ()
     )

@@ -23,7 +23,7 @@ class Devices(Protocol):
 
     def size(self, path: str) -> int: ...
 
-    def zero(self, path: str, report: Report) -> None: ...
+    def zero(self, path: str, report: Report, start: int = 0) -> None: ...
 
     def signature(self, path: str) -> str | None: ...
 
@@ -44,18 +44,20 @@ class SystemDevices:
         finally:
             os.close(handle)
 
-    def zero(self, path: str, report: Report) -> None:
-        """Makes a device read as zeros, without reading it and without the page cache.
+    def zero(self, path: str, report: Report, start: int = 0) -> None:
+        """Makes a device read as zeros from a byte on, without reading it and without the page cache.
+
+        From the beginning only if nothing else has it open; a later part may be new space of a disk in use.
 
         The kernel's BLKZEROOUT (what `blkdiscard -z` uses) lets the device do it where it can and writes zeros past
         the cache where it cannot. It is done in chunks, so that it can be watched and stopped.
         """
         from fcntl import ioctl
 
-        handle = open_device(path, os.O_WRONLY | os.O_EXCL)
+        handle = open_device(path, os.O_WRONLY | (0 if start else os.O_EXCL))
         try:
             size = os.lseek(handle, 0, os.SEEK_END)
-            done = 0
+            done = start
             while done < size:
                 step = min(CHUNK, size - done)
                 ioctl(handle, BLKZEROOUT, struct.pack("QQ", done, step))

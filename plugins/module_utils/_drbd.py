@@ -12,8 +12,16 @@ import shlex
 from typing import Any, NamedTuple, Protocol
 
 from . import _drbd_netlink
-from ._drbd_meta import JUST_CREATED, is_blank, parse_generation
-from ._drbd_parse import PLACEHOLDER, parse_events, parse_proc, parse_show, put_secret, take_secret
+from ._drbd_meta import JUST_CREATED, SECTOR, is_blank, parse_generation
+from ._drbd_parse import (
+    PLACEHOLDER,
+    parse_events,
+    parse_out_of_sync,
+    parse_proc,
+    parse_show,
+    put_secret,
+    take_secret,
+)
 from ._errors import CommandFailed, Refused
 from ._files import RUN, Files
 from ._runner import Result, Runner
@@ -34,6 +42,7 @@ class DiskState(NamedTuple):
     done: float | None
     backing: str | None
     replication: str | None = None
+    out_of_sync: int | None = None
 
 
 class ResourceState(NamedTuple):
@@ -102,6 +111,18 @@ class Replication(Protocol):
 
     def clean_start(self, name: str, volume: int) -> None: ...
 
+    def generations(self, name: str, volume: int) -> str: ...
+
+    def size(self, minor: int) -> int | None: ...
+
+    def resize(self, name: str, volume: int, clean: bool) -> None: ...
+
+    def detach(self, name: str) -> None: ...
+
+    def disconnect(self, name: str) -> None: ...
+
+    def discard(self, name: str) -> None: ...
+
     def primary(self, name: str, force: bool = False) -> None: ...
 
     def secondary(self, name: str) -> None: ...
@@ -155,8 +176,9 @@ class Drbd:
             return {}
         shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
         options = parse_show(shown.stdout)
-        synced = parse_proc(self.files.read("/proc/drbd") or "")
-        return {name: _state(name, one, options.get(name, {}), synced) for name, one in seen.items()}
+        proc = self.files.read("/proc/drbd") or ""
+        synced, differing = parse_proc(proc), parse_out_of_sync(proc)
+        return {name: _state(name, one, options.get(name, {}), synced, differing) for name, one in seen.items()}
 
     @staticmethod
     def _absent(code: int, said: str) -> bool:
@@ -244,8 +266,12 @@ class Drbd:
 
     def just_created(self, name: str, volume: int) -> bool:
         """Whether a volume has never held data: its current UUID is the one that create-md writes."""
-        result = self.runner.run([*self._adm(name), "get-gi", f"{name}/{volume}"], mutates=False, timeout=60)
-        return parse_generation(result.stdout) == JUST_CREATED
+        return parse_generation(self.generations(name, volume)) == JUST_CREATED
+
+    def generations(self, name: str, volume: int) -> str:
+        """The generation identifiers of a volume, `CURRENT:BITMAP:HISTORY:HISTORY` and flags, in hexadecimal."""
+        argv = [*self._adm(name), "get-gi", f"{name}/{volume}"]
+        return self.runner.run(argv, mutates=False, timeout=60).stdout.strip()
 
     def clean_start(self, name: str, volume: int) -> None:
         """Declares both sides equal: a new current UUID and an empty bitmap."""
@@ -260,12 +286,16 @@ class Drbd:
             if dry:
                 return True
             self.runner.run(["modprobe", "drbd"], mutates=True, timeout=60)
-        plan = self.runner.run([*self._adm(name), "--dry-run", "adjust", name], mutates=False, timeout=60)
-        todo = [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
+        todo = self._planned(name, "adjust")
         if not dry:
             for words in todo:
                 self._carry_out(words)
         return bool(todo)
+
+    def _planned(self, name: str, action: str) -> list[list[str]]:
+        """The commands that drbdadm would run."""
+        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False, timeout=60)
+        return [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
 
     def _carry_out(self, words: list[str]) -> None:
         """Runs what drbdadm would run, except that a secret never gets onto a command line.
@@ -281,6 +311,28 @@ class Drbd:
     def down(self, name: str) -> None:
         self.runner.run(["drbdsetup", "down", name], mutates=True, timeout=120)
 
+    def detach(self, name: str) -> None:
+        """Lets go of the local disks; a Primary reads and writes at the peer from now on."""
+        self.runner.run([*self._adm(name), "detach", name], mutates=True, timeout=120)
+
+    def disconnect(self, name: str) -> None:
+        self.runner.run([*self._adm(name), "disconnect", name], mutates=True, timeout=120)
+
+    def discard(self, name: str) -> None:
+        """Connects, with what this side wrote while apart given up."""
+        for words in self._planned(name, "connect"):
+            self._carry_out([*words, "--discard-my-data"] if "connect" in words else words)
+
+    def size(self, minor: int) -> int | None:
+        """Bytes of a DRBD device, or None if there is none."""
+        text = self.files.read(f"/sys/block/drbd{minor}/size")
+        return None if text is None else int(text) * SECTOR
+
+    def resize(self, name: str, volume: int, clean: bool) -> None:
+        """Takes what both backing devices have more; `clean`: it is equal on both sides, so it needs no resync."""
+        more = ["--", "--assume-clean"] if clean else []
+        self.runner.run([*self._adm(name), *more, "resize", f"{name}/{volume}"], mutates=True, timeout=120)
+
     def primary(self, name: str, force: bool = False) -> None:
         argv = ["drbdadm", "-c", self._wrapper(name, self.path(name)), "primary", name]
         self.runner.run([*argv, "--force"] if force else argv, mutates=True, timeout=120)
@@ -294,14 +346,23 @@ class Drbd:
         self.runner.run([*self._adm(name), "net-options", option, name], mutates=True, timeout=60)
 
 
-def _state(name: str, seen: dict[str, Any], shown: dict[str, Any], synced: dict[int, float]) -> ResourceState:
+def _state(
+    name: str, seen: dict[str, Any], shown: dict[str, Any], synced: dict[int, float], differing: dict[int, int]
+) -> ResourceState:
     backing = shown.get("backing", {})
     volumes = []
     for number, one in sorted(seen["volumes"].items()):
         done = one["done"] if one["done"] is not None else synced.get(one["minor"])
         volumes.append(
             DiskState(
-                number, one["minor"], one["disk"], one["peer_disk"], done, backing.get(number), one["replication"]
+                number,
+                one["minor"],
+                one["disk"],
+                one["peer_disk"],
+                done,
+                backing.get(number),
+                one["replication"],
+                differing.get(one["minor"]),
             )
         )
     return ResourceState(

@@ -86,6 +86,19 @@ def parse_proc(text: str) -> dict[int, float]:
     return done
 
 
+def parse_out_of_sync(text: str) -> dict[int, int]:
+    """Reads /proc/drbd of 8.4: how much of a minor differs from the peer, in bytes."""
+    minor, found = None, {}
+    for line in text.splitlines():
+        start = re.match(r"\s*(\d+): cs:", line)
+        if start:
+            minor = int(start.group(1))
+        amount = re.search(r"\boos:(\d+)", line)
+        if amount and minor is not None:
+            found[minor] = int(amount.group(1)) * 1024
+    return found
+
+
 def parse_config(text: str) -> list[Statement]:
     """Reads DRBD's configuration language: statements of words, each with a block or without."""
     stack: list[list[Any]] = [[]]

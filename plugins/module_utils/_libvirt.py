@@ -62,6 +62,10 @@ class Hypervisor(Protocol):
 
     def resume(self, name: str) -> None: ...
 
+    def disk_size(self, name: str, target: str) -> int: ...
+
+    def resize_disk(self, name: str, target: str, size: int) -> None: ...
+
     def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome: ...
 
     def elsewhere(self, uri: str, name: str) -> str | None: ...
@@ -180,6 +184,17 @@ class Libvirt:
 
     def resume(self, name: str) -> None:
         self._call(f"resume {name}", self._need(name).resume)
+
+    def disk_size(self, name: str, target: str) -> int:
+        """Bytes of a disk as the running guest sees it."""
+        return int(self._call(f"size of {target} of {name}", self._need(name).blockInfo, target, 0)[0])
+
+    def resize_disk(self, name: str, target: str, size: int) -> None:
+        """Tells the running guest about its disk's new size in bytes."""
+        import libvirt
+
+        resize, flag = self._need(name).blockResize, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        self._call(f"resize {target} of {name}", resize, target, size, flag)
 
     def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome:
         return run_migration(self._need(wanted.name), wanted, self.clock, say)

@@ -26,6 +26,10 @@ REPORT = [
 ]  # fmt: skip
 
 
+# The byte from which on a volume that was made larger has not been zeroed yet.
+LARGER = "twofold.larger="
+
+
 class Group(NamedTuple):
     """A volume group."""
 
@@ -56,7 +60,8 @@ class Volume(NamedTuple):
     def pending(self) -> list[str]:
         """What is owed to this volume before it may be used."""
         start = "twofold.pending="
-        return sorted(tag[len(start) :] for tag in self.tags if tag.startswith(start))
+        owed = [tag[len(start) :] for tag in self.tags if tag.startswith(start)]
+        return sorted([*owed, "zeroing"] if any(tag.startswith(LARGER) for tag in self.tags) else owed)
 
 
 class Volumes(Protocol):
@@ -75,6 +80,10 @@ class Volumes(Protocol):
     def retag(self, volumes: list[Volume], add: list[str], delete: list[str]) -> None: ...
 
     def extend(self, volume: Volume, size: int) -> None: ...
+
+    def rename(self, volume: Volume, name: str) -> None: ...
+
+    def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None: ...
 
     def forget(self) -> None: ...
 
@@ -144,6 +153,18 @@ class Lvm:
     def extend(self, volume: Volume, size: int) -> None:
         self.read = None
         self._run(["lvextend", "--quiet", "--size", f"{size}b", volume.path])
+
+    def rename(self, volume: Volume, name: str) -> None:
+        self.read = None
+        self._run(["lvrename", "--quiet", volume.volume_group, volume.name, name])
+
+    def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None:
+        """Keeps a volume as it is now; there is room for every block of it, so the snapshot never overflows."""
+        self.read = None
+        argv = ["lvcreate", "--quiet", "--yes", "--snapshot", "--extents", "100%ORIGIN", "--name", name]
+        for tag in tags:
+            argv += ["--addtag", tag]
+        self._run([*argv, volume.path])
 
 
 def _retagged(volume: Volume, add: list[str], delete: list[str]) -> Volume:

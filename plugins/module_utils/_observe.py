@@ -98,11 +98,15 @@ def _wait_for_units(node: Node) -> None:
 
 def _resources(node: Node) -> Document:
     states, files = node.replication.states(), node.replication.configurations()
-    return {name: _resource(states.get(name), files.get(name)) for name in sorted({*states, *files})}
+    return {name: _resource(node, states.get(name), files.get(name)) for name in sorted({*states, *files})}
 
 
-def _resource(state: ResourceState | None, file: Configuration | None) -> Document:
+def _resource(node: Node, state: ResourceState | None, file: Configuration | None) -> Document:
     volumes = [] if state is None else [_replicated(one) for one in state.volumes]
+    if state is not None and file is not None and not state.connected:
+        # Only these say whether copies that are apart have a common history.
+        for one in volumes:
+            one["uuids"] = _generations(node, state.name, one["volume"])
     return {
         "role": state.role if state else None,
         "peer_role": state.peer_role if state else None,
@@ -125,7 +129,15 @@ def _replicated(one: Any) -> Document:
         "done": one.done,
         "backing": one.backing,
         "replication": one.replication,
+        "out_of_sync": one.out_of_sync,
     }
+
+
+def _generations(node: Node, name: str, volume: int) -> str | None:
+    try:
+        return node.replication.generations(name, volume)
+    except TwofoldError:
+        return None
 
 
 def _domains(node: Node) -> Document:

@@ -87,6 +87,12 @@ class Args:
 
 
 Function = Callable[[Node, Args], Done]
+# Steps that are in modules of their own, because most calls need none of them.
+COPIES = (
+    "volumes.set_aside", "volumes.keep", "volumes.owe_install", "replication.detach", "replication.disconnect",
+    "replication.wait", "replication.discard",
+)  # fmt: skip
+GROWTH = ("volumes.grow", "replication.resize", "domain.resize")
 REGISTRY: dict[str, Function] = {}
 
 
@@ -103,8 +109,12 @@ def step(op: str) -> Callable[[Function], Function]:
 def find(op: str) -> Function:
     """The function of a step. The module that has it is imported now, and no other."""
     area = op.split(".", 1)[0]
-    if area in ("volumes",):
-        from . import _steps_volumes as _module
+    if op in COPIES:
+        from . import _steps_copies as _module
+    elif op in GROWTH:
+        from . import _steps_grow as _module  # type: ignore[no-redef]
+    elif area == "volumes":
+        from . import _steps_volumes as _module  # type: ignore[no-redef]
     elif area == "replication":
         from . import _steps_replication as _module  # type: ignore[no-redef]
     elif area == "domain":

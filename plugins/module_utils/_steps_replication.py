@@ -15,7 +15,7 @@ from ._lvm import Volume
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
-from ._steps_volumes import METADATA, WIPE, pending_tag, require_ours
+from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours
 
 WAIT = 60.0
 
@@ -96,7 +96,7 @@ def _make_metadata(node: Node, name: str, one: Backing, meta: Volume) -> None:
     node.volumes.retag([meta], [], [pending_tag(METADATA)])
 
 
-def _state(node: Node, name: str) -> ResourceState:
+def state_of(node: Node, name: str) -> ResourceState:
     state = node.replication.state(name)
     if state is None:
         raise Refused(f"{name} is down on this node", "configure the resource first")
@@ -106,7 +106,7 @@ def _state(node: Node, name: str) -> ResourceState:
 def _wait_connected(node: Node, name: str, timeout: float, why: str) -> ResourceState:
     return wait_for(
         node.clock,
-        lambda: _state(node, name),
+        lambda: state_of(node, name),
         lambda state: state.connected and all(one.peer_disk != "DUnknown" for one in state.volumes),
         timeout,
         lambda state: TimedOut(
@@ -120,7 +120,7 @@ def _wait_connected(node: Node, name: str, timeout: float, why: str) -> Resource
 def initialise(node: Node, args: Args) -> Done:
     """Makes a new pair UpToDate without a sync, if both sides are new and were zeroed."""
     name = instance_name(args.text("resource"))
-    state = _state(node, name)
+    state = state_of(node, name)
     if _settled(state):
         return unchanged(f"{name} is in service")
     if node.check_mode:
@@ -151,15 +151,15 @@ def _settled(state: ResourceState) -> bool:
 
 def _require_zeroed(node: Node, name: str, backing: str | None) -> None:
     volume = volume_of(node, backing) if backing else None
-    if volume is not None and WIPE in volume.pending():
-        raise Refused(f"{name}: {volume.path} has not been zeroed yet", "create the volumes first")
+    if volume is not None and not {WIPE, SYNC}.isdisjoint(volume.pending()):
+        raise Refused(f"{name}: {volume.path} has not been zeroed", "create the volumes first")
 
 
 @step("replication.promote")
 def promote(node: Node, args: Args) -> Done:
     """Waits for the handshake, then makes this side Primary."""
     name = instance_name(args.text("resource"))
-    state = _state(node, name)
+    state = state_of(node, name)
     if state.role == "Primary":
         return unchanged(f"{name} is Primary")
     if node.check_mode:
@@ -219,7 +219,7 @@ def _demote(node: Node, name: str, timeout: float) -> None:
 def dual_primary(node: Node, args: Args) -> Done:
     """Allows or forbids two primaries at run time."""
     name, allow = instance_name(args.text("resource")), args.flag("allow")
-    state = _state(node, name)
+    state = state_of(node, name)
     if state.allow_two_primaries == allow:
         return unchanged(f"{name}: two primaries are {'allowed' if allow else 'forbidden'}")
     if allow and not state.connected:
@@ -250,7 +250,7 @@ def settle(node: Node, args: Args) -> Done:
         _demote(node, name, timeout)
     wait_for(
         node.clock,
-        lambda: _state(node, name),
+        lambda: state_of(node, name),
         lambda seen: not (seen.role == "Primary" and seen.peer_role == "Primary"),
         timeout,
         lambda seen: TimedOut(

@@ -18,8 +18,9 @@ from ._steps import Args, Done, changed, step, unchanged
 
 TAG = "twofold"
 ZEROED = "twofold.zeroed"
-WIPE, INSTALL, METADATA = "wipe", "install", "metadata"
-PENDING = (WIPE, INSTALL, METADATA)
+# SYNC: a second copy that the first resync has not completed yet.
+WIPE, INSTALL, METADATA, SYNC = "wipe", "install", "metadata", "sync"
+PENDING = (WIPE, INSTALL, METADATA, SYNC)
 
 
 def pending_tag(what: str) -> str:
@@ -94,13 +95,19 @@ def _owes_wipe(node: Node, one: Wanted) -> bool:
     return volume is not None and WIPE in volume.pending()
 
 
+def _is_empty(node: Node, one: Wanted) -> bool:
+    """Whether a volume has never held a disk's data: it was never zeroed, or never filled from its peer."""
+    volume = node.volumes.find(one.volume_group, one.name)
+    return volume is not None and not {WIPE, SYNC}.isdisjoint(volume.pending())
+
+
 def _refuse_new_metadata(node: Node, wanted: list[Wanted], missing: list[Wanted]) -> None:
     """A disk that has been in service never gets new metadata by the way: it would count as empty."""
     for meta in missing:
         if meta.role != "meta":
             continue
         for data in wanted:
-            if data.role == "data" and data.disk == meta.disk and data not in missing and not _owes_wipe(node, data):
+            if data.role == "data" and data.disk == meta.disk and data not in missing and not _is_empty(node, data):
                 message = f"{data.name} has been in service and its metadata volume {meta.name} is missing"
                 raise Refused(message, "replace this copy of the disk from the other node")
 
@@ -190,16 +197,18 @@ def remove(node: Node, args: Args) -> Done:
         if volume is not None:
             require_ours(volume, instance)
             found.append(volume)
+    # A snapshot before its origin, with which it would go.
+    found.sort(key=lambda volume: f"{TAG}.role=kept" not in volume.tags)
     if not found:
         return unchanged("no such volumes")
     if not node.check_mode:
         for volume in found:
-            _wait_closed(node, volume)
+            wait_closed(node, volume)
         node.volumes.remove(found)
     return changed("removed " + ", ".join(one.name for one in found))
 
 
-def _wait_closed(node: Node, volume: Volume) -> None:
+def wait_closed(node: Node, volume: Volume) -> None:
     """udev or a stopping guest may hold a volume for a moment."""
 
     def look() -> Volume | None:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, migrate, placement, waves
+from . import activate, converge, evacuate, fingerprint, grow, migrate, placement, recreate, replace, survivor, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -19,9 +20,10 @@ Documents = dict[str, dict[str, Any] | None]
 
 
 def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
-    """The plan for an intent: `{"verb": "converge", "instances": null | [names]}` or
-    `{"verb": "migrate", "instance": name, "target": null | node}` or
-    `{"verb": "balance", "max_copy": null | size, "max_moves": null | count}`.
+    """The plan for an intent: a verb of `VERBS` and its arguments, which the playbook of that name shows.
+
+    For instance `{"verb": "converge", "instances": null | [names]}`, or
+    `{"verb": "migrate", "instance": name, "target": null | node}`.
 
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
@@ -40,20 +42,98 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:
-    verb = intent.get("verb")
-    if verb == "converge":
-        _converge(context, intent.get("instances"))
-    elif verb == "migrate":
-        migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
-    elif verb == "balance":
-        # Only this intent waits for NumPy.
-        from . import balance
-
-        balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
-    else:
-        message = f"there is no intent {verb!r}"
-        remedy = "use converge, migrate or balance"
+    verb = VERBS.get(str(intent.get("verb")))
+    if verb is None:
+        message = f"there is no intent {intent.get('verb')!r}"
+        remedy = f"use one of {', '.join(VERBS)}"
         context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, remedy))
+        return
+    verb(context, intent)
+
+
+def _converge_intent(context: Context, intent: dict[str, Any]) -> None:
+    _converge(context, intent.get("instances"))
+
+
+def _migrate(context: Context, intent: dict[str, Any]) -> None:
+    migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
+
+
+def _balance(context: Context, intent: dict[str, Any]) -> None:
+    # Only this intent waits for NumPy.
+    from . import balance
+
+    balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
+
+
+def _evacuate(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.node(context, str(intent.get("node") or ""), str(intent.get("mode") or "both"))
+
+
+def _drain(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.drain(context, str(intent.get("node") or ""))
+
+
+def _undrain(context: Context, intent: dict[str, Any]) -> None:
+    evacuate.undrain(context, str(intent.get("node") or ""))
+
+
+def _grow(context: Context, intent: dict[str, Any]) -> None:
+    grow.instance(
+        context, str(intent.get("instance") or ""), str(intent.get("disk", "0")), str(intent.get("size") or "")
+    )
+
+
+def _recreate_disks(context: Context, intent: dict[str, Any]) -> None:
+    recreate.instance(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
+def _reinstall(context: Context, intent: dict[str, Any]) -> None:
+    recreate.reinstall(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
+def _activate_disks(context: Context, intent: dict[str, Any]) -> None:
+    activate.activate(context, str(intent.get("instance") or ""))
+
+
+def _deactivate_disks(context: Context, intent: dict[str, Any]) -> None:
+    activate.deactivate(context, str(intent.get("instance") or ""))
+
+
+def _resolve_split_brain(context: Context, intent: dict[str, Any]) -> None:
+    survivor.resolve(context, str(intent.get("instance") or ""), intent.get("survivor") or None)
+
+
+def _drop_kept(context: Context, intent: dict[str, Any]) -> None:
+    survivor.drop(context, str(intent.get("instance") or ""), intent.get("confirm"))
+
+
+def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
+    replace.instance(
+        context,
+        str(intent.get("instance") or ""),
+        intent.get("new_secondary") or None,
+        intent.get("on") or None,
+    )
+
+
+# Each adds the steps and findings of an intent.
+VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
+    "activate_disks": _activate_disks,
+    "balance": _balance,
+    "converge": _converge_intent,
+    "deactivate_disks": _deactivate_disks,
+    "drain": _drain,
+    "drop_kept": _drop_kept,
+    "evacuate": _evacuate,
+    "grow": _grow,
+    "migrate": _migrate,
+    "recreate_disks": _recreate_disks,
+    "reinstall": _reinstall,
+    "replace_disks": _replace_disks,
+    "resolve_split_brain": _resolve_split_brain,
+    "undrain": _undrain,
+}
 
 
 def _converge(context: Context, only: list[str] | None) -> None:

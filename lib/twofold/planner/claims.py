@@ -64,9 +64,14 @@ class Claims:
         return self._take(self._desired.cluster.drbd_ports, taken, [self.ports[node] for node in nodes])
 
     def minor(self, nodes: Iterable[str]) -> int | None:
-        """The lowest minor that is free on all of the nodes, so that a disk has the same path on both."""
-        taken = set[int]().union(*(self.minors[node] for node in nodes))
-        return self._take(self._desired.cluster.drbd_minors, taken, [self.minors[node] for node in nodes])
+        """The lowest minor that is free on all of the nodes, so that a disk has the same path on both.
+
+        One that is free on every node is taken first: with it the disk can move to any of them later.
+        """
+        limits, into = self._desired.cluster.drbd_minors, [self.minors[node] for node in nodes]
+        taken, everywhere = set[int]().union(*into), set[int]().union(*self.minors.values())
+        found = self._take(limits, everywhere, into)
+        return self._take(limits, taken, into) if found is None else found
 
     @staticmethod
     def _take(limits: tuple[int, int], taken: Container[int], into: list[set[int]]) -> int | None:

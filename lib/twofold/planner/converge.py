@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import definition, secrets
+from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
+from . import copies, grow, guest, remove, replicated, report_only, survivor, volumes
 from . import document as plan
-from . import guest, remove, replicated, report_only, volumes
 from .context import Chain, Context
 from .definitions import write_definitions
 from .situation import Situation, assess
@@ -29,11 +29,8 @@ def instance(context: Context, wanted: Instance) -> None:
     situation = assess(context, wanted, trace)
     if situation is None:
         return
-    builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
-    try:
-        built = builder.build(situation.nodes, situation.base, installed=_installed(situation, trace))
-    except definition.Impossible as error:
-        context.error(error.code, wanted.name, str(error), error.remedy)
+    built = wanted_definition(context, wanted, trace, situation)
+    if built is None:
         return
     if situation.base is None:
         _promise(context, wanted, situation.nodes)
@@ -61,19 +58,51 @@ def seed_args(name: str, built: definition.Wanted) -> dict[str, Any]:
     return {"name": name, "digest": built.document["seed_digest"], "files": files}
 
 
+def converge_again(context: Context, wanted: Instance, trace: Trace, situation: Situation) -> None:
+    """Go on with what was begun and interrupted, and wait for its resync."""
+    built = wanted_definition(context, wanted, trace, situation)
+    if built is not None:
+        Converge(context, wanted, trace, situation, built, wait=True).run()
+
+
+def wanted_definition(
+    context: Context, wanted: Instance, trace: Trace, situation: Situation
+) -> definition.Wanted | None:
+    """The definition that an instance is to have; None with a finding if a choice cannot be made."""
+    builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
+    try:
+        return builder.build(situation.nodes, situation.base, installed=_installed(situation, trace))
+    except definition.Impossible as error:
+        context.error(error.code, wanted.name, str(error), error.remedy)
+        return None
+
+
 class Converge:
-    """The steps of one instance that exists or is to be."""
+    """The steps of one instance that exists or is to be.
+
+    With `wait` a resync is waited for; `chain` has what comes before.
+    """
 
     def __init__(
-        self, context: Context, wanted: Instance, trace: Trace, situation: Situation, built: definition.Wanted
+        self,
+        context: Context,
+        wanted: Instance,
+        trace: Trace,
+        situation: Situation,
+        built: definition.Wanted,
+        *,
+        wait: bool = False,
+        chain: Chain | None = None,
     ) -> None:
+        self.wait = wait
+        self.rebuilt: set[str] = set()
         self.context = context
         self.wanted = wanted
         self.trace = trace
         self.situation = situation
         self.built = built
         self.document = built.document
-        self.chain = Chain(context, wanted.name)
+        self.chain = chain or Chain(context, wanted.name)
         self.creating = not situation.has_data
         self.kind = plan.CREATE if self.creating else plan.LIVE
 
@@ -84,6 +113,7 @@ class Converge:
 
     def run(self) -> None:
         """Add everything."""
+        survivor.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
             return
@@ -95,7 +125,12 @@ class Converge:
             self._replication(node)
             self._seed(node)
         guest.Guest(self).run()
+        grow.of_converge(self)
         report_only.left_over_volumes(self.context, self.chain, self.trace, self.situation, self.document)
+        if self.replicated:
+            timeout = self.wanted.replication.timeout
+            nodes = self.situation.nodes
+            copies.finish(self.context, self.chain, self.trace, self.document, nodes, timeout=timeout, wait=self.wait)
         self._summarise()
 
     def _volumes_are_safe(self) -> bool:
@@ -105,9 +140,12 @@ class Converge:
         safe = True
         for node in self.situation.nodes:
             gone = [volume.key for volume in volumes.missing(self.document, self.trace, node)]
-            if gone:
+            peer = next((other for other in self.situation.nodes if other != node), node)
+            if gone and self.replicated and copies.rebuildable(self.trace, node, peer):
+                self.rebuilt.add(node)
+            elif gone:
                 message = f"redundancy is lost: {', '.join(gone)} is not on {node} any more"
-                remedy = f"keep the copy on the other node safe; check the disks of {node}, a later version rebuilds it"
+                remedy = f"check the disks of {node}, then recreate_disks.yml -e instance={self.wanted.name}"
                 self.context.error("volume-missing", self.wanted.name, message, remedy)
                 safe = False
         return safe
@@ -139,8 +177,10 @@ class Converge:
         install = node == self.situation.primary and self.built.template is not None
         if missing or wiping:
             why = "make the disks" if missing else "finish wiping the disks"
-            args = volumes.create_args(self.document, node, install=install)
-            self.chain.add(node, "volumes.create", args, kind=self.kind, why=why)
+            sync = node in self.rebuilt
+            args = volumes.create_args(self.document, node, install=install and not sync, sync=sync)
+            self.chain.add(node, "volumes.create", args, kind=plan.REPLACE if sync else self.kind, why=why)
+        self._zero(node)
         if untagged := volumes.untagged(self.document, self.trace, node):
             why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
             args = {"instance": self.wanted.name, "volumes": untagged}
@@ -148,6 +188,23 @@ class Converge:
         view = self.context.observed.known(node)
         if view is not None:
             volumes.check_sizes(self.context, self.document, self.trace, view)
+
+    def _zero(self, node: str) -> None:
+        """Finish a growth that was interrupted before its new part was zeroed: until then nothing may start there."""
+        listed = [
+            {
+                "volume_group": v.volume_group,
+                "name": v.name,
+                "size": v.size,
+                "minor": disk["minor"] and disk["minor"][node],
+            }
+            for disk in self.document["disks"]
+            for v in self.trace.volumes.get(node, {}).values()
+            if v.zero_from is not None and v.name == names.data_volume(self.wanted.name, disk["index"])
+        ]
+        if listed:
+            args = {"instance": self.wanted.name, "volumes": listed}
+            self.chain.add(node, "volumes.grow", args, why="the disk is larger, but the new part is not zeroed yet")
 
     def _replication(self, node: str) -> None:
         if not self.replicated:

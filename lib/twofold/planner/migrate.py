@@ -14,7 +14,7 @@ from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
-from . import placed, replicated, report_only, volumes
+from . import named, placed, replicated, report_only, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -23,14 +23,8 @@ from .situation import Situation, assess
 
 def instance(context: Context, name: str, target: str | None) -> None:
     """Add the steps that move a running instance to another node."""
-    wanted = context.desired.instances.get(name)
-    if wanted is None:
-        if name not in context.desired.rejected:
-            context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
-        return
-    if target is not None and target not in context.desired.nodes:
-        known = ", ".join(sorted(context.desired.nodes))
-        context.error("unknown-node", name, f"there is no node {target!r}", f"the nodes are {known}")
+    wanted = named.wanted(context, name)
+    if wanted is None or not named.is_node(context, name, target):
         return
     migration = running(context, wanted, target)
     if migration is not None:
@@ -45,8 +39,7 @@ def running(
     `after` are the ids of steps that have to be done before it begins.
     """
     name, trace = wanted.name, context.observed.trace(wanted.name)
-    if trace.newest is None:
-        context.error("not-created", name, "it does not exist yet", "run site.yml first")
+    if not named.is_created(context, trace):
         return None
     situation = assess(context, wanted, trace)
     if situation is None:

@@ -53,8 +53,8 @@ def _volumes(document: dict[str, Any], resource: Resource, node: str, *, has_dat
     wanted = {disk["index"]: disk["minor"][node] for disk in document["disks"]}
     if minors != wanted:
         return [f"DRBD has the volumes {minors}, {wanted} are wanted"]
-    if not has_data and any(volume.disk in (None, "Diskless") for volume in resource.volumes):
-        return ["a DRBD volume has no disk yet"]
+    if any(volume.disk in (None, "Diskless") for volume in resource.volumes):
+        return ["a DRBD volume has no disk yet" if not has_data else "a DRBD volume has let go of its disk"]
     return []
 
 

@@ -15,6 +15,7 @@ from . import placed
 from .context import Chain, Context
 from .situation import Situation
 
+SMALLER = "a disk is never made smaller: set the size that it has, or make a new instance and copy the data"
 NOT_YET = "this version does not change it; put the old value back, or make the instance anew"
 
 
@@ -31,10 +32,10 @@ def inventory(context: Context, wanted: Instance, document: dict[str, Any], situ
         context.warning("disks-differ", wanted.name, message, NOT_YET)
     else:
         for disk, asked in zip(base["disks"], wanted.disks, strict=True):
-            if disk["size"] != asked.size:
+            if disk["size"] > asked.size:
                 is_, should = format_size(disk["size"]), format_size(asked.size)
                 message = f"disk {disk['index']} has {is_}, the inventory says {should}"
-                context.warning("disk-size-differs", wanted.name, message, NOT_YET)
+                context.warning("disk-size-differs", wanted.name, message, SMALLER)
     if wanted.nodes and not set(wanted.nodes) <= set(situation.nodes):
         message = f"it lives on {', '.join(situation.nodes)}, twofold_nodes says {', '.join(wanted.nodes)}"
         remedy = "migrate it, if that is possible; twofold_nodes only decides where an instance is made"
@@ -52,10 +53,12 @@ def left_over_volumes(
 
     They go only while the guest runs on its own disks: then what is left over is not the last copy.
     """
+    if document["disk_template"] == "drbd":
+        return
     others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
     domain = trace.domains.get(situation.primary)
     for node in others:
-        if document["disk_template"] == "drbd" or domain is None or not domain.active:
+        if domain is None or not domain.active:
             message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
             remedy = "start it and run this again, or remove what is left over by hand"
             context.warning("left-over", document["name"], message, remedy)
@@ -66,6 +69,8 @@ def left_over_volumes(
 def clean_up(chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = ()) -> None:
     """Remove what a node holds of an instance that lives elsewhere."""
     name = chain.instance
+    if node in trace.resources:
+        chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
     if found := trace.volumes.get(node):
         volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
         args: dict[str, Any] = {"instance": name, "volumes": volumes}

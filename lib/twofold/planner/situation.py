@@ -12,7 +12,7 @@ from typing import Any
 from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import split_brain
+from . import named, split_brain
 from .context import Context
 
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
@@ -38,16 +38,30 @@ class Situation:
         return self.nodes[0]
 
 
-def assess(context: Context, instance: Instance, trace: Trace) -> Situation | None:
+def of(context: Context, name: str) -> tuple[Instance, Trace, Situation] | None:
+    """An instance that exists, and where it stands; None with a finding that says why nothing can be done."""
+    found = named.existing(context, name)
+    if found is None:
+        return None
+    situation = assess(context, *found)
+    return None if situation is None else (*found, situation)
+
+
+def assess(
+    context: Context, instance: Instance, trace: Trace, without: frozenset[str] = frozenset()
+) -> Situation | None:
     """Find out where an instance stands; None if nothing can be done, with a finding that says why.
 
-    Where a new one goes was chosen before, for all of them at once (`Context.places`).
+    Where a new one goes was chosen before, for all of them at once (`Context.places`). Nothing needs to be known of the
+    nodes `without`.
     """
     base = trace.newest
     if base is None:
         place = context.places.get(instance.name)
         return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
-    if not _ours(context, instance, trace, base) or not _all_known(context, instance, base["nodes"]):
+    if not _ours(context, instance, trace, base) or not _all_known(
+        context, instance, [node for node in base["nodes"] if node not in without]
+    ):
         return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes

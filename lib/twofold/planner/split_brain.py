@@ -1,34 +1,38 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Split brain: both copies were written while apart. Found here, never resolved here."""
+"""Split brain: both copies were written while apart. Found here, and said with what each side wrote since."""
 
 from __future__ import annotations
 
 from ..model import Instance
-from ..observed import ResourceVolume, Trace
+from ..observed import Resource, ResourceVolume, Trace
+from ..units import format_size
 from .context import Context
 
 REMEDY = (
-    "decide by hand whose data goes: keep a copy of it, then on that node 'drbdadm secondary NAME' and "
-    "'drbdadm connect --discard-my-data NAME', and on the other 'drbdadm connect NAME'"
+    "resolve_split_brain.yml -e instance=NAME -e survivor=NODE keeps the data of NODE; what the other side has is "
+    "kept in a snapshot"
 )
 PRIMARY_BIT = 1
+# Metadata that was never in service: what `create-md` writes, and nothing. Such a copy is filled from the other one.
+NEW = (0, 4)
 
 
 def found(context: Context, instance: Instance, trace: Trace) -> bool:
     """Whether the copies of an instance refuse each other; a finding says so."""
-    apart = {node: r for node, r in trace.resources.items() if r.up and r.connection == "StandAlone"}
+    resources = pair(trace)
+    apart = {node: r for node, r in resources.items() if r.up and r.connection == "StandAlone"}
     if not apart:
         return False
-    verdict = _verdict(trace)
-    if verdict is False:
+    judged = verdict(list(resources.values()))
+    if judged is False:
         return False
     where = ", ".join(sorted(apart))
     remedy = REMEDY.replace("NAME", instance.name)
-    if verdict:
-        message = f"split brain: both copies were written while apart (DRBD is StandAlone on {where})"
-        context.error("split-brain", instance.name, message, remedy)
+    if judged:
+        message = f"split brain: both copies were written while apart (DRBD is StandAlone on {where}); "
+        context.error("split-brain", instance.name, message + sides(trace, resources), remedy)
     else:
         message = f"DRBD is StandAlone on {where}: split brain, or it was disconnected by hand"
         remedy = f"'drbdadm connect {instance.name}' there, if it was disconnected by hand; else {remedy}"
@@ -36,9 +40,26 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     return True
 
 
-def _verdict(trace: Trace) -> bool | None:
+def pair(trace: Trace) -> dict[str, Resource]:
+    """The resources of the two nodes that hold the copies now."""
+    nodes = (trace.newest or {}).get("nodes", ())
+    return {node: resource for node, resource in trace.resources.items() if node in nodes}
+
+
+def sides(trace: Trace, resources: dict[str, Resource]) -> str:
+    """What each side has written since they were parted, and what it does."""
+    shown = []
+    for node, resource in sorted(resources.items()):
+        known = [volume.out_of_sync for volume in resource.volumes if volume.out_of_sync is not None]
+        wrote = f"{node} has written {format_size(sum(known))} since" if known else f"{node}"
+        domain = trace.domains.get(node)
+        state = "the guest runs there" if domain is not None and domain.active else f"it is {resource.role} there"
+        shown.append(f"{wrote}, {state}")
+    return "; ".join(shown)
+
+
+def verdict(resources: list[Resource]) -> bool | None:
     """True: split brain; False: the copies have a common history; None: the nodes did not tell."""
-    resources = list(trace.resources.values())
     if len(resources) != 2:
         return None
     pairs = [
@@ -58,7 +79,7 @@ def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:
     if not one.uuids or not other.uuids:
         return None
     mine, theirs = _identifiers(one.uuids), _identifiers(other.uuids)
-    if mine[0] == theirs[0]:
+    if mine[0] == theirs[0] or not {mine[0], theirs[0]}.isdisjoint(NEW):
         return False
     return theirs[0] not in mine[1:] and mine[0] not in theirs[1:]
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import names, units
+from ..model import Instance
 from ..observed import NodeView, Trace, Volume
 from .context import Context
 
 WIPE = "wipe"
 INSTALL = "install"
+SYNC = "sync"
+ASIDE = "-old"
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,27 @@ class WantedVolume:
         return f"{self.volume_group}/{self.name}"
 
 
-def wanted(document: dict[str, Any], node: str) -> Iterator[WantedVolume]:
-    """The volumes of a definition on a node."""
+def wanted(document: dict[str, Any], node: str, planned: Instance | None = None) -> Iterator[WantedVolume]:
+    """The volumes of a definition on a node; metadata has room for the size that is planned."""
     name = document["name"]
+    larger = {index: disk.size for index, disk in enumerate(planned.disks)} if planned is not None else {}
     for disk in document["disks"]:
         group, index = disk["volume_group"][node], disk["index"]
         yield WantedVolume(group, names.data_volume(name, index), disk["size"], index, "data")
         if disk["minor"] is not None:
-            size = names.meta_size(disk["size"])
+            size = names.meta_size(max(disk["size"], larger.get(index, 0)))
             yield WantedVolume(group, names.meta_volume(name, index), size, index, "meta")
 
 
-def create_args(document: dict[str, Any], node: str, *, install: bool) -> dict[str, Any]:
-    """The arguments of `volumes.create`; with `install` disk 0 owes its OS."""
+def create_args(
+    document: dict[str, Any], node: str, *, install: bool, sync: bool = False, planned: Instance | None = None
+) -> dict[str, Any]:
+    """The arguments of `volumes.create`; with `install` disk 0 owes its OS, with `sync` the peer fills the disks."""
     volumes = []
-    for volume in wanted(document, node):
+    for volume in wanted(document, node, planned):
         pending = [WIPE, INSTALL] if install and (volume.disk, volume.role) == (0, "data") else [WIPE]
+        if sync and volume.role == "data":
+            pending = [SYNC]
         volumes.append(
             {
                 "volume_group": volume.volume_group, "name": volume.name, "size": volume.size, "disk": volume.disk,
@@ -69,6 +77,11 @@ def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
 
 
+def set_aside(trace: Trace, node: str) -> list[Volume]:
+    """The volumes that a replacement on the same node set aside."""
+    return [volume for volume in trace.volumes.get(node, {}).values() if volume.name.endswith(ASIDE)]
+
+
 def untagged(document: dict[str, Any], trace: Trace, node: str) -> list[dict[str, Any]]:
     """The volumes that lack tags, as the arguments of `volumes.tag`."""
     found = []
@@ -86,10 +99,11 @@ def check_sizes(context: Context, document: dict[str, Any], trace: Trace, view: 
     for volume in wanted(document, view.name):
         there = trace.volumes.get(view.name, {}).get(volume.key)
         size = units.round_up(volume.size, view.extent(volume.volume_group))
-        if volume.role == "data" and there is not None and there.size != size:
+        grows = there is not None and (there.zero_from is not None or there.grown is not None)
+        if volume.role == "data" and there is not None and there.size != size and not (grows and there.size > size):
             message = (
                 f"{volume.name} on {view.name} has {units.format_size(there.size)}, "
                 f"the definition says {units.format_size(size)}"
             )
-            remedy = "somebody changed the volume's size; this version does not change sizes"
+            remedy = "somebody changed the volume's size: set the disk's size to it, or have this copy replaced"
             context.warning("volume-size", document["name"], message, remedy)

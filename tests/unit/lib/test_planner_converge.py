@@ -171,7 +171,7 @@ def test_a_pin_that_changes_later_moves_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"disks": [{"size": "256MiB"}]}, "disk-size-differs"),
+        ({"disks": [{"size": "64MiB"}]}, "disk-size-differs"),
         ({"disks": [{"size": "128MiB"}, {"size": "128MiB"}]}, "disks-differ"),
         ({"disk_template": "plain"}, "disk-template-differs"),
         ({"os": "script"}, "os-differs"),

@@ -60,6 +60,10 @@ class World:
     def __init__(self, names: list[str], memory: int = 4 * GIB, space: int = 16 * GIB) -> None:
         self.nodes: dict[str, dict[str, Any]] = {name: self._node(name, memory, space) for name in names}
         self.down: set[str] = set()
+        self.zeroing_fails = False
+        # DRBD's resizes, each with whether the new part counted as equal; and the disks that guests saw grow.
+        self.resized: list[tuple[str, bool]] = []
+        self.seen: dict[tuple[str, str], str] = {}
 
     @staticmethod
     def _node(name: str, memory: int, space: int) -> dict[str, Any]:
@@ -90,6 +94,25 @@ class World:
             getattr(self, "_" + step.op.replace(".", "_"))(self.nodes[step.node], resolve(step.args, known), step)
             self.check()
         return len(order)
+
+    def empty_node(self, node: str) -> dict[str, Any]:
+        """A node as it comes from the shop, under an old name."""
+        return self._node(
+            node, self.nodes[node]["memory"]["total"], self.nodes[node]["volume_groups"]["twofold"]["size"]
+        )
+
+    def resync(self) -> None:
+        """Every resync that goes on ends."""
+        for node, doc in self.nodes.items():
+            for name, resource in doc["resources"].items():
+                peer = self._peer(node, name)
+                if peer is not None:
+                    self._fill(resource, peer)
+
+    def data_copies(self, name: str) -> list[str]:
+        """The nodes with an up-to-date copy of an instance's disks."""
+        found = [(node, doc["resources"].get(name)) for node, doc in self.nodes.items()]
+        return [node for node, one in found if one and all(v["disk"] == "UpToDate" for v in one["volumes"])]
 
     def converge(self, desired: Desired) -> Plan:
         """Plan and apply; the plan."""
@@ -136,6 +159,47 @@ class World:
                 doc["volumes"].append(volume)
             volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=wipe"]
 
+    def _volumes_grow(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            assert volume is not None
+            size = -(-wanted["size"] // EXTENT) * EXTENT
+            if volume["size"] >= size and not any("larger" in tag for tag in volume["tags"]):
+                continue
+            if not any("larger" in tag for tag in volume["tags"]):
+                volume["tags"].append(f"twofold.larger={volume['size']}")
+            group, more = doc["volume_groups"][wanted["volume_group"]], max(0, size - volume["size"])
+            if group["free"] < more:
+                raise Refused("no space")
+            group["free"] -= more
+            volume["size"] += more
+            if self.zeroing_fails:
+                raise Refused("interrupted")
+            start = next(tag for tag in volume["tags"] if "larger" in tag).partition("=")[2]
+            volume["tags"] = [tag for tag in volume["tags"] if "larger=" not in tag and "grown=" not in tag]
+            volume["tags"].append(f"twofold.grown={start}-{volume['size']}")
+
+    def _replication_resize(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        sides = self._sides(args["resource"])
+        if len(sides) != 2 or doc["resources"][args["resource"]]["role"] != "Primary":
+            raise Refused("not ready")
+        for wanted in args["volumes"]:
+            for node in self.nodes.values():
+                for volume in node["volumes"]:
+                    if f"/dev/{volume['volume_group']}/{volume['name']}" == wanted["disk"]:
+                        assert volume["size"] >= wanted["size"]
+        self.resized.append((args["resource"], args["clean"]))
+
+    def _domain_resize(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert doc["domains"][args["name"]]["state"] == "running"
+        self.seen[args["name"], args["target"]] = args["device"]
+
+    def _volumes_owe_install(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        volume = self._find(doc, args["volume_group"], args["name"])
+        if volume is None or doc["domains"][args["instance"]]["state"] == "running":
+            raise Refused("in use")
+        volume["tags"].append("twofold.pending=install")
+
     def _volumes_tag(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
@@ -147,10 +211,26 @@ class World:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
             if volume is None:
                 continue
-            if args["instance"] in doc["resources"] or args["instance"] in doc["domains"]:
+            resource = doc["resources"].get(args["instance"], {"role": None, "volumes": []})
+            if self._attached(resource, volume) or (args["instance"] in doc["domains"] and not resource["role"]):
                 raise Refused("in use")
             doc["volumes"].remove(volume)
             doc["volume_groups"][volume["volume_group"]]["free"] += volume["size"]
+
+    @staticmethod
+    def _attached(resource: dict[str, Any], volume: dict[str, Any]) -> bool:
+        path = f"/dev/{volume['volume_group']}/{volume['name']}".removesuffix("-meta")
+        return any(one["backing"] == path and one["disk"] != "Diskless" for one in resource["volumes"])
+
+    def _volumes_set_aside(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+            if volume is None:
+                continue
+            if self._attached(doc["resources"].get(args["instance"], {"volumes": []}), volume):
+                raise Refused("in use")
+            assert self._find(doc, wanted["volume_group"], wanted["name"] + "-old") is None
+            volume["name"] += "-old"
 
     # DRBD
 
@@ -164,7 +244,9 @@ class World:
             if "twofold.pending=metadata" in meta["tags"]:
                 meta["tags"].remove("twofold.pending=metadata")
                 meta["uptodate"] = False
-            disk = disks.get(wanted["volume"]) or ("UpToDate" if meta.get("uptodate") else "Inconsistent")
+            disk = disks.get(wanted["volume"])
+            if disk in (None, "Diskless"):
+                disk = "UpToDate" if meta.get("uptodate") else "Inconsistent"
             volumes.append({**{k: wanted[k] for k in ("volume", "minor")}, "disk": disk, "backing": wanted["disk"]})
         digest = hashlib.sha256(args["secret"].encode()).hexdigest()
         doc["resources"][name] = {
@@ -173,17 +255,40 @@ class World:
             "options": dict(re.findall(r"^ {8}([a-z0-9-]+) ([^\";]+);", args["config"], re.M)),
         }  # fmt: skip
 
-    def _sides(self, name: str) -> list[dict[str, Any]]:
-        return [doc["resources"][name] for doc in self.nodes.values() if doc["resources"].get(name, {}).get("role")]
+    def _sides(self, name: str, config: str | None = None) -> list[dict[str, Any]]:
+        """The resources of this name that are up: those with the same configuration are connected."""
+        found = [doc["resources"].get(name) for node, doc in self.nodes.items() if node not in self.down]
+        return [one for one in found if one and one["role"] and config in (None, one["config"])]
+
+    def _peer(self, node: str, name: str) -> dict[str, Any] | None:
+        mine = self.nodes[node]["resources"][name]
+        if not mine["role"] or mine.get("connection") == "StandAlone":
+            return None
+        # A file that is gone does not change what the kernel has.
+        others = [one for one in self._sides(name) if one is not mine and one.get("connection") != "StandAlone"]
+        same = [one for one in others if None in (mine["config"], one["config"]) or one["config"] == mine["config"]]
+        loose = [one for one in others if self._pair(one) == self._pair(mine)]
+        return next(iter(same or loose), None)
+
+    @staticmethod
+    def _pair(resource: dict[str, Any]) -> list[str]:
+        return sorted(re.findall(r"address ([^;]*);", resource["config"] or ""))
+
+    def _fill(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+        """A resync, at its end."""
+        for mine, theirs in zip(one["volumes"], other["volumes"], strict=True):
+            if mine["disk"] in ("Inconsistent", "Outdated") and theirs["disk"] == "UpToDate":
+                mine["disk"] = "UpToDate"
 
     def _connect(self) -> None:
+        for doc in self.nodes.values():
+            for name, resource in doc["resources"].items():
+                for volume in resource["volumes"]:
+                    if volume["disk"] == "UpToDate":
+                        self._accept(doc, name)
         for node, doc in self.nodes.items():
             for name, resource in doc["resources"].items():
-                peers = [
-                    other["resources"][name] for peer, other in self.nodes.items()
-                    if peer != node and peer not in self.down and other["resources"].get(name, {}).get("role")
-                ]  # fmt: skip
-                peer = peers[0] if peers else None
+                peer = self._peer(node, name)
                 if resource.get("role") and resource.get("connection") != "StandAlone":
                     resource["connection"] = "Connected" if peer else "Connecting"
                 resource["peer_role"] = peer["role"] if peer else None
@@ -191,20 +296,76 @@ class World:
                     volume["peer_disk"] = peer["volumes"][index]["disk"] if peer else "DUnknown"
 
     def _replication_initialise(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
-        sides = self._sides(args["resource"])
+        sides = self._sides(args["resource"], doc["resources"][args["resource"]]["config"])
         if len(sides) != 2:
             raise Refused("no peer")
         for ours, theirs in zip(sides[0]["volumes"], sides[1]["volumes"], strict=True):
             if ours["disk"] == theirs["disk"] == "Inconsistent":
                 ours["disk"] = theirs["disk"] = "UpToDate"
         for other in self.nodes.values():
-            for volume in other["volumes"]:
-                if volume["name"].startswith(f"{args['resource']}-disk") and volume["name"].endswith("-meta"):
-                    volume["uptodate"] = True
+            if args["resource"] in other["resources"]:
+                self._accept(other, args["resource"])
+
+    @staticmethod
+    def _accept(doc: dict[str, Any], name: str) -> None:
+        """The metadata says that the disk is complete."""
+        for volume in doc["volumes"]:
+            if volume["name"].startswith(f"{name}-disk") and volume["name"].endswith("-meta"):
+                volume["uptodate"] = True
+
+    def _replication_wait(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        name = args["resource"]
+        peer = self._peer(step.node, name)
+        if peer is None:
+            raise Refused("no peer")
+        mine = doc["resources"][name]
+        self._fill(mine, peer)
+        self._fill(peer, mine)
+        if any(volume["disk"] != "UpToDate" for volume in (*mine["volumes"], *peer["volumes"])):
+            raise Refused("nothing to fill it from")
+        self._accept(doc, name)
+        for volume in doc["volumes"]:
+            if f"twofold.instance={name}" in volume["tags"]:
+                volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
+
+    def _volumes_keep(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            origin = self._find(doc, wanted["volume_group"], wanted["name"])
+            assert origin is not None
+            if self._find(doc, wanted["volume_group"], wanted["snapshot"]) is None:
+                tags = ["twofold", f"twofold.instance={args['instance']}", f"twofold.kept={args['reason']}"]
+                doc["volumes"].append({**origin, "name": wanted["snapshot"], "tags": tags})
+                doc["volume_groups"][wanted["volume_group"]]["free"] -= origin["size"]
+
+    def _replication_discard(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        resource = doc["resources"][args["resource"]]
+        assert all(self._find(doc, one["volume_group"], one["name"]) for one in args["kept"])
+        if resource["role"] == "Primary":
+            raise Refused("Primary")
+        resource["connection"] = "Connecting"
+        for volume in resource["volumes"]:
+            volume["disk"] = "Inconsistent"
+
+    def _replication_detach(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        peer = self._peer(step.node, args["resource"])
+        if peer is None or any(volume["disk"] != "UpToDate" for volume in peer["volumes"]):
+            raise Refused("the peer is not up to date")
+        for volume in doc["resources"][args["resource"]]["volumes"]:
+            volume["disk"] = "Diskless"
+
+    def _replication_disconnect(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        resource = doc["resources"][args["resource"]]
+        peer = self._peer(step.node, args["resource"])
+        if resource["role"] == "Primary":
+            raise Refused("Primary")
+        resource["connection"] = "StandAlone"
+        if peer is not None and peer["role"] == "Primary":
+            for volume in resource["volumes"]:
+                volume["disk"] = "Outdated"
 
     def _replication_promote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         resource = doc["resources"][args["resource"]]
-        sides = self._sides(args["resource"])
+        sides = self._sides(args["resource"], resource["config"])
         if len(sides) != 2 or any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
             raise Refused("not ready")
         others = any(side["role"] == "Primary" and side is not resource for side in sides)

@@ -99,7 +99,14 @@ class MemoryVolumes:
             self.known[volume.path] = self.known[volume.path]._replace(tags=tags)
 
     def extend(self, volume: Volume, size: int) -> None:
-        self.known[volume.path] = volume._replace(size=size)
+        self.known[volume.path] = self.known[volume.path]._replace(size=size)
+
+    def rename(self, volume: Volume, name: str) -> None:
+        renamed = self.known.pop(volume.path)._replace(name=name)
+        self.known[renamed.path] = renamed
+
+    def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None:
+        self.create(volume.volume_group, name, volume.size, tags)
 
     def forget(self) -> None:
         return
@@ -109,7 +116,7 @@ class MemoryVolumes:
     def size(self, path: str) -> int:
         return next(one.size for one in self.known.values() if one.device == path)
 
-    def zero(self, path: str, report: Callable[[int, int], None]) -> None:
+    def zero(self, path: str, report: Callable[[int, int], None], start: int = 0) -> None:
         self.content[path] = "zeros"
         report(1, 1)
 

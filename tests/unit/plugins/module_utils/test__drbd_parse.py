@@ -18,6 +18,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import
     connection,
     parse_config,
     parse_events,
+    parse_out_of_sync,
     parse_proc,
     parse_show,
     put_secret,
@@ -100,3 +101,9 @@ def test_the_size_of_metadata() -> None:
     assert metadata_size(1 << 40) == (8192 * 8 + 72) * 512
     assert metadata_volume_size(256 << 20) == 4 << 20
     assert metadata_volume_size(1 << 40) == 36 << 20
+
+
+def test_what_differs_from_the_peer_is_in_bytes(recorded: Recorded) -> None:
+    text = recorded("drbdsetup/8.4-proc.txt")
+    assert parse_out_of_sync(text) == {1000: 0}
+    assert parse_out_of_sync(text.replace("oos:0", "oos:20")) == {1000: 20480}

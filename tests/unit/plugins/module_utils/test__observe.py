@@ -34,6 +34,11 @@ class Booting:
         volumes = (DiskState(0, 1000, "UpToDate", "DUnknown", None, "/dev/vg0/web1-disk0"),)
         return {"web1": ResourceState("web1", "Secondary", "Unknown", connection, {}, volumes)}
 
+    def generations(self, name: str, volume: int) -> str:
+        if volume != 0:
+            raise TimedOut(f"{name}/{volume} does not answer")
+        return "AAAAAAAAAAAAAAA1:1111111111111110:0:0"
+
 
 class Units:
     """systemd: the unit starts for so many seconds."""
@@ -93,3 +98,10 @@ def test_a_boot_that_does_not_end_leaves_the_part_unknown(node: Node) -> None:
     prepared(node, 1e6, "down")
     with pytest.raises(TimedOut, match="still being brought up"):
         _observe.resources(node)
+
+
+def test_copies_that_are_apart_tell_their_generations(node: Node) -> None:
+    prepared(node, 0.0, "StandAlone")
+    assert _observe.resources(node)["web1"]["volumes"][0]["uuids"] == "AAAAAAAAAAAAAAA1:1111111111111110:0:0"
+    prepared(node, 0.0, "Connected")
+    assert "uuids" not in _observe.resources(node)["web1"]["volumes"][0]

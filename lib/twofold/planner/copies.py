@@ -1,0 +1,156 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The two copies of a replicated instance: whether they are whole, what fills one, and what goes once both are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..model import Instance
+from ..observed import Trace, Volume
+from . import document as plan
+from . import replicated, report_only, volumes
+from .context import Chain, Context
+
+
+class Resyncs:
+    """How many resyncs a node takes part in at once; further ones wait for the earlier."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waits: dict[str, list[str]] = defaultdict(list)
+
+    def before(self, nodes: Iterable[str]) -> list[str]:
+        """The steps that have to be done before one more resync starts on these nodes."""
+        return [self._waits[node][-self._limit] for node in nodes if len(self._waits[node]) >= self._limit]
+
+    def add(self, nodes: Iterable[str], wait: str) -> None:
+        """One more resync, which is over when the step `wait` is done."""
+        for node in nodes:
+            self._waits[node].append(wait)
+
+
+def whole(trace: Trace, nodes: Iterable[str]) -> bool:
+    """Whether both copies are up to date and connected."""
+    resources = [trace.resources.get(node) for node in nodes]
+    return all(one is not None and one.connected and one.all_disks("UpToDate") for one in resources)
+
+
+def good(trace: Trace, node: str) -> bool:
+    """Whether a node's copy is up to date, so that the other one can be filled from it."""
+    resource = trace.resources.get(node)
+    return resource is not None and resource.up and resource.all_disks("UpToDate")
+
+
+def former(trace: Trace, nodes: Sequence[str]) -> list[str]:
+    """The nodes that hold something of the instance, but not one of its two copies."""
+    held = {*trace.volumes, *trace.definitions, *trace.seeds, *trace.resources}
+    return sorted(held - set(nodes))
+
+
+def unfinished(trace: Trace, nodes: Sequence[str]) -> bool:
+    """Whether a replacement was begun that is not at its end."""
+    marked = any(volumes.pending(trace, node, volumes.SYNC) or volumes.set_aside(trace, node) for node in nodes)
+    return marked or bool(former(trace, nodes))
+
+
+def kept(trace: Trace, node: str) -> bool:
+    """Whether a node keeps data of the instance that was given up, which only an explicit word removes."""
+    return any(volume.kept for volume in trace.volumes.get(node, {}).values())
+
+
+def never_served(trace: Trace, node: str) -> bool:
+    """Whether what a node holds of an instance was made for a copy that never began to be filled."""
+    found = trace.volumes.get(node, {}).values()
+    return node not in trace.resources and all(
+        volume.pending & {volumes.SYNC, volumes.WIPE, "metadata"} for volume in found
+    )
+
+
+def rebuildable(trace: Trace, node: str, peer: str) -> bool:
+    """Whether a copy with missing volumes may be made anew without being asked for.
+
+    Its peer is up to date, and it is we who took the volumes away, or the node is an empty one: new hardware.
+    """
+    ours = bool(volumes.set_aside(trace, node) or volumes.pending(trace, node, volumes.SYNC))
+    return good(trace, peer) and (ours or node not in trace.nodes)
+
+
+def settings(trace: Trace, timeout: int) -> dict[str, Any]:
+    """What steps on the resource share."""
+    return {"resource": trace.name, "timeout": timeout}
+
+
+def fill(
+    chain: Chain,
+    document: dict[str, Any],
+    node: str,
+    timeout: int,
+    after: Iterable[str] = (),
+) -> str:
+    """Wait on a node until its copy is filled; the step's id."""
+    args = {"resource": document["name"], "timeout": timeout}
+    size = sum(disk["size"] for disk in document["disks"])
+    why = f"the copy on {node} is filled from the other one"
+    return chain.add(node, "replication.wait", args, kind=plan.REPLACE, why=why, bytes=size, after=after)
+
+
+def make(
+    chain: Chain, document: dict[str, Any], wanted: Instance, node: str, why: str, *, after: Iterable[str] = ()
+) -> str:
+    """Make the volumes of a copy that its peer will fill; the step's id. Metadata gets room for the wanted size."""
+    args = volumes.create_args(document, node, install=False, sync=True, planned=wanted)
+    return chain.add(node, "volumes.create", args, kind=plan.REPLACE, why=why, after=after)
+
+
+def configure(
+    chain: Chain, document: dict[str, Any], node: str, why: str, *, after: Iterable[str] = (), risk: str | None = None
+) -> str:
+    """Bring one side of the resource to what the definition says; the step's id."""
+    args = replicated.configure_args(document, node)
+    return chain.add(node, "replication.configure", args, kind=plan.REPLACE, why=why, after=after, risk=risk)
+
+
+def finish(
+    context: Context,
+    chain: Chain,
+    trace: Trace,
+    document: dict[str, Any],
+    nodes: Sequence[str],
+    *,
+    timeout: int,
+    wait: bool,
+) -> None:
+    """Take away what a replacement leaves: marks, volumes that were set aside, the former copies.
+
+    All of it only once both copies are whole, which is looked at again on the node before. With `wait` a resync that
+    goes on is waited for, else it is left alone until the next run.
+    """
+    if not unfinished(trace, nodes):
+        return
+    if not (whole(trace, nodes) or wait):
+        for node in former(trace, nodes):
+            message = f"{node} keeps a former copy until {' and '.join(nodes)} are both up to date"
+            remedy = "run this again when the resync has ended, then it is removed"
+            context.warning("left-over", trace.name, message, remedy)
+        return
+    marked = [node for node in nodes if volumes.pending(trace, node, volumes.SYNC)]
+    waits = [fill(chain, document, node, timeout) for node in marked or nodes[1:]]
+    for node in nodes:
+        drop_set_aside(chain, trace.name, node, volumes.set_aside(trace, node), after=waits)
+    for node in former(trace, nodes):
+        if kept(trace, node):
+            continue
+        report_only.clean_up(chain, trace, node, f"its copies are on {' and '.join(nodes)} now", tuple(waits))
+
+
+def drop_set_aside(chain: Chain, name: str, node: str, found: Iterable[Volume], after: Iterable[str] = ()) -> None:
+    """Remove volumes that were set aside."""
+    listed = [{"volume_group": volume.volume_group, "name": volume.name} for volume in found]
+    if listed:
+        args = {"instance": name, "volumes": listed}
+        why, risk = "the new copy is complete", "what was set aside on this node is removed"
+        chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)

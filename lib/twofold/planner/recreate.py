@@ -1,0 +1,136 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lost disks: filled again from the copy that is left, or new and empty if none is; and installing an OS anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..model import Instance
+from ..observed import Trace
+from . import copies, named, report_only, volumes
+from . import document as plan
+from .context import Chain, Context
+from .converge import Converge, wanted_definition
+from .replace import Replacement, Together
+from .situation import Situation
+from .situation import of as situation_of
+
+GONE = (None, "Diskless", "Failed")
+SIDES = ("primary", "secondary")
+
+
+def instance(context: Context, name: str, confirm: str | None) -> None:
+    """Add the steps that make the lost disks of an instance anew."""
+    found = situation_of(context, name)
+    if found is None:
+        return
+    wanted, trace, situation = found
+    base = situation.base or {}
+    lost = {node: lost_disks(base, trace, node) for node in situation.nodes}
+    hit = [node for node in situation.nodes if lost[node]]
+    if not hit:
+        context.info("nothing-lost", name, "none of its disks is lost")
+    elif len(hit) == 1 and len(situation.nodes) == 2:
+        Replacement(context, wanted, trace, situation, Together(context)).fresh(situation.nodes.index(hit[0]))
+    elif _all_lost(context, name, base, lost):
+        _empty(context, wanted, trace, situation, confirm)
+
+
+def lost_disks(base: dict[str, Any], trace: Trace, node: str) -> set[int]:
+    """The disks whose volumes are not there, or that DRBD has let go of."""
+    found = {volume.disk for volume in volumes.missing(base, trace, node)}
+    resource = trace.resources.get(node)
+    if resource is not None and resource.up:
+        found |= {volume.volume for volume in resource.volumes if volume.disk in GONE}
+    return found
+
+
+def _all_lost(context: Context, name: str, base: dict[str, Any], lost: dict[str, set[int]]) -> bool:
+    """Whether nothing is left of any disk; a finding if something is, for that is worth saving."""
+    gone = set.intersection(*lost.values())
+    left = sorted({disk["index"] for disk in base["disks"]} - gone)
+    if left:
+        where = "; ".join(f"{node} lost {sorted(disks)}" for node, disks in lost.items())
+        message = f"both nodes lost disks ({where}), but of {left} there is still a copy"
+        remedy = "save what is left by hand; then remove the instance (twofold_state: absent) and make it anew"
+        context.error("partly-lost", name, message, remedy)
+    return not left
+
+
+def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situation, confirm: str | None) -> None:
+    """New empty disks, with the OS template on the first; what is left of the old ones goes."""
+    where = " and ".join(situation.nodes)
+    if not named.confirmed(context, wanted.name, confirm, f"its disks are lost on {where}: it gets new, empty ones"):
+        return
+    chain = Chain(context, wanted.name)
+    for node in situation.nodes:
+        _stop(chain, wanted, trace, node)
+        if node in trace.domains:
+            # Without a domain an instance that is killed here counts as one whose creation was interrupted.
+            args = {"name": wanted.name, "xml": None}
+            chain.add(node, "domain.undefine", args, kind=plan.DESTROY, why="its disks are lost")
+        resource = trace.resources.get(node)
+        if resource is not None and resource.primary:
+            args = copies.settings(trace, wanted.replication.timeout)
+            chain.add(node, "replication.demote", args, kind=plan.DESTROY, why="its disks are lost")
+        alone = replace(trace, seeds={}, definitions={})
+        report_only.clean_up(chain, alone, node, "what is left of its lost disks")
+    bare = replace(trace, domains={}, resources={}, volumes={})
+    empty = replace(situation, undefine=(), has_data=False, reasons=("its disks were lost",))
+    built = wanted_definition(context, wanted, bare, empty)
+    if built is not None:
+        Converge(context, wanted, bare, empty, built, chain=chain).run()
+
+
+def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
+    domain = trace.domains.get(node)
+    if domain is not None and domain.active:
+        args = {"name": wanted.name, "timeout": wanted.shutdown_timeout, "force": True}
+        risk = "the guest is shut down, and switched off if it does not follow in time"
+        chain.add(node, "domain.stop", args, kind=plan.RESTART, why="its disk is written anew", risk=risk)
+
+
+def reinstall(context: Context, name: str, confirm: str | None) -> None:
+    """Add the steps that write the OS template over an instance's first disk."""
+    found = situation_of(context, name)
+    if found is None:
+        return
+    wanted, trace, situation = found
+    base, node = situation.base or {}, situation.primary
+    disk = _first_disk(base, trace, node)
+    if disk is None or wanted.os is None:
+        message = "it has no OS to install" if wanted.os is None else f"its first disk is not on {node}"
+        context.error("nothing-to-install", name, message, "set twofold_os, and see what verify says")
+        return
+    if not named.confirmed(context, name, confirm, f"{wanted.os} is written over its first disk: its data is lost"):
+        return
+    chain = Chain(context, name)
+    _stop(chain, wanted, trace, node)
+    volume = {"volume_group": disk.volume_group, "name": disk.name}
+    risk = "all data of its first disk is lost"
+    args = {"instance": name, **volume}
+    chain.add(node, "volumes.owe_install", args, kind=plan.DESTROY, why=f"{wanted.os} is to be installed", risk=risk)
+    after = _owing(trace, node, disk.name)
+    built = wanted_definition(context, wanted, after, replace(situation, has_data=False))
+    if built is not None:
+        Converge(context, wanted, after, situation, built, chain=chain).run()
+
+
+def _first_disk(base: dict[str, Any], trace: Trace, node: str) -> Any:
+    there = trace.volumes.get(node, {})
+    first = next((volume for volume in volumes.wanted(base, node) if (volume.disk, volume.role) == (0, "data")), None)
+    return there.get(first.key) if first is not None else None
+
+
+def _owing(trace: Trace, node: str, disk: str) -> Trace:
+    """What the nodes will say once the guest is off and its first disk waits for the OS."""
+    tag = frozenset({f"twofold.pending={volumes.INSTALL}"})
+    here = {
+        key: replace(volume, tags=volume.tags | tag) if volume.name == disk else volume
+        for key, volume in trace.volumes[node].items()
+    }
+    domains = {name: replace(one, state="shutoff") for name, one in trace.domains.items()}
+    return replace(trace, volumes={**trace.volumes, node: here}, domains=domains)

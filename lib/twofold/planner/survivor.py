@@ -1,0 +1,117 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The end of a split brain: one side's data survives, the other side's is kept aside until somebody drops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .. import names
+from ..model import Instance
+from ..observed import ResourceVolume, Trace
+from ..units import format_size
+from . import copies, named, split_brain
+from . import document as plan
+from .context import Chain, Context
+
+# So many digits of a generation identifier tell two split brains apart.
+SHORT = 12
+
+
+def resolve(context: Context, name: str, survivor: str | None) -> None:
+    """Add the steps that give one side the data of the other, which the operator named."""
+    known = named.existing(context, name)
+    if known is None or not named.is_node(context, name, survivor):
+        return
+    wanted, trace = known
+    base = trace.newest or {}
+    unknown = [node for node in base["nodes"] if context.observed.known(node) is None]
+    if unknown:
+        message = f"nothing is known of {', '.join(unknown)}"
+        context.error("node-unknown", name, message, "both sides are needed: bring it back and run this again")
+        return
+    resources = split_brain.pair(trace)
+    judged = split_brain.verdict(list(resources.values()))
+    apart = [node for node, one in resources.items() if one.up and one.connection == "StandAlone"]
+    if not apart or not judged:
+        message = "its copies are not in split brain, as far as their nodes tell"
+        context.info("no-split-brain", name, message, "if they are apart, converge connects them")
+        return
+    if survivor is None or survivor not in base["nodes"]:
+        message = f"whose data survives? {split_brain.sides(trace, resources)}"
+        remedy = f"add -e survivor={base['nodes'][0]} or -e survivor={base['nodes'][1]}"
+        context.error("no-survivor", name, message, remedy)
+        return
+    victim = next(node for node in base["nodes"] if node != survivor)
+    _resolve(context, wanted, trace, base, survivor, victim)
+
+
+def _resolve(  # noqa: PLR0917 - both sides by name
+    context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str, victim: str
+) -> None:
+    chain, name = Chain(context, wanted.name), wanted.name
+    settings = copies.settings(trace, wanted.replication.timeout)
+    domain, resource = trace.domains.get(victim), trace.resources[victim]
+    why = f"the data of {survivor} survives"
+    if domain is not None and domain.active:
+        args = {"name": name, "timeout": wanted.shutdown_timeout, "force": True}
+        risk = "the guest on this side is shut down, and switched off if it does not follow in time"
+        chain.add(victim, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
+    if resource.primary:
+        chain.add(victim, "replication.demote", settings, kind=plan.REPLACE, why=why)
+    kept = list(_snapshots(base, resource.volumes, victim))
+    args = {"instance": name, "volumes": kept, "reason": "split-brain"}
+    chain.add(victim, "volumes.keep", args, kind=plan.REPLACE, why=f"what {victim} has is kept first")
+    snapshots = [{"volume_group": one["volume_group"], "name": one["snapshot"]} for one in kept]
+    risk = f"what {victim} wrote while apart is given up; it stays in {', '.join(one['name'] for one in snapshots)}"
+    given_up = chain.add(
+        victim, "replication.discard", {**settings, "kept": snapshots}, kind=plan.REPLACE, why=why, risk=risk
+    )
+    joined = copies.configure(chain, base, survivor, f"connect to {victim}", after=[given_up])
+    copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
+    why = f"{survivor} survives, {victim} takes over its data"
+    context.change(name, "resolve split brain", (survivor, victim), why)
+
+
+def _snapshots(base: dict[str, Any], volumes: Iterable[ResourceVolume], victim: str) -> Iterable[dict[str, str]]:
+    """A name for each that says which generation of the data it is, so that two split brains are told apart."""
+    uuids = {volume.volume: volume.uuids or "" for volume in volumes}
+    for disk in base["disks"]:
+        data = names.data_volume(base["name"], disk["index"])
+        generation = uuids.get(disk["index"], "").partition(":")[0].lower()[:SHORT]
+        yield {"volume_group": disk["volume_group"][victim], "name": data, "snapshot": f"{data}-kept-{generation}"}
+
+
+def drop(context: Context, name: str, confirm: str | None) -> None:
+    """Add the steps that remove what is kept of an instance."""
+    known = named.existing(context, name)
+    if known is None:
+        return
+    _wanted, trace = known
+    kept = {node: [v for v in there.values() if v.kept] for node, there in sorted(trace.volumes.items())}
+    kept = {node: found for node, found in kept.items() if found}
+    if not kept:
+        context.info("nothing-kept", name, "no data of it is kept")
+        return
+    listed = ", ".join(f"{volume.name} on {node}" for node, found in kept.items() for volume in found)
+    if not named.confirmed(context, name, confirm, f"{listed} is removed, and the data in it is lost"):
+        return
+    chain = Chain(context, name)
+    for node, found in kept.items():
+        volumes = [{"volume_group": volume.volume_group, "name": volume.name} for volume in found]
+        args = {"instance": name, "volumes": volumes}
+        risk = "the data that was kept is lost"
+        chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why="it is not needed any more", risk=risk)
+    context.change(name, "drop kept data", chain.nodes, listed)
+
+
+def report_kept(context: Context, trace: Trace) -> None:
+    """Say what is kept, until somebody has it removed."""
+    for node, there in sorted(trace.volumes.items()):
+        for volume in sorted(there.values(), key=lambda one: one.name):
+            if volume.kept:
+                message = f"{volume.name} on {node} keeps {format_size(volume.size)} of data ({volume.kept})"
+                remedy = f"save what you need of it; drop_kept.yml -e instance={trace.name} removes it"
+                context.info("data-kept", trace.name, message, remedy)

@@ -1,0 +1,180 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node is emptied: guests first, then second copies; a drained one gets its guests back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import CLUSTER, desired, instance
+from tests.unit.lib.world import World
+
+from twofold import inventory
+from twofold.model import Desired
+from twofold.planner import Plan
+
+COUNT = 4
+PAIR = {"nodes": ["node1", "node2"]}
+GUESTS = {
+    "web1": instance(**PAIR),
+    "web2": instance(nodes=["node2", "node1"]),
+    "web3": instance(nodes=["node2", "node3"]),
+    "off1": instance(**PAIR, state="stopped"),
+    "bare1": instance(disk_template="diskless", disks=[], nodes=["node1"]),
+    "plain1": instance(disk_template="plain", nodes=["node1"]),
+}
+WANTED = desired(GUESTS, COUNT)
+
+
+def with_state(state: str, node: str = "node1", guests: dict[str, Any] | None = None) -> Desired:
+    hosts = {
+        f"node{i}": {
+            **CLUSTER, "ansible_host": f"192.0.2.{10 + i}", "twofold_replication_address": f"198.51.100.{10 + i}",
+            "twofold_node_state": state if f"node{i}" == node else "online",
+        }
+        for i in range(1, COUNT + 1)
+    }  # fmt: skip
+    found, _ignored = inventory.load(hosts, guests or GUESTS)
+    return found
+
+
+def healthy(wanted: Desired = WANTED) -> World:
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    return world
+
+
+def play(world: World, verb: str, wanted: Desired = WANTED, **intent: Any) -> Plan:
+    plan = world.plan(wanted, verb=verb, node="node1", **intent)
+    world.apply(plan, wanted)
+    return plan
+
+
+def primaries(world: World, node: str) -> set[str]:
+    return set(world.nodes[node]["domains"])
+
+
+def holds(world: World, node: str) -> set[str]:
+    return set(world.nodes[node]["definitions"])
+
+
+def peace(world: World, wanted: Desired = WANTED) -> None:
+    world.converge(wanted)
+    world.resync()
+    world.converge(wanted)
+    assert not world.plan(wanted).steps
+
+
+def test_guests_leave_and_then_their_second_copies() -> None:
+    world = healthy()
+    plan = play(world, "evacuate", mode="primaries")
+    assert not plan.errors
+    assert primaries(world, "node1") == set()
+    assert holds(world, "node1") == {"web1", "web2", "off1"}
+    plan = play(world, "evacuate", mode="secondaries")
+    assert not plan.errors
+    assert holds(world, "node1") == set() and not world.nodes["node1"]["volumes"]
+    peace(world)
+    assert {name for doc in world.nodes.values() for name in doc["definitions"]} == set(GUESTS)
+
+
+def test_both_is_what_can_be_done_now_and_the_rest_with_the_next_plan() -> None:
+    world = healthy()
+    play(world, "evacuate", mode="both")
+    play(world, "evacuate", mode="both")
+    assert holds(world, "node1") == set()
+    peace(world)
+
+
+def test_killed_anywhere_the_rest_follows() -> None:
+    count = len(healthy().plan(WANTED, verb="evacuate", node="node1", mode="both").steps)
+    for limit in range(0, count, 3):
+        world = healthy()
+        world.apply(world.plan(WANTED, verb="evacuate", node="node1", mode="both"), WANTED, limit)
+        peace(world)
+        for _ignored in range(2):
+            play(world, "evacuate", mode="both")
+        assert holds(world, "node1") == set(), limit
+        peace(world)
+
+
+def test_one_migration_waits_until_the_one_before_is_settled() -> None:
+    plan = healthy().plan(WANTED, verb="evacuate", node="node1", mode="primaries")
+    moves = [step for step in plan.steps if step.op == "domain.migrate"]
+    assert len(moves) == 3
+    waves = [step.wave for step in moves if step.instance in ("web1", "bare1", "plain1")]
+    assert len(set(waves)) == len(waves)
+
+
+def test_what_cannot_move_is_named_and_the_rest_goes() -> None:
+    world = healthy()
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
+    plan = play(world, "evacuate", mode="primaries")
+    assert [(f.code, f.object) for f in plan.errors] == [("not-replicated", "instance web1")]
+    assert primaries(world, "node1") == {"web1"}
+
+
+def test_copies_share_the_nodes_that_are_left_and_few_are_filled_at_once() -> None:
+    guests = {f"g{i}": instance(nodes=["node2", "node1"]) for i in range(4)}
+    wanted = desired(guests, COUNT)
+    world = healthy(wanted)
+    plan = world.plan(wanted, verb="evacuate", node="node1", mode="secondaries")
+    cuts = {step.instance: step.wave for step in plan.steps if step.op == "replication.disconnect"}
+    fills = {step.instance: step.wave for step in plan.steps if step.op == "replication.wait"}
+    assert len(cuts) == 4
+    for name, cut in cuts.items():
+        going_on = [other for other in cuts if cuts[other] <= cut <= fills[other]]
+        assert name in going_on and len(going_on) <= wanted.cluster.resyncs_at_once
+    world.apply(plan, wanted)
+    spread = [sum(1 for name in guests if name in world.nodes[node]["definitions"]) for node in ("node3", "node4")]
+    assert sorted(spread) == [2, 2]
+
+
+def test_a_drained_node_gets_nothing_and_its_guests_come_home() -> None:
+    world = healthy()
+    drained, online = with_state("drained"), with_state("online")
+    before = primaries(world, "node1")
+    plan = play(world, "drain", drained)
+    assert not plan.errors
+    assert primaries(world, "node1") == set()
+    assert world.nodes["node2"]["definitions"]["web1"]["home"] == "node1"
+    peace(world, drained)
+    more = with_state("drained", guests={**GUESTS, "new1": instance(), "new2": instance()})
+    world.converge(more)
+    assert not {"new1", "new2"} & holds(world, "node1")
+    assert [f.code for f in world.plan(drained, verb="undrain", node="node1").errors] == ["still-drained"]
+    plan = play(world, "undrain", online)
+    assert not plan.errors
+    assert primaries(world, "node1") == before
+    assert not any("home" in document for doc in world.nodes.values() for document in doc["definitions"].values())
+    peace(world, online)
+
+
+def test_a_guest_whose_copy_has_left_is_named() -> None:
+    world = healthy()
+    play(world, "drain", with_state("drained"))
+    play(world, "evacuate", with_state("drained"), mode="secondaries")
+    plan = world.plan(with_state("online"), verb="undrain", node="node1")
+    assert {f.object for f in plan.findings if f.code == "home-without-disk"} == {"instance web1", "instance off1"}
+
+
+def test_a_node_that_is_online_is_warned_about() -> None:
+    plan = healthy().plan(WANTED, verb="drain", node="node1")
+    assert [f.code for f in plan.findings] == ["not-drained"]
+
+
+@pytest.mark.parametrize(
+    ("intent", "code"),
+    [
+        ({"node": "node9"}, "unknown-node"),
+        ({"node": "node1", "mode": "some"}, "wrong-arguments"),
+        ({"node": "node3"}, "node-unknown"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(intent: dict[str, str], code: str) -> None:
+    world = healthy()
+    world.down = {"node3"}
+    plan = world.plan(WANTED, verb="evacuate", **intent)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), [code])

@@ -1,0 +1,138 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Disks that were lost, an OS that is written anew, disks that are used while the guest is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.test_planner_replace import on_pair
+from tests.unit.lib.world import World
+
+from twofold.planner import Plan
+
+PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
+WANTED = desired({"web1": instance(**PAIR)})
+OFF = desired({"web1": instance(**PAIR, state="stopped")})
+
+
+def healthy() -> World:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    return world
+
+
+def recreate(world: World, **intent: Any) -> Plan:
+    return world.plan(WANTED, verb="recreate_disks", instance="web1", **intent)
+
+
+def lose(world: World, node: str) -> None:
+    """The node's physical volume died: its logical volumes are gone, DRBD has let go of them."""
+    doc = world.nodes[node]
+    doc["volumes"] = []
+    for volume in doc["resources"]["web1"]["volumes"]:
+        volume["disk"] = "Diskless"
+
+
+def detach(world: World, node: str) -> None:
+    """An error of the disk: DRBD has let go of it, the volumes are there."""
+    world.nodes[node]["resources"]["web1"]["volumes"][0]["disk"] = "Diskless"
+
+
+@pytest.mark.parametrize("hurt", [lose, detach])
+@pytest.mark.parametrize("node", ["node1", "node2"])
+def test_a_lost_copy_is_filled_from_the_other_one(hurt: Callable[[World, str], None], node: str) -> None:
+    world = healthy()
+    hurt(world, node)
+    plan = recreate(world)
+    assert not plan.errors
+    assert {step.node for step in plan.steps} == {node}, "the guest goes on, with its primary without a disk if need be"
+    world.apply(plan, WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
+def test_converge_names_the_remedy() -> None:
+    world = healthy()
+    lose(world, "node2")
+    finding = next(f for f in world.plan(WANTED).errors if f.code == "volume-missing")
+    assert "recreate_disks.yml -e instance=web1" in finding.remedy
+
+
+def test_disks_that_are_lost_on_both_nodes_are_made_anew_on_an_explicit_word() -> None:
+    world = healthy()
+    lose(world, "node1")
+    lose(world, "node2")
+    assert [f.code for f in recreate(world).errors] == ["not-confirmed"]
+    assert [f.code for f in recreate(world, confirm="yes").errors] == ["not-confirmed"]
+    assert not recreate(world).steps
+    count = len(recreate(world, confirm="web1").steps)
+    for limit in range(count + 1):
+        world = healthy()
+        lose(world, "node1")
+        lose(world, "node2")
+        world.apply(recreate(world, confirm="web1"), WANTED, limit)
+        plan = recreate(world, confirm="web1")
+        world.apply(plan, WANTED)
+        world.converge(WANTED)
+        on_pair(world, "node1", "node2")
+        assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+        assert not world.plan(WANTED).steps, limit
+
+
+def test_a_copy_that_is_left_of_one_disk_is_not_given_up() -> None:
+    wanted = desired({"web1": instance(**PAIR, disks=[{"size": "128MiB"}, {"size": "64MiB"}])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    for node, disk in (("node1", 0), ("node2", 1)):
+        world.nodes[node]["resources"]["web1"]["volumes"][disk]["disk"] = "Diskless"
+    plan = world.plan(wanted, verb="recreate_disks", instance="web1", confirm="web1")
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["partly-lost"])
+
+
+def test_nothing_lost_is_nothing_to_do() -> None:
+    plan = recreate(healthy())
+    assert (plan.steps, [f.code for f in plan.findings]) == ((), ["nothing-lost"])
+
+
+def test_an_os_is_installed_anew_on_an_explicit_word() -> None:
+    refused = healthy().plan(WANTED, verb="reinstall", instance="web1")
+    assert (refused.steps, [f.code for f in refused.errors]) == ((), ["not-confirmed"])
+    other = desired({"web1": instance(**{**PAIR, "os": "script"})})
+    count = len(healthy().plan(other, verb="reinstall", instance="web1", confirm="web1").steps)
+    for limit in range(1, count + 1):
+        world = healthy()
+        plan = world.plan(other, verb="reinstall", instance="web1", confirm="web1")
+        world.apply(plan, other, limit)
+        world.converge(other)
+        assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+        assert not world.plan(other).steps
+        if limit >= 2:
+            assert world.nodes["node1"]["definitions"]["web1"]["os"] == "script"
+    ops = [step.op for step in plan.steps if step.node == "node1"]
+    assert ops.index("domain.stop") < ops.index("volumes.owe_install") < ops.index("os.install")
+    assert ops.index("os.install") < ops.index("domain.start")
+
+
+def test_disks_of_a_guest_that_is_off_are_activated_and_let_go_of() -> None:
+    world = World(list(OFF.nodes))
+    world.converge(OFF)
+    plan = world.plan(OFF, verb="activate_disks", instance="web1")
+    assert [(step.node, step.op) for step in plan.steps] == [("node1", "replication.promote")]
+    assert "/dev/drbd1000" in plan.findings[0].message
+    world.apply(plan, OFF)
+    assert not world.plan(OFF, verb="activate_disks", instance="web1").steps
+    plan = world.plan(OFF, verb="deactivate_disks", instance="web1")
+    assert [(step.node, step.op) for step in plan.steps] == [("node1", "replication.demote")]
+    world.apply(plan, OFF)
+    assert not world.plan(OFF, verb="deactivate_disks", instance="web1").steps
+
+
+@pytest.mark.parametrize("verb", ["activate_disks", "deactivate_disks"])
+def test_disks_of_a_running_guest_are_its_own(verb: str) -> None:
+    plan = healthy().plan(WANTED, verb=verb, instance="web1")
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["running"])

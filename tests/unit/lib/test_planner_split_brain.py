@@ -1,0 +1,132 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Split brain: said with what each side wrote, resolved for the named survivor, the other side's data kept first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.world import MIB, World
+
+from twofold.planner import Plan
+
+PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
+WANTED = desired({"web1": instance(**PAIR)})
+
+
+def parted() -> World:
+    """web1 runs on node1; node2 was promoted by force behind our back and written too."""
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    world.documents()
+    for node, current, amount in (("node1", "AAAAAAAAAAAAAAA1", 12), ("node2", "BBBBBBBBBBBBBBB1", 4)):
+        resource = world.nodes[node]["resources"]["web1"]
+        resource.update(connection="StandAlone", role="Primary", allow_two_primaries=True)
+        resource["volumes"][0].update(uuids=f"{current}:1111111111111110:0:0", out_of_sync=amount * MIB)
+    return world
+
+
+def resolve(world: World, **intent: Any) -> Plan:
+    return world.plan(WANTED, verb="resolve_split_brain", instance="web1", **intent)
+
+
+def kept(world: World) -> list[tuple[str, str]]:
+    return [(node, v["name"]) for node, doc in world.nodes.items() for v in doc["volumes"] if "kept" in v["name"]]
+
+
+def test_it_is_said_what_each_side_wrote() -> None:
+    plan = parted().plan(WANTED)
+    (finding,) = plan.errors
+    assert (finding.code, plan.steps) == ("split-brain", ())
+    assert "node1 has written 12MiB since, the guest runs there" in finding.message
+    assert "node2 has written 4MiB since, it is Primary there" in finding.message
+    assert "resolve_split_brain.yml -e instance=web1" in finding.remedy
+
+
+@pytest.mark.parametrize("survivor", [None, "node3"])
+def test_nothing_is_given_up_without_a_survivor(survivor: str | None) -> None:
+    plan = resolve(parted(), survivor=survivor)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["no-survivor"])
+    assert "12MiB" in plan.errors[0].message
+
+
+def test_the_victims_data_is_kept_before_it_is_given_up() -> None:
+    world = parted()
+    plan = resolve(world, survivor="node1")
+    assert not plan.errors
+    ops = [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+    assert ops == [
+        ("node2", "replication.demote"), ("node2", "volumes.keep"), ("node2", "replication.discard"),
+        ("node1", "replication.configure"), ("node2", "replication.wait"),
+    ]  # fmt: skip
+    discard = next(step for step in plan.steps if step.op == "replication.discard")
+    assert discard.risk is not None and "web1-disk0-kept-bbbbbbbbbbbb" in discard.risk
+    world.apply(plan, WANTED)
+    world.converge(WANTED)
+    assert world.data_copies("web1") == ["node1", "node2"]
+    assert kept(world) == [("node2", "web1-disk0-kept-bbbbbbbbbbbb")]
+    now = world.plan(WANTED)
+    assert (now.steps, [f.code for f in now.findings]) == ((), ["data-kept"])
+
+
+def test_a_guest_on_the_losing_side_is_stopped() -> None:
+    world = parted()
+    plan = resolve(world, survivor="node2")
+    assert [step.op for step in plan.steps][:2] == ["domain.stop", "replication.demote"]
+    world.apply(plan, WANTED)
+    world.converge(WANTED)
+    assert kept(world) == [("node1", "web1-disk0-kept-aaaaaaaaaaaa")]
+    assert [n for n, doc in world.nodes.items() for d in doc["domains"].values() if d["state"] == "running"] == [
+        "node1"
+    ]
+
+
+def test_killed_anywhere_it_can_be_gone_on_with() -> None:
+    for limit in range(len(resolve(parted(), survivor="node1").steps)):
+        world = parted()
+        world.apply(resolve(world, survivor="node1"), WANTED, limit)
+        world.apply(resolve(world, survivor="node1"), WANTED)
+        world.resync()
+        world.converge(WANTED)
+        assert world.data_copies("web1") == ["node1", "node2"], limit
+        assert kept(world) == [("node2", "web1-disk0-kept-bbbbbbbbbbbb")], limit
+        assert not world.plan(WANTED).steps, limit
+
+
+def test_what_is_kept_goes_on_an_explicit_word_only() -> None:
+    world = parted()
+    world.apply(resolve(world, survivor="node1"), WANTED)
+    world.converge(WANTED)
+    for verb in ({"verb": "replace_disks"}, {"verb": "replace_disks", "on": "secondary"}):
+        assert [f.code for f in world.plan(WANTED, instance="web1", **verb).errors] == ["data-kept"]
+    assert [f.code for f in world.plan(WANTED, verb="drop_kept", instance="web1").errors] == ["not-confirmed"]
+    world.apply(world.plan(WANTED, verb="drop_kept", instance="web1", confirm="web1"), WANTED)
+    assert kept(world) == []
+    assert [f.code for f in world.plan(WANTED).findings] == []
+    assert [f.code for f in world.plan(WANTED, verb="drop_kept", instance="web1").findings] == ["nothing-kept"]
+
+
+def test_copies_that_are_not_in_split_brain_are_left_alone() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])
+
+
+def test_both_sides_have_to_answer() -> None:
+    world = parted()
+    world.down = {"node2"}
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["node-unknown"])
+
+
+def test_a_copy_that_was_never_filled_is_no_other_side() -> None:
+    world = parted()
+    world.nodes["node2"]["resources"]["web1"].update(role="Secondary", connection="Connecting")
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0].update(uuids="0000000000000004:0:0:0", disk="Inconsistent")
+    assert "split-brain" not in {f.code for f in world.plan(WANTED).findings}
+    plan = resolve(world, survivor="node2")
+    assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])

@@ -1,0 +1,201 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Giving up one of two copies, setting it aside, filling it, keeping what it held; the kernel is a few variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+
+NAMES = [{"volume_group": "vg0", "name": "web1-disk0"}, {"volume_group": "vg0", "name": "web1-disk0-meta"}]
+SNAPSHOT = {"volume_group": "vg0", "name": "web1-disk0", "snapshot": "web1-disk0-kept-abc"}
+
+
+def disk(disk_: str, peer: str, done: float | None = None, replication: str = "Established") -> DiskState:
+    return DiskState(0, 1000, disk_, peer, done, "/dev/vg0/web1-disk0", replication)
+
+
+def state(one: DiskState, **more: Any) -> ResourceState:
+    return ResourceState("web1", "Secondary", "Primary", "Connected", {}, (one,))._replace(**more)
+
+
+class Kernel:
+    """One resource, which goes through the given states."""
+
+    def __init__(self, *states: ResourceState) -> None:
+        self.states = list(states)
+        self.did: list[str] = []
+
+    def state(self, _name: str) -> ResourceState | None:
+        return self.states.pop(0) if len(self.states) > 1 else next(iter(self.states), None)
+
+    def detach(self, _name: str) -> None:
+        self.did.append("detach")
+
+    def disconnect(self, _name: str) -> None:
+        self.did.append("disconnect")
+
+    def discard(self, _name: str) -> None:
+        self.did.append("discard")
+
+
+def run(node: Node, op: str, **values: Any) -> Done:
+    return find(op)(node, Args(op, values))
+
+
+def kernel(node: Node, *states: ResourceState) -> Kernel:
+    made: Any = Kernel(*states)
+    node.replication = made
+    return made  # type: ignore[no-any-return]
+
+
+def volumes(node: Node, *pending: str) -> None:
+    listed = [
+        {"volume_group": "vg0", "name": "web1-disk0", "size": 64 << 20, "disk": 0, "role": "data", "pending": pending},
+        {"volume_group": "vg0", "name": "web1-disk0-meta", "size": 4 << 20, "disk": 0, "role": "meta"},
+    ]
+    run(node, "volumes.create", instance="web1", volumes=[{**one, "pending": list(pending)} for one in listed])
+
+
+def names(node: Node) -> list[str]:
+    return sorted(volume.name for volume in node.volumes.volumes())
+
+
+def pending(node: Node) -> list[str]:
+    found = node.volumes.find("vg0", "web1-disk0")
+    assert found is not None
+    return found.pending()
+
+
+def test_a_disk_is_let_go_of_only_while_the_peer_has_it(node: Node) -> None:
+    did = kernel(node, state(disk("UpToDate", "UpToDate"))).did
+    assert run(node, "replication.detach", resource="web1").changed
+    assert did == ["detach"]
+    for bad in (state(disk("UpToDate", "Inconsistent")), state(disk("UpToDate", "UpToDate"), connection="Connecting")):
+        did = kernel(node, bad).did
+        with pytest.raises(Refused, match="peer's copy is not up to date"):
+            run(node, "replication.detach", resource="web1")
+        assert did == []
+    kernel(node, state(disk("Diskless", "UpToDate")))
+    assert not run(node, "replication.detach", resource="web1").changed
+
+
+def test_a_primary_is_not_given_up(node: Node) -> None:
+    did = kernel(node, state(disk("UpToDate", "UpToDate"), role="Primary")).did
+    with pytest.raises(Refused, match="is Primary on this node"):
+        run(node, "replication.disconnect", resource="web1")
+    kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone"))
+    assert not run(node, "replication.disconnect", resource="web1").changed
+    assert did == []
+
+
+def test_a_copy_is_waited_for_and_its_mark_taken_off(node: Node) -> None:
+    volumes(node, "sync")
+    assert pending(node) == ["sync"]
+    kernel(
+        node,
+        state(disk("Inconsistent", "UpToDate"), connection="Connecting"),
+        state(disk("Inconsistent", "UpToDate"), connection="Connecting"),
+        *[state(disk("Inconsistent", "UpToDate", 10.0 * n, "SyncTarget")) for n in range(9)],
+        state(disk("UpToDate", "UpToDate")),
+    )
+    assert run(node, "replication.wait", resource="web1", timeout=5).changed
+    assert pending(node) == []
+    assert not run(node, "replication.wait", resource="web1", timeout=5).changed
+
+
+def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(node: Node) -> None:
+    moving = [state(disk("Inconsistent", "UpToDate", n / 10, "SyncTarget")) for n in range(900)]
+    kernel(node, *moving, state(disk("UpToDate", "UpToDate")))
+    assert run(node, "replication.wait", resource="web1", timeout=5).changed
+    kernel(node, state(disk("Inconsistent", "DUnknown"), connection="Connecting"))
+    with pytest.raises(TimedOut, match="is not resynced"):
+        run(node, "replication.wait", resource="web1", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (state(disk("UpToDate", "DUnknown"), connection="StandAlone"), "refuses its peer"),
+        (state(disk("Diskless", "UpToDate")), "no disk on this node"),
+        (state(disk("UpToDate", "Failed")), "no disk at the peer"),
+    ],
+)
+def test_what_will_never_be_filled_is_not_waited_for(node: Node, bad: ResourceState, message: str) -> None:
+    volumes(node, "sync")
+    kernel(node, bad)
+    with pytest.raises(Refused, match=message):
+        run(node, "replication.wait", resource="web1", timeout=5)
+    assert pending(node) == ["sync"]
+
+
+def test_volumes_that_are_replaced_are_set_aside_once(node: Node) -> None:
+    volumes(node, "wipe")
+    assert run(node, "volumes.set_aside", instance="web1", volumes=NAMES).changed
+    assert names(node) == ["web1-disk0-meta-old", "web1-disk0-old"]
+    volumes(node, "sync")
+    assert not run(node, "volumes.set_aside", instance="web1", volumes=NAMES).changed
+    data = node.volumes.find("vg0", "web1-disk0")
+    assert data is not None
+    node.volumes.retag([data], [], ["twofold.pending=sync"])
+    with pytest.raises(Refused, match="holds a whole copy"):
+        run(node, "volumes.set_aside", instance="web1", volumes=NAMES)
+
+
+def test_other_peoples_volumes_are_not_set_aside(node: Node) -> None:
+    node.volumes.create("vg0", "web1-disk0", 64 << 20, [])
+    for op, listed in (("volumes.set_aside", NAMES), ("volumes.keep", [SNAPSHOT])):
+        with pytest.raises(Refused, match="not marked as belonging"):
+            run(node, op, instance="web1", volumes=listed, reason="test")
+    assert names(node) == ["web1-disk0"]
+
+
+def test_data_is_kept_before_it_is_given_up(node: Node) -> None:
+    volumes(node, "wipe")
+    kept = [{"volume_group": "vg0", "name": SNAPSHOT["snapshot"]}]
+    did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone")).did
+    with pytest.raises(Refused, match="nothing was given up"):
+        run(node, "replication.discard", resource="web1", kept=kept)
+    assert did == []
+    assert run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain").changed
+    assert not run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain").changed
+    snapshot = node.volumes.find("vg0", SNAPSHOT["snapshot"])
+    assert snapshot is not None
+    assert {"twofold.kept=split-brain", "twofold.role=kept", "twofold.instance=web1"} <= set(snapshot.tags)
+    assert run(node, "replication.discard", resource="web1", kept=kept).changed
+    assert did == ["discard"]
+
+
+def test_a_side_that_still_looks_for_its_peer_is_parted_first(node: Node) -> None:
+    did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="Connecting")).did
+    run(node, "replication.discard", resource="web1", kept=[])
+    assert did == ["disconnect", "discard"]
+
+
+def test_a_primary_gives_nothing_up(node: Node) -> None:
+    did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone", role="Primary")).did
+    with pytest.raises(Refused, match="stop what uses it first"):
+        run(node, "replication.discard", resource="web1", kept=[])
+    assert did == []
+
+
+def test_without_room_nothing_is_kept(node: Node) -> None:
+    volumes(node, "wipe")
+    node.volumes.group = node.volumes.group._replace(free=64 << 20)  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match="keeping the data needs"):
+        run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain")
+    assert len(names(node)) == 2
+
+
+def test_a_guest_that_is_off_can_owe_its_os_again(node: Node) -> None:
+    volumes(node, "wipe")
+    args = {"instance": "web1", "volume_group": "vg0", "name": "web1-disk0"}
+    assert run(node, "volumes.owe_install", **args).changed
+    assert pending(node) == ["install"]
+    assert not run(node, "volumes.owe_install", **args).changed
