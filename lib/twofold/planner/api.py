@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
@@ -38,14 +39,28 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:
-    verb = intent.get("verb")
-    if verb == "converge":
-        _converge(context, intent.get("instances"))
-    elif verb == "migrate":
-        migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
-    else:
-        message = f"there is no intent {verb!r}"
-        context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, "use converge or migrate"))
+    verb = VERBS.get(str(intent.get("verb")))
+    if verb is None:
+        message = f"there is no intent {intent.get('verb')!r}"
+        remedy = f"use one of {', '.join(VERBS)}"
+        context.findings.append(Finding(ERROR, "unknown-intent", "cluster", message, remedy))
+        return
+    verb(context, intent)
+
+
+def _converge_intent(context: Context, intent: dict[str, Any]) -> None:
+    _converge(context, intent.get("instances"))
+
+
+def _migrate(context: Context, intent: dict[str, Any]) -> None:
+    migrate.instance(context, str(intent.get("instance") or ""), intent.get("target") or None)
+
+
+# Each adds the steps and findings of an intent.
+VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
+    "converge": _converge_intent,
+    "migrate": _migrate,
+}
 
 
 def _converge(context: Context, only: list[str] | None) -> None:
