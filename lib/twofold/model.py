@@ -199,6 +199,8 @@ class Cluster(Model):
     os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
     drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
     drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
+    starts_at_once: int = Field(default=10, ge=1, description="Guests that a node starts before it pauses")
+    start_delay: int = Field(default=10, ge=0, le=60, description="Seconds of that pause")
 
 
 class Node(Model):
@@ -258,6 +260,9 @@ class Instance(Model):
     )
     virtualization: Literal["kvm", "qemu"] = Field(
         default="kvm", description="qemu emulates the processor: slow, works anywhere"
+    )
+    start_priority: int = Field(
+        default=50, ge=0, le=100, description="Guests with a higher number start first, and get memory first"
     )
     shutdown_timeout: int = Field(default=120, ge=1, description="Seconds that the guest has to shut down")
     replication: ReplicationSettings = ReplicationSettings()

@@ -11,7 +11,7 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import converge, fingerprint, migrate, waves
+from . import converge, failover, fingerprint, migrate, starts, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
@@ -20,8 +20,8 @@ Documents = dict[str, dict[str, Any] | None]
 
 
 def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
-    """The plan for an intent: `{"verb": "converge", "instances": null | [names]}` or
-    `{"verb": "migrate", "instance": name, "target": null | node}`.
+    """The plan for an intent, a verb with its arguments: `{"verb": "converge", "instances": null | [names]}`,
+    `{"verb": "migrate", "instance": name, "target": null | node}`; `VERBS` has the others.
 
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
@@ -59,7 +59,9 @@ def _migrate(context: Context, intent: dict[str, Any]) -> None:
 # Each adds the steps and findings of an intent.
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "converge": _converge_intent,
+    "failover": failover.instance,
     "migrate": _migrate,
+    "recover": failover.recover,
 }
 
 
@@ -68,7 +70,7 @@ def _converge(context: Context, only: list[str] | None) -> None:
     for name in only or ():
         if name not in instances and name not in context.desired.rejected:
             context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
-    chosen = [name for name in sorted(instances) if only is None or name in only]
+    chosen = starts.ordered(context, (name for name in instances if only is None or name in only))
     # What exists keeps what it has before anything new chooses.
     existing = [name for name in chosen if context.observed.trace(name).newest is not None]
     for name in [*existing, *(name for name in chosen if name not in existing)]:

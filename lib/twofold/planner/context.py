@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from .document import Change, Step
 
 @dataclass
 class Context:
-    """The inputs of a plan and what came of it so far."""
+    """The inputs of a plan and what came of it so far; `starts` counts the guests that it starts by node."""
 
     desired: Desired
     observed: Observed
@@ -27,6 +28,7 @@ class Context:
     steps: dict[str, Step] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     summary: list[Change] = field(default_factory=list)
+    starts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""

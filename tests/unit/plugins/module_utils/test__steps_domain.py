@@ -71,6 +71,14 @@ def test_its_life(defined: Node) -> None:
     assert not run(defined, "domain.undefine", name="web1").changed
 
 
+def test_a_start_waits_where_others_are_booting(defined: Node) -> None:
+    before = defined.clock.time()
+    assert run(defined, "domain.start", name="web1", delay=7).changed
+    assert defined.clock.time() == before + 7
+    assert not run(defined, "domain.start", name="web1", delay=7).changed
+    assert defined.clock.time() == before + 7
+
+
 @pytest.mark.parametrize("pending", ["wipe", "install"])
 def test_an_unfinished_disk_is_not_started(defined: Node, pending: str) -> None:
     defined.volumes.create("vg0", "web1-disk0", 1 << 20, ["twofold", f"twofold.pending={pending}"])
