@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.lib.twofold import (
+        fencing,
         inventory,
         nodeconfig,
         pki,
@@ -34,6 +35,7 @@ __all__ = [
     "Finding",
     "Plan",
     "TwofoldError",
+    "fencing",
     "inventory",
     "nodeconfig",
     "pki",

@@ -15,6 +15,7 @@ from . import converge, failover, fingerprint, migrate, starts, waves
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
+from .proof import UNPROVEN
 
 Documents = dict[str, dict[str, Any] | None]
 
@@ -132,6 +133,12 @@ def _clear_journals(context: Context) -> None:
             needs = tuple(step.id for step in context.steps.values() if step.node == view.name)
             step = Step(identifier, view.name, None, "journal.clear", {"keys": keys}, needs, why=why)
             context.steps[identifier] = step
+
+
+def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> list[str]:
+    """The nodes that an intent waits for a proof of death for; only these are worth asking a fence device about."""
+    waiting = [finding for finding in plan(desired, observed, intent).findings if finding.code == UNPROVEN]
+    return sorted({finding.object.removeprefix("node ") for finding in waiting})
 
 
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:

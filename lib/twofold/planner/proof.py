@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..fencing import OFF, ON
 from ..findings import ERROR, Finding
 from ..observed import Observed
 from .context import Context
 
-OFF, ON = "off", "on"
+UNPROVEN = "not-proven-dead"
 WITNESS_REMEDY = "switch it off, or restore the management network to it; if its power was cut just now, wait a moment"
 
 
@@ -69,7 +70,7 @@ class Proofs:
         if node in self._confirmed:
             return self._confirmed_proof(node)
         waiting = ", ".join(sorted(instances))
-        self._error(node, "not-proven-dead", f"it does not answer, but may run {waiting}", self._remedy(node, said))
+        self._error(node, UNPROVEN, f"it does not answer, but may run {waiting}", self._remedy(node, said))
         return None
 
     def _confirmed_proof(self, node: str) -> Proof | None:
