@@ -108,6 +108,16 @@ def _nodes(context: Context) -> None:
             context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy", "")))
         for entry in view.journal:
             _journal(context, target, entry)
+    _left_off(context)
+
+
+def _left_off(context: Context) -> None:
+    """Guests that their node did not start by itself, as far as they are still off."""
+    for view in context.observed.all_known:
+        for name, left in sorted(view.left_off.items()):
+            trace = context.observed.trace(name)
+            if trace.definitions and not any(domain.active for domain in trace.domains.values()):
+                context.warning("left-off", name, f"{view.name} did not start it: {left['reason']}", left["remedy"])
 
 
 def _journal(context: Context, target: str, entry: dict[str, Any]) -> None:

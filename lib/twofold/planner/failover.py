@@ -206,6 +206,9 @@ class TakeOver(Moved):
         survivor = next(node for node in base["nodes"] if node != proof.node)
         super().__init__(context, trace, base, (survivor, proof.node))
         self.proof = proof
+        # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
+        document = {**self.built.document, "took_over": proof.node}
+        self.built = definition.Wanted(document, None, None)
 
     def run(self) -> None:
         """Check, then add the steps; what cannot be done is named and stops nothing else."""
