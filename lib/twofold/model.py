@@ -309,8 +309,8 @@ class Instance(Model):
     virtualization: Literal["kvm", "qemu"] = Field(
         default="kvm", description="qemu emulates the processor: slow, works anywhere"
     )
-    start_priority: int = Field(
-        default=50, ge=0, le=100, description="Guests with a higher number start first, and get memory first"
+    priority: int = Field(
+        default=0, ge=-1000, le=1000, description="The higher start first, and where not all find room, the higher do"
     )
     shutdown_timeout: int = Field(default=120, ge=1, description="Seconds that the guest has to shut down")
     replication: ReplicationSettings = ReplicationSettings()

@@ -273,7 +273,7 @@ def wanted_here(files: Files, node: str) -> list[dict[str, Any]]:
         for one in _definitions.read_all(files).values()
         if one.get("state") == "running" and (one.get("nodes") or [None])[0] == node
     ]
-    return sorted(found, key=lambda one: (-int(one.get("start_priority") or 0), str(one["name"])))
+    return sorted(found, key=lambda one: (-int(one.get("priority") or 0), str(one["name"])))
 
 
 def idle(files: Files, settings: Settings, alive: Callable[[str], bool]) -> bool:

@@ -13,12 +13,12 @@ from .context import Context
 
 
 def ordered(context: Context, names: Iterable[str]) -> list[str]:
-    """Instances in their start order: the highest `twofold_start_priority` first, then by name."""
+    """Instances in their start order: the highest `twofold_priority` first, then by name."""
     instances = context.desired.instances
 
     def priority(name: str) -> int:
         wanted, base = instances.get(name), context.observed.trace(name).newest or {}
-        return wanted.start_priority if wanted is not None else int(base.get("start_priority") or 0)
+        return wanted.priority if wanted is not None else int(base.get("priority") or 0)
 
     return sorted(names, key=lambda name: (-priority(name), name))
 

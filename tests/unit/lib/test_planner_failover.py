@@ -153,7 +153,7 @@ def test_a_misspelt_node_proves_nothing() -> None:
 
 def test_all_primaries_of_a_dead_node_in_one_call_by_priority() -> None:
     wanted = desired({
-        f"web{i}": instance(**PAIR, memory="64MiB", start_priority=priority)
+        f"web{i}": instance(**PAIR, memory="64MiB", priority=priority)
         for i, priority in enumerate((50, 10, 90, 50), start=1)
     })  # fmt: skip
     world = World(list(wanted.nodes))
@@ -168,7 +168,7 @@ def test_all_primaries_of_a_dead_node_in_one_call_by_priority() -> None:
 def test_what_does_not_fit_is_named_and_the_rest_goes_on() -> None:
     wanted = desired({
         "web1": instance(**PAIR, memory="2GiB"),
-        "web2": instance(**PAIR, memory="1GiB", start_priority=90),
+        "web2": instance(**PAIR, memory="1GiB", priority=90),
     })  # fmt: skip
     world = World(list(wanted.nodes))
     world.converge(wanted)

@@ -91,7 +91,7 @@ class Machine:
         document = {
             "format": 1, "name": name, "uuid": uuid, "generation": 1, "state": "running", "disk_template": "drbd",
             "nodes": ["node1", "node2"], "disks": [{"index": 0, "volume_group": {"node1": "vg0", "node2": "vg0"}}],
-            "start_priority": 50,
+            "priority": 50,
         }  # fmt: skip
         _definitions.write(self.node.files, {**document, **more})
         self.hypervisor.define(XML.format(name=name, uuid=uuid))
@@ -130,7 +130,7 @@ def test_a_guest_that_is_its_own_is_started(machine: Machine) -> None:
 def test_guests_start_in_their_order_and_not_all_at_once(machine: Machine) -> None:
     machine.limits = {"restarts": 3, "starts_at_once": 2, "start_delay": 7}
     for name, priority in (("a", 10), ("b", 50), ("c", 90), ("d", 50)):
-        machine.has(name, start_priority=priority)
+        machine.has(name, priority=priority)
     before = machine.node.clock.time()
     assert machine.run() == [f"{name}: started" for name in ("c", "b", "d", "a")]
     assert machine.node.clock.time() == before + 7
