@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from .cluster import Cluster
@@ -24,8 +26,9 @@ def cluster(cluster: Cluster) -> Cluster:
 
 
 def own_guests_back(cluster: Cluster, *names: str) -> None:
+    """Wait until guests run again, without anybody doing anything."""
     for name in names:
-        cluster.lab.wait(lambda name=name: cluster.running(name), what=f"{name} runs again")
+        cluster.lab.wait(partial(cluster.running, name), what=f"{name} runs again")
 
 
 def test_all_power_goes_and_comes_back(cluster: Cluster) -> None:
