@@ -75,6 +75,7 @@ class Builder:
             "disk_template": template_name,
             "nodes": list(nodes),
             "state": instance.state,
+            "priority": instance.priority,
             "memory": instance.memory,
             "vcpus": instance.vcpus,
             "port": self._port(nodes, base) if template_name == "drbd" else None,

@@ -12,9 +12,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from . import units
 from .findings import Finding
@@ -74,6 +74,16 @@ def _user_data(value: Any) -> Any:
     return value
 
 
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, (list, dict)) or value is None or "\n" in str(value):
+        raise ValueError("is not one line of text, a number, true or false")
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -92,6 +102,7 @@ Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "p
 Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
 _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
+FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
@@ -218,6 +229,39 @@ class Cluster(Model):
     flavours: dict[str, Flavour] = Field(
         default={}, description="Sizes that capacity.yml counts with; by default those of the instances themselves"
     )
+    starts_at_once: int = Field(default=10, ge=1, description="Guests that a node starts before it pauses")
+    start_delay: int = Field(default=10, ge=0, le=60, description="Seconds of that pause")
+
+
+class FenceDevice(Model):
+    """A device that switches a node off: a program of fence-agents, or one that speaks Ganeti's OOB protocol."""
+
+    agent: str | None = Field(
+        default=None, pattern=r"^(/[^\n]*/)?fence_[a-z0-9_]+$", description="A program of fence-agents: fence_ipmilan"
+    )
+    options: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], FenceOption] = Field(
+        default={}, repr=False, description="Its options, as its manual page names them: ip, username, password"
+    )
+    oob: str | None = Field(
+        default=None, pattern=r"^/[^\n]+$", description="A program that is called with an OOB command and the node"
+    )
+    timeout: int = Field(default=60, ge=1, le=600, description="Seconds for one command, and until its effect is seen")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.agent is None) == (self.oob is None):
+            raise ValueError("has to have either agent or oob")
+        return self
+
+
+# One way to switch a node off: one device, or several that only together take its power away (two power supplies).
+FenceMethod = Annotated[list[FenceDevice], BeforeValidator(_one_or_more), Field(min_length=1)]
+
+
+def _fence_schema(schema: dict[str, Any]) -> None:
+    """A method with one device may stand without the list."""
+    method = schema["items"]
+    schema["items"] = {"anyOf": [method["items"], method]}
 
 
 class Node(Model):
@@ -250,6 +294,12 @@ class Node(Model):
         default="online",
         json_schema_extra={"variable": "node_state"},
         description="drained takes no new instances; offline is off for sure: nothing waits for its answer",
+    )
+    fence: list[FenceMethod] = Field(
+        default=[],
+        repr=False,
+        json_schema_extra=_fence_schema,
+        description="How its power is switched: ways that are tried one after another, each a device or a list of them",
     )
 
     @property
@@ -285,7 +335,7 @@ class Instance(Model):
     soft_affinity: Names = Field(default=[], description="Like twofold_affinity, if it can be had")
     soft_anti_affinity: Names = Field(default=[], description="Like twofold_anti_affinity, if it can be had")
     priority: int = Field(
-        default=0, ge=-1000, le=1000, description="Where not all new instances find room, the higher go first"
+        default=0, ge=-1000, le=1000, description="The higher start first, and where not all find room, the higher do"
     )
     auto_balance: bool = Field(
         default=True, description="Whether its secondary keeps memory free to take it over, and balance.yml moves it"

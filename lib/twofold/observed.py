@@ -193,6 +193,11 @@ class NodeView:
         return list(self.document.get("journal") or [])
 
     @property
+    def left_off(self) -> dict[str, dict[str, str]]:
+        """Guests that the node did not start by itself, with `reason` and `remedy`."""
+        return dict(self.document.get("left_off") or {})
+
+    @property
     def problems(self) -> list[dict[str, str]]:
         """What the node could not read."""
         return list(self.document.get("problems") or [])

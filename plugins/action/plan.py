@@ -24,6 +24,7 @@ class ActionModule(ClusterAction):
         "intent": {"type": "dict", "default": {"verb": "converge"}},
         "save": {"type": "path"},
         "load": {"type": "path"},
+        "fenced": {"type": "dict", "default": {}},
     }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -53,7 +54,8 @@ class ActionModule(ClusterAction):
     def _make(self, cluster: Cluster) -> Plan:
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
 
-        intent = {key: value for key, value in self.arguments["intent"].items() if value not in (None, "")}
+        given = {**self.arguments["intent"], "fenced": self.arguments["fenced"]}
+        intent = {key: value for key, value in given.items() if value not in (None, "", {})}
         return planner.plan(cluster.desired, cluster.observed, intent)
 
 

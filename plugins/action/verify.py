@@ -13,15 +13,19 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import Cl
 class ActionModule(ClusterAction):
     """Check the cluster and fail if there are errors."""
 
-    ARGUMENTS = {"file": {"type": "path"}}
+    ARGUMENTS = {
+        "file": {"type": "path"},
+        "findings": {"type": "list", "elements": "dict", "default": []},
+    }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Show and return the findings; fail if one of them is an error."""
-        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Finding, report
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
-        findings = report.verify(cluster.desired, cluster.observed)
+        more = [Finding.from_json(finding) for finding in self.arguments["findings"]]
+        findings = report.verify(cluster.desired, cluster.observed, more)
         self.show(report.findings_text(findings, self.width, self.color))
         documents = [finding.to_json() for finding in findings]
         self.write(documents)

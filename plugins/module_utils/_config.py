@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ._clock import SystemClock
 from ._config_files import BlockItem, CredentialItem, DirectoryItem, FileItem
 from ._config_host import Change, Host
+from ._config_library import LibraryItem
 from ._config_network import BridgeItem, DefaultNetworkItem, FirewallItem
 from ._config_preflight import os_release, preflight
 from ._config_storage import VolumeGroupItem
@@ -50,6 +51,7 @@ KINDS: dict[str, Any] = {
     "directory": DirectoryItem,
     "file": FileItem,
     "firewall": FirewallItem,
+    "library": LibraryItem,
     "modules": ModulesItem,
     "packages": PackagesItem,
     "reserved_ports": ReservedPortsItem,

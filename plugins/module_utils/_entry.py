@@ -12,8 +12,8 @@ from ._errors import UsageError
 
 
 def main(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Carries out `observe` (arguments: node, the inventory's name), `apply` (arguments: the request)
-    or `node_config` (see there).
+    """Carries out `observe` (arguments: node, the inventory's name), `apply` (arguments: the request), `break_lock`
+    (arguments: check_mode) or `node_config` (see there).
 
     Answers with the observed document, or with the results. What a person has to know is raised as TwofoldError.
     """
@@ -21,6 +21,12 @@ def main(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         from ._config import node_config
 
         return node_config(arguments)
+    if operation == "break_lock":
+        from ._clock import SystemClock
+        from ._files import SystemFiles
+        from ._lock import FileLock
+
+        return {"lock": FileLock(SystemFiles(), SystemClock()).discard(bool(arguments.get("check_mode")))}
     from ._libvirt import URI
     from ._node import this_node
 

@@ -17,6 +17,10 @@ STATES = {
     0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
 }  # fmt: skip
 OFF = ("shutoff", "crashed")
+SHUTOFF_REASONS = {
+    0: "unknown", 1: "shutdown", 2: "destroyed", 3: "crashed", 4: "migrated", 5: "saved", 6: "failed",
+    7: "from snapshot", 8: "daemon",
+}  # fmt: skip
 
 
 class Domain(NamedTuple):
@@ -141,6 +145,11 @@ class Libvirt:
                 return None
             raise HypervisorError(f"libvirt: describe a domain: {error.get_error_message()}") from error
 
+    def why_off(self, name: str) -> str:
+        """Why a domain is off: `crashed`, `shutdown` and so on; `unknown` after a boot."""
+        state, reason = self._call(f"ask for the state of {name}", self._need(name).state)
+        return SHUTOFF_REASONS.get(reason, str(reason)) if STATES.get(state) == "shutoff" else "unknown"
+
     def live_xml(self, name: str) -> str:
         """The XML of the domain as it runs."""
         text: str = self._call(f"read domain {name}", self._need(name).XMLDesc, 0)
@@ -198,6 +207,15 @@ class Libvirt:
 
     def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome:
         return run_migration(self._need(wanted.name), wanted, self.clock, say)
+
+    def domains_at(self, uri: str) -> dict[str, str]:
+        """The domains of another host with their states."""
+        other = connect(uri)
+        try:
+            found = self._call(f"list domains at {uri}", other.listAllDomains, 0)
+            return {domain.name(): STATES.get(domain.info()[0], "nostate") for domain in found}
+        finally:
+            other.close()
 
     def elsewhere(self, uri: str, name: str) -> str | None:
         """The state of a domain on another host, or None if it does not exist there."""

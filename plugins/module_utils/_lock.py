@@ -88,6 +88,25 @@ class FileLock:
             return None
         return handle
 
+    def discard(self, check_mode: bool = False) -> dict[str, Any] | None:
+        """Takes the lease away from a run that is dead; returns it with its age in seconds, None if there was none.
+
+        Raises Refused while a process of the run is at work on this node: it would go on beside the next one.
+        """
+        lease = self.holder()
+        if lease is None:
+            return None
+        handle = self._flock()
+        if handle is None:
+            message = f"{lease['holder']} (run {lease['run']}) is at work on this node now; its lock was left alone"
+            raise Refused(message, "wait until its step is done, then run this again")
+        try:
+            if not check_mode:
+                self.files.remove(self.lease_path)
+        finally:
+            os.close(handle)
+        return {**lease, "age": max(0.0, self.clock.time() - float(lease["time"]))}
+
     def renew(self) -> None:
         """Between steps: the lease counts from now."""
         if self.held:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import _definitions
+from . import _definitions, _power_back_notes
 from ._clock import wait_for
 from ._drbd import Configuration, ResourceState
 from ._errors import TimedOut, TwofoldError
@@ -173,4 +173,5 @@ PARTS: list[Part] = [
     ("bridges", lambda node: node.host.bridges()),
     ("journal", lambda node: node.journal.entries()),
     ("lock", lambda node: node.lock.holder()),
+    ("left_off", lambda node: _power_back_notes.left(node.files)),
 ]

@@ -65,7 +65,7 @@ def undefine(node: Node, args: Args) -> Done:
 
 @step("domain.start")
 def start(node: Node, args: Args) -> Done:
-    """Starts a domain whose disks are finished, here, up to date and nobody else's."""
+    """Starts a domain whose disks are finished, here, up to date and nobody else's; after `delay` seconds, if given."""
     name, resource = instance_name(args.text("name")), args.optional_text("resource")
     found = node.hypervisor.domain(name)
     if found is not None and found.state == "running":
@@ -80,8 +80,17 @@ def start(node: Node, args: Args) -> Done:
     if resource is not None:
         require_in_charge(node.replication.state(instance_name(resource)), resource)
     if not node.check_mode:
+        _pause(node, name, args.number("delay", 0))
         node.hypervisor.start(name)
     return changed(f"started domain {name}")
+
+
+def _pause(node: Node, name: str, seconds: float) -> None:
+    """Guests that all boot at once would all boot slowly."""
+    if seconds > 0:
+        node.progress.say(name, f"waits {seconds:.0f} s, other guests are booting", None)
+        node.clock.sleep(seconds)
+        node.progress.clear(name)
 
 
 def _require_finished(node: Node, name: str, one: Args) -> None:

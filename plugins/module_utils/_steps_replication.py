@@ -166,14 +166,51 @@ def promote(node: Node, args: Args) -> Done:
         return changed(f"would make {name} Primary")
     if not _peer_outdated(state):
         state = _wait_connected(node, name, args.number("timeout", WAIT), "a disk is promoted only after that")
-    for one in state.volumes:
-        if one.disk != "UpToDate":
-            message = f"{name}/{one.volume} is {one.disk} on this node; only an up-to-date disk is promoted"
-            raise Refused(message, "wait for its resync, or use the other node")
+    _require_up_to_date(name, state, "wait for its resync, or use the other node")
     if state.peer_role == "Primary" and not state.allow_two_primaries:
         raise Refused(f"{name} is Primary at the peer", "stop or migrate the instance there first")
     node.replication.primary(name)
     return changed(f"{name} is Primary")
+
+
+@step("replication.take_over")
+def take_over(node: Node, args: Args) -> Done:
+    """Makes this side Primary without its peer, which is proven dead; a peer that lives after all is left in charge.
+
+    `peer` and `proof` say which node is dead and how that is known. A connection that is still there is given `timeout`
+    seconds to break: the keep-alives may not have noticed yet.
+    """
+    name, peer, proof = instance_name(args.text("resource")), args.text("peer"), args.text("proof")
+    state = state_of(node, name)
+    if state.role == "Primary":
+        return unchanged(f"{name} is Primary")
+    _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
+    if node.check_mode:
+        return changed(f"would make {name} Primary without {peer}")
+    state = wait_for(
+        node.clock,
+        lambda: state_of(node, name),
+        lambda seen: not (seen.connected and seen.peer_role == "Primary"),
+        args.number("timeout", WAIT),
+        lambda seen: TimedOut(
+            f"{name} is not taken over: {peer} is connected and Primary ({seen.summary()}), "
+            f"so it lives, whatever was said ({proof})",
+            f"migrate or fail over while both answer, or switch {peer} off",
+        ),
+    )
+    _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
+    node.replication.primary(name)
+    return changed(f"{name} is Primary without {peer}: {proof}")
+
+
+def _require_up_to_date(name: str, state: ResourceState, remedy: str) -> None:
+    """Every volume of the resource holds all data, as far as this side knows."""
+    if not state.volumes:
+        raise Refused(f"{name} has no volumes on this node", "configure the resource first")
+    for one in state.volumes:
+        if one.disk != "UpToDate":
+            message = f"{name}/{one.volume} is {one.disk} on this node; only an up-to-date disk is promoted"
+            raise Refused(message, remedy)
 
 
 def _peer_outdated(state: ResourceState) -> bool:

@@ -25,8 +25,10 @@ options:
   intent:
     description:
       - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory says.
-        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary. The verb V(balance)
-        evens out the load with at most C(max_moves) moves, which copy at most C(max_copy) between nodes.
+        The verb V(balance) evens out the load with at most C(max_moves) moves, which copy at most C(max_copy) between
+        nodes. The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary; V(failover) stops
+        it first, or starts it there if its primary is dead. V(recover) does so for all that dead nodes ran. For both,
+        C(confirm_dead) lists the nodes that are dead by the operator's word.
     type: dict
     default:
       verb: converge
@@ -38,8 +40,14 @@ options:
     description:
       - Use the plan saved under this path. It is refused if what it was based on has changed since.
     type: path
+  fenced:
+    description:
+      - What fence devices said, as M(twofold.cluster.fence) returns it. Becomes part of the intent.
+    type: dict
+    default: {}
 seealso:
   - module: twofold.cluster.node_facts
+  - module: twofold.cluster.fence
   - module: twofold.cluster.apply_wave
   - module: twofold.cluster.report
 """

@@ -24,6 +24,12 @@ options:
     description:
       - Write the findings as JSON under this path of the control host too.
     type: path
+  findings:
+    description:
+      - What was found elsewhere and is shown with the rest, like what M(twofold.cluster.fence) found.
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: twofold.cluster.node_facts
   - module: twofold.cluster.status

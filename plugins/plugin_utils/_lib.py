@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.lib.twofold import (
         capacity,
+        fencing,
         inventory,
         nodeconfig,
         pki,
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "TwofoldError",
     "capacity",
+    "fencing",
     "inventory",
     "nodeconfig",
     "pki",

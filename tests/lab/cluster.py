@@ -73,6 +73,7 @@ class Cluster:
         self.variables: Variables = {}
         self.instances: dict[str, Variables] = {}
         self.node_variables: Variables = {}
+        self.host_variables: dict[str, Variables] = {}
         self.pki = directory / "pki"
 
     # The inventory
@@ -89,7 +90,11 @@ class Cluster:
 
     def _node(self, name: str) -> Variables:
         number = int(name.removeprefix("node"))
-        return {"ansible_host": f"192.0.2.{10 + number}", "twofold_replication_address": f"198.51.100.{10 + number}"}
+        addresses = {
+            "ansible_host": f"192.0.2.{10 + number}",
+            "twofold_replication_address": f"198.51.100.{10 + number}",
+        }
+        return {**addresses, **self.host_variables.get(name, {})}
 
     def _defaults(self) -> Variables:
         return {

@@ -22,6 +22,7 @@ MADE_OF = (
     "lib/twofold/nodeconfig/*.py",
     "lib/twofold/pki.py",
     "plugins/module_utils/_config*.py",
+    "plugins/module_utils/_power_back*.py",
 )
 # The first call of libvirt asks QEMU what it can, which takes long; a node that is in use has that behind it.
 WARM = "virsh -q domcapabilities --virttype kvm >/dev/null; virsh -q list --all; modprobe drbd"

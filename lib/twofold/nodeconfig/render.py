@@ -162,3 +162,59 @@ done
 exit $status
 """
 )
+
+
+def power_back_script(library: str) -> str:
+    """Return the program that starts a node's own guests; the library beside it does the work."""
+    lines = ["import sys", "", f'sys.path.insert(0, "{library}")', "from twofold_node._power_back import main", ""]
+    return "#!/usr/bin/python3 -I\n" + HEADER + "\n".join([*lines, "sys.exit(main())", ""])
+
+
+def power_back_settings(settings: Settings, member: Member, members: Iterable[Member]) -> str:
+    """Return what that program has to know: the node's own name, its peers, and limits."""
+    peers = {peer.name: f"qemu+tls://{_host(peer.migration)}/system" for peer in members if peer.name != member.name}
+    document = {
+        "format": 1,
+        "node": member.name,
+        "peers": peers,
+        "restarts": settings.power_back_restarts,
+        "start_delay": settings.start_delay,
+        "starts_at_once": settings.starts_at_once,
+    }
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def power_back_service(program: str) -> str:
+    """Return the unit that runs it once."""
+    return f"""{HEADER}[Unit]
+Description=Twofold: start this node's own guests
+Wants=network-online.target libvirtd.service
+After=network-online.target libvirtd.service libvirt-guests.service twofold-replication.service
+
+[Service]
+Type=oneshot
+ExecStart={program}
+TimeoutStartSec=1800
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def power_back_timer(interval: int) -> str:
+    """Return the timer that runs it every `interval` seconds."""
+    return f"""{HEADER}[Unit]
+Description=Twofold: see that this node's own guests run
+
+[Timer]
+OnBootSec=60
+OnUnitInactiveSec={max(interval, 1)}
+AccuracySec=5
+
+[Install]
+WantedBy=multi-user.target
+"""

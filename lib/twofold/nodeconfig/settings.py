@@ -32,9 +32,14 @@ SETTINGS: dict[str, tuple[str, Any]] = {
     "packages": ("twofold_node_packages", []),
     "pki_days": ("twofold_pki_days", NODE_DAYS),
     "pki_renew_days": ("twofold_pki_renew_days", RENEW_DAYS),
+    "power_back_at_boot": ("twofold_power_back_at_boot", True),
+    "power_back_interval": ("twofold_power_back_interval", 60),
+    "power_back_restarts": ("twofold_power_back_restarts", 3),
     "qemu_settings": ("twofold_qemu_settings", {}),
     "replication_mtu": ("twofold_replication_mtu", 1500),
     "require_kvm": ("twofold_require_kvm", True),
+    "start_delay": ("twofold_start_delay", 10),
+    "starts_at_once": ("twofold_starts_at_once", 10),
     "volume_group": ("twofold_volume_group", "twofold"),
     "volume_group_devices": ("twofold_volume_group_devices", []),
     "wipe_devices": ("twofold_wipe_devices", []),
@@ -132,9 +137,14 @@ class Settings:
     packages: tuple[str, ...]
     pki_days: int
     pki_renew_days: int
+    power_back_at_boot: bool
+    power_back_interval: int
+    power_back_restarts: int
     qemu_settings: dict[str, Any]
     replication_mtu: int
     require_kvm: bool
+    start_delay: int
+    starts_at_once: int
     volume_group: str
     volume_group_devices: tuple[str, ...]
     wipe_devices: tuple[str, ...]
@@ -190,9 +200,14 @@ def read_settings(name: str, given: Mapping[str, Any]) -> Settings:
         packages=reader.list_of_texts("packages"),
         pki_days=int(reader.number("pki_days", 1, 3650)),
         pki_renew_days=int(reader.number("pki_renew_days", 0, 3649)),
+        power_back_at_boot=reader.flag("power_back_at_boot"),
+        power_back_interval=int(reader.number("power_back_interval", 0, 86400)),
+        power_back_restarts=int(reader.number("power_back_restarts", 0, 1000)),
         qemu_settings=reader.mapping("qemu_settings"),
         replication_mtu=int(reader.number("replication_mtu", 576, 65535)),
         require_kvm=reader.flag("require_kvm"),
+        start_delay=int(reader.number("start_delay", 0, 60)),
+        starts_at_once=int(reader.number("starts_at_once", 1, 1000)),
         volume_group=reader.volume_group(),
         volume_group_devices=reader.devices("volume_group_devices"),
         wipe_devices=reader.devices("wipe_devices"),

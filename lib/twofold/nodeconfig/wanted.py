@@ -33,6 +33,8 @@ DIRECTORIES = {
 }
 RUN_DIRECTORIES = {"/run/twofold": "0755", "/run/twofold/progress": "0755"}
 SYSTEM = "/etc/systemd/system"
+LIBRARY = "/usr/local/lib/twofold"
+POWER_BACK = "twofold-power-back"
 LIBVIRT_UNIT = f"{SYSTEM}/libvirtd.service.d/twofold.conf"
 
 
@@ -82,6 +84,7 @@ def wanted(settings: Settings, member: Member, members: Sequence[Member], author
             *_network_items(settings, members),
             *_credential_items(authority),
             *_libvirt_items(settings, member, members),
+            *_power_back_items(settings, member, members),
             {"kind": "units", "units": list(units(settings))},
         ],
     }
@@ -231,6 +234,15 @@ def _libvirt_items(settings: Settings, member: Member, members: Sequence[Member]
     yield {"kind": "default_network", "path": "/etc/libvirt/qemu/networks/autostart/default.xml", "bridge": "virbr0"}
 
 
+def _power_back_items(settings: Settings, member: Member, members: Sequence[Member]) -> Iterator[Item]:
+    yield {"kind": "directory", "path": LIBRARY, "mode": "0755"}
+    yield {"kind": "library", "path": f"{LIBRARY}/twofold_node"}
+    yield file(f"{LIBRARY}/power_back.py", render.power_back_script(LIBRARY), "0755")
+    yield file("/etc/twofold/power_back.json", render.power_back_settings(settings, member, members))
+    yield file(f"{SYSTEM}/{POWER_BACK}.service", render.power_back_service(f"{LIBRARY}/power_back.py"))
+    yield file(f"{SYSTEM}/{POWER_BACK}.timer", render.power_back_timer(settings.power_back_interval))
+
+
 def units(settings: Settings) -> Iterator[Item]:
     """Return the units in the order in which they are started: nothing is open before the firewall is closed."""
     yield {"name": "twofold-replication.service", "enabled": True}
@@ -251,3 +263,7 @@ def units(settings: Settings) -> Iterator[Item]:
         "refresh": ["virt-admin", "server-update-tls", "libvirtd"],
     }
     yield {"name": "libvirt-guests.service", "enabled": True, "active": True}
+    yield {"name": f"{POWER_BACK}.service", "enabled": settings.power_back_at_boot}
+    timer = settings.power_back_interval > 0
+    read = [f"{SYSTEM}/{POWER_BACK}.timer"] if timer else []
+    yield {"name": f"{POWER_BACK}.timer", "enabled": timer, "active": timer, "restart_after": read}

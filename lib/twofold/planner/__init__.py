@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from .api import check_saved, plan
+from .api import check_saved, plan, suspects
 from .document import Change, Plan, Step
 from .fingerprint import fingerprint
 
-__all__ = ["Change", "Plan", "Step", "check_saved", "fingerprint", "plan"]
+__all__ = ["Change", "Plan", "Step", "check_saved", "fingerprint", "plan", "suspects"]

@@ -11,10 +11,25 @@ from typing import Any
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import Observed
-from . import activate, converge, evacuate, fingerprint, grow, migrate, placement, recreate, replace, survivor, waves
+from . import (
+    activate,
+    converge,
+    evacuate,
+    failover,
+    fingerprint,
+    grow,
+    migrate,
+    placement,
+    recreate,
+    replace,
+    starts,
+    survivor,
+    waves,
+)
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
+from .proof import UNPROVEN
 
 Documents = dict[str, dict[str, Any] | None]
 
@@ -126,8 +141,10 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "drain": _drain,
     "drop_kept": _drop_kept,
     "evacuate": _evacuate,
+    "failover": failover.instance,
     "grow": _grow,
     "migrate": _migrate,
+    "recover": failover.recover,
     "recreate_disks": _recreate_disks,
     "reinstall": _reinstall,
     "replace_disks": _replace_disks,
@@ -141,7 +158,7 @@ def _converge(context: Context, only: list[str] | None) -> None:
     for name in only or ():
         if name not in instances and name not in context.desired.rejected:
             context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
-    chosen = [name for name in sorted(instances) if only is None or name in only]
+    chosen = starts.ordered(context, (name for name in instances if only is None or name in only))
     # What exists keeps what it has before anything new chooses.
     existing = [name for name in chosen if context.observed.trace(name).newest is not None]
     for name in existing:
@@ -191,6 +208,16 @@ def _nodes(context: Context) -> None:
             context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy", "")))
         for entry in view.journal:
             _journal(context, target, entry)
+    _left_off(context)
+
+
+def _left_off(context: Context) -> None:
+    """Guests that their node did not start by itself, as far as they are still off."""
+    for view in context.observed.all_known:
+        for name, left in sorted(view.left_off.items()):
+            trace = context.observed.trace(name)
+            if trace.definitions and not any(domain.active for domain in trace.domains.values()):
+                context.warning("left-off", name, f"{view.name} did not start it: {left['reason']}", left["remedy"])
 
 
 def _journal(context: Context, target: str, entry: dict[str, Any]) -> None:
@@ -216,6 +243,12 @@ def _clear_journals(context: Context) -> None:
             needs = tuple(step.id for step in context.steps.values() if step.node == view.name)
             step = Step(identifier, view.name, None, "journal.clear", {"keys": keys}, needs, why=why)
             context.steps[identifier] = step
+
+
+def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> list[str]:
+    """The nodes that an intent waits for a proof of death for; only these are worth asking a fence device about."""
+    waiting = [finding for finding in plan(desired, observed, intent).findings if finding.code == UNPROVEN]
+    return sorted({finding.object.removeprefix("node ") for finding in waiting})
 
 
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:

@@ -44,12 +44,13 @@ class Claims:
 
     def _read(self, view: NodeView) -> None:
         for name, document in view.definitions.items():
-            if document.get("port"):
-                self.ports[view.name].add(int(document["port"]))
+            # A definition that was written on one node only, before a run was killed, counts on all of its nodes.
+            for node in (view.name, *document.get("nodes", ())):
+                if document.get("port"):
+                    self.ports[node].add(int(document["port"]))
             for disk in document.get("disks", ()):
-                minors = disk.get("minor") or {}
-                if view.name in minors:
-                    self.minors[view.name].add(int(minors[view.name]))
+                for node, minor in (disk.get("minor") or {}).items():
+                    self.minors[node].add(int(minor))
             for nic in document.get("nics", ()):
                 if nic.get("address"):
                     self.addresses[nic["address"]] = f"instance {name}"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,8 @@ class Place:
 class Context:
     """The inputs of a plan and what came of it so far.
 
-    `places` are those of the new instances for which there is room, `details` what an intent has to say beyond steps.
+    `places` are those of the new instances for which there is room, `details` what an intent has to say beyond steps,
+    `starts` counts the guests that it starts by node.
     """
 
     desired: Desired
@@ -40,6 +42,7 @@ class Context:
     summary: list[Change] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""

@@ -14,6 +14,7 @@ from ..units import format_size
 from . import diff, volumes
 from . import document as plan
 from .document import Step
+from .starts import start_args
 
 if TYPE_CHECKING:
     from .converge import Converge
@@ -210,16 +211,7 @@ class Guest:
     def _start(self) -> None:
         if not self._memory():
             return
-        document = self.c.document
-        args = {
-            "name": self.name,
-            "resource": self.name if self.c.replicated else None,
-            "volumes": [
-                {"volume_group": volume.volume_group, "name": volume.name}
-                for volume in volumes.wanted(document, self.node)
-                if volume.role == "data"
-            ],
-        }
+        args = start_args(self.c.context, self.c.document, self.node)
         self._add("domain.start", args, kind=self.c.kind, why="it should run")
 
     def _memory(self) -> bool:

@@ -14,7 +14,7 @@ from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
-from . import named, placed, replicated, report_only, volumes
+from . import fit, named, placed, replicated, report_only, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -154,15 +154,9 @@ class Migration:
 
     def _problems(self, node: str) -> list[str]:
         """What keeps the instance from a node."""
-        view = self.context.observed.known(node)
-        if view is None:
-            return ["its state is unknown"]
-        found = []
-        free = self.context.claims.memory_free(node)
-        if free < self.domain.memory:
-            found.append(f"{format_size(max(free, 0))} memory free, {format_size(self.domain.memory)} needed")
-        bridges = sorted({nic["bridge"] for nic in self.base["nics"]} - view.bridges)
-        found += [f"no bridge {bridge}" for bridge in bridges]
+        found = fit.problems(self.context, self.base, node, self.domain.memory)
+        if self.context.observed.known(node) is None:
+            return found
         if self.base["disk_template"] == "plain":
             there = self.trace.volumes.get(node, {})
             for group, size in self._space(node).items():
@@ -188,14 +182,10 @@ class Migration:
         return not problems
 
     def _replication_is_fine(self, target: str) -> bool:
-        for node in (self.source, target):
-            resource = self.trace.resources.get(node)
-            if resource is None or not resource.connected or not resource.all_disks("UpToDate"):
-                disks = ", ".join(str(v.disk) for v in resource.volumes) if resource else "none"
-                state = resource.connection if resource is not None else "not configured"
-                message = f"its disks are not replicated: on {node} DRBD is {state}, the disks are {disks}"
-                self._error("not-replicated", message, "run site.yml, wait until both copies are UpToDate")
-                return False
+        problem = replicated.not_in_sync(self.trace, (self.source, target))
+        if problem is not None:
+            self._error("not-replicated", problem, "run site.yml, wait until both copies are UpToDate")
+            return False
         if self.wanted.replication.protocol != "C":
             message = f"live migration needs DRBD's protocol C, it has {self.wanted.replication.protocol}"
             self._error("protocol", message, "set twofold_replication_protocol to C and run site.yml")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .. import names, secrets
@@ -67,3 +68,14 @@ def needs_settling(trace: Trace, primary: str) -> list[str]:
         if resource.primary and node != primary:
             found.append(f"the disks are Primary on {node} too" if primary in trace.domains else f"Primary on {node}")
     return found
+
+
+def not_in_sync(trace: Trace, nodes: Iterable[str]) -> str | None:
+    """Why the copies on the nodes are not both complete and connected; None if they are."""
+    for node in nodes:
+        resource = trace.resources.get(node)
+        if resource is None or not resource.connected or not resource.all_disks("UpToDate"):
+            disks = ", ".join(str(v.disk) for v in resource.volumes) if resource else "none"
+            state = resource.connection if resource is not None else "not configured"
+            return f"its disks are not replicated: on {node} DRBD is {state}, the disks are {disks}"
+    return None

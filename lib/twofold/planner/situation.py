@@ -59,9 +59,8 @@ def assess(
     if base is None:
         place = context.places.get(instance.name)
         return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
-    if not _ours(context, instance, trace, base) or not _all_known(
-        context, instance, [node for node in base["nodes"] if node not in without]
-    ):
+    needed = [node for node in base["nodes"] if node not in without]
+    if not ours(context, instance.name, trace, base) or not _all_known(context, instance, needed):
         return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
@@ -104,18 +103,19 @@ def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
     return True
 
 
-def _ours(context: Context, instance: Instance, trace: Trace, base: dict[str, Any]) -> bool:
+def ours(context: Context, name: str, trace: Trace, base: dict[str, Any]) -> bool:
+    """Whether definition and domains of this name are this cluster's; if not, a finding says whose they are."""
     if base.get("cluster") != context.desired.cluster.name:
         message = f"it belongs to the cluster {base.get('cluster')!r}"
         remedy = f"rename the instance, or set twofold_cluster_name to {base.get('cluster')!r}"
-        context.error("foreign-definition", instance.name, message, remedy)
+        context.error("foreign-definition", name, message, remedy)
         return False
-    uuid = secrets.instance_uuid(context.desired.cluster.secret, instance.name)
+    uuid = secrets.instance_uuid(context.desired.cluster.secret, name)
     for node, domain in sorted(trace.domains.items()):
         if domain.uuid != uuid:
             message = f"the domain on {node} has another UUID ({domain.uuid}, not {uuid})"
             remedy = "if twofold_cluster_secret was changed put the old one back, else remove that domain"
-            context.error("foreign-domain", instance.name, message, remedy)
+            context.error("foreign-domain", name, message, remedy)
             return False
     return True
 
@@ -129,7 +129,8 @@ def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
     unknown = [node for node in nodes if context.observed.known(node) is None]
     if unknown:
         message = f"nothing is done: it lives on {' and '.join(nodes)}, and nothing is known of {', '.join(unknown)}"
-        context.error("node-unknown", instance.name, message, "bring the node back and run this again")
+        remedy = "bring the node back and run this again; if it is dead, recover.yml starts its guests elsewhere"
+        context.error("node-unknown", instance.name, message, remedy)
         return False
     return True
 

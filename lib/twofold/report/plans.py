@@ -15,7 +15,7 @@ from . import balance, screen
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SIGNS = {"create": "+", "remove": "-", "migrate": ">", "start": "^", "stop": "v"}
+SIGNS = {"create": "+", "remove": "-", "migrate": ">", "failover": ">", "start": "^", "stop": "v"}
 CLASSES = {
     "create": "create", "live": "live", "next_boot": "next boot", "restart": "RESTART", "move": "move",
     "replace": "REPLACE", "destroy": "DESTROY",

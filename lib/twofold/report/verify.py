@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..findings import INFO, WARNING, Finding, ordered
@@ -37,10 +38,13 @@ CODES = {
 REMEDY = "run site.yml"
 
 
-def verify(desired: Desired, observed: dict[str, dict[str, Any] | None]) -> list[Finding]:
-    """Everything that is wrong, the worst first; `findings.exit_status` turns it into an exit status."""
+def verify(desired: Desired, observed: dict[str, dict[str, Any] | None], more: Iterable[Finding] = ()) -> list[Finding]:
+    """Everything that is wrong, the worst first; `findings.exit_status` turns it into an exit status.
+
+    `more` was found elsewhere, by asking what is not a node.
+    """
     made = plan(desired, observed, {"verb": "converge"})
-    return ordered([*made.findings, *_changes(made), *_drift(made)])
+    return ordered([*made.findings, *_changes(made), *_drift(made), *more])
 
 
 def _whole(made: Plan) -> set[str]:

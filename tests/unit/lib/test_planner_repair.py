@@ -288,6 +288,17 @@ def test_leftover_journal_entries_are_reported_and_cleared() -> None:
     assert not world.plan(WANTED).steps
 
 
+def test_a_guest_that_its_node_left_off_is_reported_until_it_runs() -> None:
+    world = healthy()
+    left = {"reason": "its disks have no connection to node2", "remedy": "bring node2 back"}
+    world.nodes["node1"]["left_off"] = {"web1": left, "gone": left}
+    assert not world.plan(WANTED).findings, "it runs, so the note is of yesterday"
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    found = [finding for finding in world.plan(WANTED).findings if finding.code == "left-off"]
+    assert [(f.severity, f.object, f.remedy) for f in found] == [("warning", "instance web1", "bring node2 back")]
+    assert found[0].message == "node1 did not start it: its disks have no connection to node2"
+
+
 def test_a_node_that_cannot_tell_is_unknown() -> None:
     world = healthy()
     world.nodes["node2"]["domains"] = None

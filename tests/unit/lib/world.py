@@ -91,6 +91,7 @@ class World:
         # As apply does: wave by wave, on each node in the plan's order.
         order = sorted(plan.steps, key=lambda step: step.wave)
         for step in order[:limit]:
+            assert step.node not in self.down, f"{step.id}: {step.node} has no power"
             getattr(self, "_" + step.op.replace(".", "_"))(self.nodes[step.node], resolve(step.args, known), step)
             self.check()
         return len(order)
@@ -132,6 +133,26 @@ class World:
             sides = [doc["resources"][resource] for doc in self.nodes.values() if resource in doc["resources"]]
             primaries = [side for side in sides if side["role"] == "Primary"]
             assert len(primaries) < 2 or all(side["allow_two_primaries"] for side in primaries)
+
+    # Power
+
+    def power_off(self, node: str) -> None:
+        """A node that does not answer because it has no power."""
+        self.down.add(node)
+        for domain in self.nodes[node]["domains"].values():
+            domain["state"] = "shutoff"
+        for resource in self.nodes[node]["resources"].values():
+            resource["role"] = None
+
+    def power_on(self, node: str) -> None:
+        """The node comes back, DRBD connects, and what is stale is resynced."""
+        self.down.remove(node)
+        for name, resource in self.nodes[node]["resources"].items():
+            resource["role"] = "Secondary"
+            others = [side for side in self._sides(name) if side is not resource]
+            for volume in resource["volumes"]:
+                if others and volume["disk"] == "Outdated":
+                    volume["disk"] = "UpToDate"
 
     # Volumes
 
@@ -372,6 +393,15 @@ class World:
         if others and not resource["allow_two_primaries"]:
             raise Refused("peer is Primary")
         resource["role"] = "Primary"
+
+    def _replication_take_over(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert args["peer"] in self.down and args["proof"]
+        resource = doc["resources"][args["resource"]]
+        if any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
+            raise Refused("not up to date")
+        resource["role"] = "Primary"
+        for volume in self.nodes[args["peer"]]["resources"][args["resource"]]["volumes"]:
+            volume["disk"] = "Outdated"
 
     def _replication_demote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         if doc["domains"].get(args["resource"], {}).get("state") == "running":

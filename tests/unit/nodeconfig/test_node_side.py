@@ -21,6 +21,9 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
     _config_host as hosts,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils import (
+    _config_library as library,
+)
+from ansible_collections.twofold.cluster.plugins.module_utils import (
     _config_network as network,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils import (
@@ -495,3 +498,25 @@ class TestFirewall:
         assert [change.message for change in item.changes(host)] == ["has other rules"]
         runner.failing = {"nft --stateless"}
         assert [change.message for change in item.changes(host)] == ["is not loaded"]
+
+
+class TestLibrary:
+    ITEM = {"kind": "library", "path": "/usr/local/lib/twofold/twofold_node"}
+
+    def test_it_is_a_copy_that_runs_without_anything_else(self, host: hosts.Host, root: Path) -> None:
+        assert [change.message for change in settle(library.LibraryItem(self.ITEM), host)] == ["is missing"]
+        program = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from twofold_node._power_back import main; print(main())"
+        )
+        folder = str(root / "usr/local/lib/twofold")
+        done = subprocess.run(["python3", "-I", "-c", program, folder], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "1" and "power_back.json is missing" in done.stdout
+
+    def test_another_version_is_replaced_as_a_whole(self, host: hosts.Host, root: Path) -> None:
+        settle(library.LibraryItem(self.ITEM), host)
+        folder = root / "usr/local/lib/twofold/twofold_node"
+        (folder / "_power_back.py").write_text("old")
+        (folder / "_gone.py").write_text("of an older version")
+        changes = settle(library.LibraryItem(self.ITEM), host)
+        assert [change.message for change in changes] == ["is of another version"]
+        assert not (folder / "_gone.py").exists() and (folder / "__init__.py").read_text() == ""

@@ -114,3 +114,16 @@ def test_no_key_is_part_of_the_document() -> None:
     made = pki.create_authority("lab", pki.now())
     assert made.certificate in [item.get("content") for item in document(made.certificate)["items"]]
     assert "PRIVATE" not in json.dumps(document(made.certificate))
+
+
+def test_guests_are_looked_after_at_boot_and_by_a_timer_or_not() -> None:
+    names = ("twofold-power-back.service", "twofold-power-back.timer")
+
+    def enabled(**settings: Any) -> list[bool]:
+        units = {unit["name"]: unit["enabled"] for unit in document(**settings)["items"][-1]["units"]}
+        return [units[name] for name in names]
+
+    assert enabled() == [True, True]
+    assert enabled(power_back_at_boot=False) == [False, True]
+    assert enabled(power_back_interval=0) == [True, False]
+    assert "OnUnitInactiveSec=30\n" in content(document(power_back_interval=30), f"/etc/systemd/system/{names[1]}")

@@ -65,7 +65,7 @@ class Operator:
             encoding="utf-8",
         )
 
-    def run(self, action: str, *options: str, status: int = 0, **arguments: Any) -> tuple[str, dict[str, Any]]:
+    def run(self, action: str, /, *options: str, status: int = 0, **arguments: Any) -> tuple[str, dict[str, Any]]:
         """Run one action; what was shown and what it answered."""
         self.write()
         play = PLAY.format(action=action, arguments=json.dumps(arguments) or "{}", directory=self.directory)

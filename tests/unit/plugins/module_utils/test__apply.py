@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _steps
 from ansible_collections.twofold.cluster.plugins.module_utils._apply import apply, hide, resolve
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TwofoldError, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._lock import FileLock
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +152,24 @@ def test_an_unknown_secret_is_named() -> None:
 @given(st.text(min_size=4), st.text())
 def test_no_secret_stays_in_a_message(secret: str, text: str) -> None:
     assert secret not in hide(text + secret, {"one": secret}) or secret in "***"
+
+
+def test_the_lock_of_a_dead_run_can_be_broken(node: Node) -> None:
+    lock: Any = node.lock
+    assert lock.discard() is None
+    apply(node, request(write(DOCUMENT)))
+    node.clock.sleep(40)
+    assert lock.discard(check_mode=True)["holder"] == "ann@desk" and lock.holder() is not None
+    broken = lock.discard()
+    assert (broken["holder"], broken["run"], broken["age"]) == ("ann@desk", "r1", 40)
+    assert lock.holder() is None and lock.discard() is None
+    assert apply(node, request(write(DOCUMENT), run="r2"))["lock"] == "held"
+
+
+def test_a_lock_is_not_broken_under_a_process_at_work(node: Node) -> None:
+    node.lock.acquire("ann@desk", "r1", 120, 0)
+    other = FileLock(node.files, node.clock)
+    other.lease_path, other.flock_path = node.lock.lease_path, node.lock.flock_path  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match=r"ann@desk \(run r1\) is at work"):
+        other.discard()
+    assert node.lock.holder() is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, Refused, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
 from ansible_collections.twofold.cluster.plugins.module_utils._migration import mebibytes
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
@@ -69,6 +69,14 @@ def test_its_life(defined: Node) -> None:
     assert not run(defined, "domain.stop", name="web1", timeout=10, force=False).changed
     assert run(defined, "domain.undefine", name="web1").changed
     assert not run(defined, "domain.undefine", name="web1").changed
+
+
+def test_a_start_waits_where_others_are_booting(defined: Node) -> None:
+    before = defined.clock.time()
+    assert run(defined, "domain.start", name="web1", delay=7).changed
+    assert defined.clock.time() == before + 7
+    assert not run(defined, "domain.start", name="web1", delay=7).changed
+    assert defined.clock.time() == before + 7
 
 
 @pytest.mark.parametrize("pending", ["wipe", "install"])
@@ -137,3 +145,14 @@ def test_the_module_for_one_domain(node: Node) -> None:
         ensure(node, {**params, "state": "absent"})
     assert ensure(node, {**params, "state": "absent", "force": True})["changed"]
     assert not ensure(node, {**params, "state": "absent"})["changed"]
+
+
+def test_why_a_domain_is_off_and_what_another_host_has(defined: Node) -> None:
+    hypervisor: Any = defined.hypervisor
+    assert hypervisor.why_off("web1") == "unknown"
+    hypervisor.start("web1")
+    assert hypervisor.domains_at("test:///default") == {"test": "running"}
+    hypervisor.destroy("web1")
+    assert hypervisor.why_off("web1") == "destroyed"
+    with pytest.raises(HypervisorError, match="does not answer"):
+        hypervisor.domains_at("test:///nowhere.xml")

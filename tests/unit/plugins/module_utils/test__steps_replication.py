@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 
@@ -202,3 +202,52 @@ def test_a_primary_is_not_removed(node: Node, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", role="Primary")
     with pytest.raises(Refused, match="is Primary on this node"):
         run(node, "replication.remove", resource="web1")
+
+
+def take_over(node: Node) -> Done:
+    return run(node, "replication.take_over", resource="web1", peer="node1", proof="node1 is off", timeout=5)
+
+
+def test_the_survivor_is_promoted_without_its_peer(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+    assert take_over(node).message == "web1 is Primary without node1: node1 is off"
+    kernel.see("UpToDate", "DUnknown", role="Primary", connection="Connecting", peer_role="Unknown")
+    assert not take_over(node).changed
+    assert kernel.did == ["primary"]
+
+
+@pytest.mark.parametrize("disk", ["Inconsistent", "Outdated", "Consistent", "Diskless"])
+def test_a_survivor_without_all_data_is_not_promoted(node: Node, kernel: Kernel, disk: str) -> None:
+    kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
+    with pytest.raises(Refused, match=f"is {disk} on this node") as error:
+        take_over(node)
+    assert error.value.remedy == "bring node1 back: it has the newer copy"
+    assert kernel.did == []
+
+
+def test_a_peer_that_lives_stays_in_charge_whatever_was_said(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "UpToDate", peer_role="Primary")
+    with pytest.raises(TimedOut, match=r"it lives, whatever was said \(node1 is off\)"):
+        take_over(node)
+    assert kernel.did == []
+
+
+def test_a_connection_that_is_about_to_break_is_waited_for(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "UpToDate", peer_role="Primary")
+    clock: Any = node.clock
+    sleep = clock.sleep
+
+    def breaks(seconds: float) -> None:
+        sleep(seconds)
+        kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+
+    clock.sleep = breaks
+    assert take_over(node).changed
+    assert kernel.did == ["primary"]
+
+
+def test_taking_over_needs_a_proof_in_words(node: Node, kernel: Kernel) -> None:
+    kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+    with pytest.raises(UsageError, match="'proof' should be a text"):
+        run(node, "replication.take_over", resource="web1", peer="node1")
+    assert kernel.did == []

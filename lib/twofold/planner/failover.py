@@ -1,0 +1,293 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Failover: an instance starts anew on the node that holds the other copy of its disks.
+
+While both nodes answer it is stopped on the one before it is started on the other. If one does not answer, the other
+takes over alone, with a proof that the first is dead (`proof`). The new definition has a higher generation and the
+other order of nodes, so what comes back with the dead node is stale: converge removes its domain, DRBD resyncs its
+disks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import definition
+from ..model import Instance, ReplicationSettings
+from ..observed import Trace
+from ..render import seed
+from . import document as plan
+from . import fit, replicated, starts
+from .context import Chain, Context
+from .converge import seed_args
+from .definitions import write_definitions
+from .proof import Proof, Proofs
+from .situation import Situation, assess, ours
+
+RISK = "what was written while replication was broken is only on the dead node's copy"
+
+
+def instance(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "failover", "instance": name, "target": null | node, "confirm_dead": [nodes], "fenced": {...}}`."""
+    name, target = str(intent.get("instance") or ""), intent.get("target") or None
+    proofs = Proofs(context, intent)
+    wanted = context.desired.instances.get(name)
+    if wanted is None:
+        if name not in context.desired.rejected:
+            context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
+        return
+    trace = context.observed.trace(name)
+    base = trace.newest
+    if base is None:
+        _nothing_left(context, name)
+    elif base["disk_template"] != "drbd":
+        message = f"its disks are on {', '.join(base['nodes'])} alone"
+        remedy = "migrate.yml moves it while it runs; only instances with the disk template drbd have a second copy"
+        context.error("no-second-copy", name, message, remedy)
+    elif target is not None and target not in base["nodes"]:
+        message = f"{target} does not hold its disks; they are on {' and '.join(base['nodes'])}"
+        context.error("target-without-disk", name, message, "choose one of these, or none")
+    else:
+        _between(context, wanted, trace, target, proofs)
+
+
+def recover(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "recover", "confirm_dead": [nodes], "fenced": {...}}`: everything that the dead nodes may have run."""
+    proofs = Proofs(context, intent)
+    affected = _affected(context)
+    proven = {node: proofs.of(node, names) for node, names in sorted(affected.items()) if names}
+    for name in starts.ordered(context, {name for names in affected.values() for name in names}):
+        dead = next(node for node, names in affected.items() if name in names)
+        proof = proven[dead]
+        if proof is not None:
+            trace = context.observed.trace(name)
+            TakeOver(context, trace, trace.newest or {}, proof).run()
+    _without_trace(context)
+
+
+def _affected(context: Context) -> dict[str, list[str]]:
+    """Node that does not answer -> the instances that should run, run on no known node, and have a copy elsewhere."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(context.observed.names()):
+        wanted, trace = context.desired.instances.get(name), context.observed.trace(name)
+        base = trace.newest
+        if base is None or base["state"] != "running" or any(domain.active for domain in trace.domains.values()):
+            continue
+        if wanted is None and name not in context.desired.rejected:
+            context.warning("not-in-inventory", name, "it is left alone", "put it back into the inventory")
+            continue
+        gone = [node for node in base["nodes"] if context.observed.known(node) is None]
+        if len(gone) == 1 and len(base["nodes"]) > 1 and (wanted is None or wanted.state == "running"):
+            found.setdefault(gone[0], []).append(name)
+    return found
+
+
+def _nothing_left(context: Context, name: str) -> None:
+    unknown = ", ".join(context.observed.unknown)
+    message = f"no node that answers holds anything of it; nothing is known of {unknown}" if unknown else "not made yet"
+    remedy = "bring the node back, or restore it from a backup" if unknown else "run site.yml first"
+    context.error("no-copy", name, message, remedy)
+
+
+def _without_trace(context: Context) -> None:
+    """Instances that ought to run and of which the surviving nodes have nothing."""
+    for name in sorted(context.desired.instances):
+        unknown = context.observed.unknown
+        if unknown and context.desired.instances[name].state == "running" and not context.observed.trace(name).nodes:
+            message = f"no node that answers holds anything of it; its only copy may be on {', '.join(unknown)}"
+            remedy = "bring the node back, or restore it from a backup"
+            context.warning("no-copy", name, message, remedy)
+
+
+def _between(context: Context, wanted: Instance, trace: Trace, target: str | None, proofs: Proofs) -> None:
+    base = trace.newest or {}
+    gone = [node for node in base["nodes"] if context.observed.known(node) is None]
+    if not gone:
+        _graceful(context, wanted, trace, target)
+    elif len(gone) > 1:
+        message = f"nothing is known of {' and '.join(gone)}, which hold its disks"
+        context.error("node-unknown", wanted.name, message, "bring one of them back")
+    elif target in gone:
+        context.error("node-unknown", wanted.name, f"nothing is known of {target}", "bring it back first")
+    else:
+        _alone(context, trace, gone[0], proofs)
+
+
+def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
+    running = [node for node in sorted(trace.domains) if trace.domains[node].active]
+    if running:
+        context.info("already-there", trace.name, f"it runs on {running[0]} already")
+        return
+    proof = proofs.of(gone, [trace.name])
+    if proof is not None:
+        TakeOver(context, trace, trace.newest or {}, proof).run()
+
+
+def _graceful(context: Context, wanted: Instance, trace: Trace, target: str | None) -> None:
+    situation = assess(context, wanted, trace)
+    if situation is None:
+        return
+    if target == situation.primary:
+        context.info("already-there", wanted.name, f"{target} is its primary already")
+        return
+    Graceful(context, wanted, trace, situation).run()
+
+
+class Moved:
+    """What both kinds of failover share: the steps on the node that takes over."""
+
+    def __init__(self, context: Context, trace: Trace, base: dict[str, Any], nodes: tuple[str, str]) -> None:
+        self.context = context
+        self.trace = trace
+        self.name = trace.name
+        self.base = base
+        self.target, self.source = nodes
+        self.wanted = context.desired.instances.get(trace.name)
+        self.chain = Chain(context, trace.name)
+        self.built = definition.Wanted({**base, "nodes": list(nodes)}, None, None)
+
+    @property
+    def timeout(self) -> int:
+        """Seconds to wait for DRBD."""
+        return (self.wanted.replication if self.wanted else ReplicationSettings()).timeout
+
+    def settings(self) -> dict[str, Any]:
+        """What steps on the resource share."""
+        return {"resource": self.name, "timeout": self.timeout}
+
+    def add(self, op: str, args: dict[str, Any], why: str, **more: Any) -> str:
+        """A step on the node that takes over."""
+        return self.chain.add(self.target, op, args, kind=plan.MOVE, why=why, **more)
+
+    def error(self, code: str, message: str, remedy: str) -> None:
+        """Why it is not done."""
+        self.context.error(code, self.name, message, remedy)
+
+    def fits(self) -> bool:
+        """Whether the target has memory and bridges for it; promises the memory."""
+        found = fit.problems(self.context, self.base, self.target, self.base["memory"])
+        if found:
+            message = f"it cannot run on {self.target}: {', '.join(found)}"
+            self.error("target-does-not-fit", message, "free or add what is missing there, then run this again")
+            return False
+        if not self.context.claims.promised(self.target, self.name):
+            self.context.claims.take_memory(self.target, self.base["memory"])
+        return True
+
+    def seeded(self) -> bool:
+        """Write the seed if the target lacks it; False if it cannot be made as it was."""
+        digest = self.base["seed_digest"]
+        if digest is None or self.trace.seeds.get(self.target) == digest:
+            return True
+        files = seed.render(self.wanted, self.base, self.context.desired.cluster.networks) if self.wanted else None
+        if files is None or seed.seed_digest(files) != digest:
+            message = f"its seed is not on {self.target}, and the inventory describes another one"
+            self.error("seed-missing", message, "put its user data back as it was, then run this again")
+            return False
+        built = definition.Wanted(self.built.document, files, None)
+        self.add("seed.write", seed_args(self.name, built), "the seed is missing there")
+        return True
+
+    def define_and_start(self) -> None:
+        """Write the definition, define the domain, and start it if it should run."""
+        write_definitions(self.context, self.chain, self.trace, self.built, (self.target,), kind=plan.MOVE)
+        if self.target not in self.trace.domains:
+            args = {"name": self.name, "xml": self.base["domain_xml"]}
+            self.add("domain.define", args, f"it lives on {self.target} now")
+        if self.base["state"] == "running":
+            self.add("domain.start", starts.start_args(self.context, self.base, self.target), "it should run")
+
+
+class TakeOver(Moved):
+    """One node goes on alone, because the other is proven dead."""
+
+    def __init__(self, context: Context, trace: Trace, base: dict[str, Any], proof: Proof) -> None:
+        survivor = next(node for node in base["nodes"] if node != proof.node)
+        super().__init__(context, trace, base, (survivor, proof.node))
+        self.proof = proof
+        # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
+        document = {**self.built.document, "took_over": proof.node}
+        self.built = definition.Wanted(document, None, None)
+
+    def run(self) -> None:
+        """Check, then add the steps; what cannot be done is named and stops nothing else."""
+        checks = ours(self.context, self.name, self.trace, self.base) and self._disks_are_fine() and self.fits()
+        if not checks or not self.seeded():
+            return
+        resource = self.trace.resources.get(self.target)
+        if resource is None or not resource.up:
+            args = replicated.configure_args(self.base, self.target)
+            self.add("replication.configure", args, "DRBD is down")
+        if resource is None or not resource.primary:
+            args = {**self.settings(), "peer": self.source, "proof": self.proof.text}
+            self.add("replication.take_over", args, self.proof.text, risk=RISK)
+        self.define_and_start()
+        why = f"from {self.source} to {self.target}: {self.proof.text}"
+        self.context.change(self.name, "failover", (self.target,), why)
+
+    def _disks_are_fine(self) -> bool:
+        """Whether the surviving copy is complete, as far as the node can tell."""
+        resource = self.trace.resources.get(self.target)
+        if any(volume.pending for volume in self.trace.volumes.get(self.target, {}).values()):
+            message = f"its creation had not ended when {self.source} was lost"
+            self.error("not-created", message, f"bring {self.source} back and run site.yml")
+            return False
+        if resource is None or not resource.up or resource.all_disks("UpToDate"):
+            return True
+        disks = ", ".join(f"disk {volume.volume} is {volume.disk}" for volume in resource.volumes)
+        remedy = f"bring {self.source} back, it has the newer copy; nothing was changed"
+        self.error("disk-not-up-to-date", f"its copy on {self.target} is not complete: {disks}", remedy)
+        return False
+
+
+class Graceful(Moved):
+    """Both nodes answer: it is stopped on one before it is started on the other."""
+
+    def __init__(self, context: Context, wanted: Instance, trace: Trace, situation: Situation) -> None:
+        source, target = situation.nodes
+        super().__init__(context, trace, situation.base or {}, (target, source))
+        self.stop_timeout = wanted.shutdown_timeout
+        self.settled = not situation.undefine and not replicated.needs_settling(trace, source)
+
+    def run(self) -> None:
+        """Check, then add the steps."""
+        if not self.settled:
+            self.error("not-settled", "an earlier run left something behind", "run site.yml first, it clears that up")
+            return
+        problem = replicated.not_in_sync(self.trace, (self.source, self.target))
+        if problem is not None:
+            self.error("not-replicated", problem, "run site.yml, wait until both copies are UpToDate")
+            return
+        if not self.fits() or not self.seeded():
+            return
+        self._stop()
+        after = [self.chain.last[self.source]] if self.source in self.chain.last else []
+        if self.base["state"] == "running":
+            self.add("replication.promote", self.settings(), "it is used here", after=after)
+        self.define_and_start()
+        self._leave()
+        why = f"from {self.source} to {self.target}"
+        self.context.change(self.name, "failover", (self.source, self.target), why)
+
+    def _on_source(self, op: str, args: dict[str, Any], why: str, **more: Any) -> None:
+        self.chain.add(self.source, op, args, kind=plan.MOVE, why=why, **more)
+
+    def _stop(self) -> None:
+        domain, resource = self.trace.domains.get(self.source), self.trace.resources.get(self.source)
+        if domain is not None and domain.active:
+            args = {"name": self.name, "timeout": self.stop_timeout, "force": True}
+            risk = "the guest is shut down, and switched off if it does not follow in time"
+            self._on_source("domain.stop", args, f"it goes on on {self.target}", risk=risk)
+        if resource is not None and resource.primary:
+            self._on_source("replication.demote", self.settings(), f"{self.target} becomes primary")
+
+    def _leave(self) -> None:
+        """What the former primary gives up, once the other node has taken over."""
+        after = [self.chain.last[self.target]]
+        if self.source in self.trace.domains:
+            args = {"name": self.name, "xml": None}
+            self._on_source("domain.undefine", args, f"it lives on {self.target} now", after=after)
+        write_definitions(
+            self.context, self.chain, self.trace, self.built, (self.source,), kind=plan.MOVE, after=after
+        )  # fmt: skip

@@ -1,0 +1,24 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a guest that exists can run on another node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..units import format_size
+from .context import Context
+
+
+def problems(context: Context, document: dict[str, Any], node: str, memory: int) -> list[str]:
+    """What keeps a guest with `memory` bytes from a node, each as a reason; disks are the caller's business."""
+    view = context.observed.known(node)
+    if view is None:
+        return ["its state is unknown"]
+    found = []
+    free = context.claims.memory_free(node, besides=document["name"])
+    if free < memory:
+        found.append(f"{format_size(max(free, 0))} memory free, {format_size(memory)} needed")
+    bridges = sorted({nic["bridge"] for nic in document["nics"]} - view.bridges)
+    return found + [f"no bridge {bridge}" for bridge in bridges]

@@ -1,0 +1,84 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node dies: its guests start on the surviving nodes, only with a proof, and nothing acknowledged is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from .cluster import Cluster
+from .test_migrate import ADDRESS, acknowledged, goes_on, serving, settled
+
+pytestmark = pytest.mark.lab
+
+
+def complete(cluster: Cluster, node: str, name: str) -> bool:
+    """Whether the node's copy of an instance is up to date."""
+    said = cluster.lab.run(node, f"drbdadm dstate {name}", check=False).stdout.strip()
+    return bool(said) and all(line.startswith("UpToDate/") for line in said.splitlines())
+
+
+def every_record(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
+    """Whatever the guest acknowledged is on its disk."""
+    last = acknowledged(writer)
+    cluster.lab.wait_ssh(ADDRESS)
+    checked = cluster.lab.run(ADDRESS, "counter --check").stdout
+    assert int(checked.split()[0]) >= last, f"record {last} was acknowledged; on the disk: {checked}"
+
+
+def test_power_cut_of_the_primary(cluster: Cluster) -> None:
+    """Refused without a proof; with one it runs on the survivor, with every record; the dead node comes back stale."""
+    writer = serving(cluster)
+    cluster.lab.power_off("node1")
+    refused = cluster.play("recover", status=None)
+    assert "-e confirm_dead=node1" in refused.output
+    assert cluster.running("serve1") == [], "without a proof nothing is started"
+    cluster.play("recover", "-e", "confirm_dead=node1")
+    assert settled(cluster, "serve1") == "node2"
+    every_record(cluster, writer)
+    cluster.lab.power_on("node1")
+    cluster.lab.wait(lambda: complete(cluster, "node1", "serve1"), what="node1's copy was resynced")
+    assert settled(cluster, "serve1") == "node2", "it never starts on its old node"
+    cluster.play("converge")
+    assert cluster.sh("node1", "virsh -q list --all --name") == ""
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+def test_failover_while_both_answer(cluster: Cluster) -> None:
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"], "twofold_shutdown_timeout": 1}}
+    cluster.play("converge")
+    device = cluster.sh("node1", "drbdadm sh-dev tiny1/0")
+    cluster.play("failover", "-e", "instance=tiny1")
+    assert settled(cluster, "tiny1") == "node2"
+    goes_on(cluster, "node2", device)
+    assert cluster.play("converge").changed == 0
+
+
+def test_ten_guests_take_little_longer_than_one(cluster: Cluster) -> None:
+    """One call does all of them, whatever their number."""
+    names = [f"tiny{number}" for number in range(10)]
+    shape = {"twofold_nodes": ["node1", "node2"], "twofold_memory": "32MiB", "twofold_disks": [{"size": "4MiB"}]}
+    cluster.instances = {names[0]: shape}
+    cluster.play("converge")
+    cluster.lab.power_off("node1")
+    one = timed(cluster)
+    cluster.lab.power_on("node1")
+    cluster.lab.wait(lambda: complete(cluster, "node1", names[0]), what="node1's copy was resynced")
+    cluster.instances = dict.fromkeys(names, shape)
+    cluster.play("converge")
+    cluster.play("failover", "-e", f"instance={names[0]}")
+    cluster.lab.power_off("node1")
+    ten = timed(cluster)
+    assert all(cluster.running(name) == ["node2"] for name in names)
+    assert ten < 5 * one, f"one guest: {one:.0f} s, ten: {ten:.0f} s"
+
+
+def timed(cluster: Cluster) -> float:
+    """Seconds that a recovery takes."""
+    begun = time.monotonic()
+    cluster.play("recover", "-e", "confirm_dead=node1")
+    return time.monotonic() - begun

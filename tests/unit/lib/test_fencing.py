@@ -1,0 +1,220 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fence devices: the order of ways, what counts as off, and what the programs are told. The programs are scripts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import instance, nodes
+from tests.unit.lib.world import World
+
+from twofold import fencing, inventory
+from twofold.fencing import OFF, ON, SILENT, Fence, Programs, Ran
+
+# A device whose state is a file; it keeps what it was told, and obeys unless told to be stubborn.
+AGENT = """#!/bin/sh
+cd "$(dirname "$0")"
+cat > told; echo "$@" > arguments
+. ./told 2>/dev/null
+case $action in
+status) state=$(cat state); echo "Status: $state"; [ "$state" = ON ] && exit 0; exit 2;;
+on|off) [ -e stubborn ] || echo $action | tr a-z A-Z > state; exit 0;;
+esac
+exit 1
+"""
+OOB = """#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" > arguments
+case $1 in
+power-status) [ "$(cat state)" = ON ] && echo '{"powered": true}' || echo '{"powered": false}';;
+power-on) echo ON > state;;
+power-off) echo OFF > state;;
+health) echo '[["fan1", "OK"], ["disk0", "CRITICAL"]]';;
+*) exit 1;;
+esac
+"""
+BROKEN = """#!/bin/sh
+cat > /dev/null; echo "2026-11-20 12:00:00,123 ERROR: cannot log in with geheim" >&2
+exit 1
+"""
+# Ends as if it had said off, and did not.
+MISLEADING = """#!/bin/sh
+cat > /dev/null; exit 2
+"""
+
+
+class Bench:
+    """A node with devices in a folder, and time that only passes when somebody waits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 0.0
+        self.ran: list[list[str]] = []
+
+    def device(self, name: str, script: str, **more: Any) -> dict[str, Any]:
+        """A device in a folder of its own, switched on."""
+        home = self.folder / name
+        home.mkdir()
+        (home / "state").write_text("ON\n")
+        program = home / (name if script is OOB else f"fence_{name}")
+        program.write_text(script)
+        program.chmod(0o755)
+        options = {"password": "geheim", "ip": "192.0.2.99"}
+        return {"oob": str(program), **more} if script is OOB else {"agent": str(program), "options": options, **more}
+
+    def read(self, name: str, what: str) -> str:
+        return (self.folder / name / what).read_text().strip()
+
+    def set(self, name: str, state: str) -> None:
+        (self.folder / name / "state").write_text(f"{state}\n")
+
+    def fence(self, *methods: Any) -> Fence:
+        variables = nodes(1)
+        variables["node1"]["twofold_fence"] = list(methods)
+        desired, findings = inventory.load(variables, {})
+        assert not findings
+        return Fence(desired.nodes["node1"], Programs(self.run, lambda: self.now, self.sleep))
+
+    def run(self, argv: list[str], stdin: str, seconds: float) -> Ran:
+        self.ran.append(argv)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """The bench."""
+    return Bench(tmp_path)
+
+
+def test_an_agent_is_told_everything_on_standard_input(bench: Bench) -> None:
+    fence = bench.fence(bench.device("ipmi", AGENT))
+    assert fence.status() == fencing.Said(ON, "fence_ipmi", "says on")
+    assert bench.read("ipmi", "told") == "action=status\npassword=geheim\nip=192.0.2.99"
+    assert bench.read("ipmi", "arguments") == ""
+    assert fence.switch(OFF).state == OFF
+    assert (bench.read("ipmi", "state"), fence.status().state) == ("OFF", OFF)
+    assert fence.switch(ON).state == ON
+
+
+def test_a_program_of_the_oob_protocol(bench: Bench) -> None:
+    fence = bench.fence(bench.device("oob", OOB))
+    assert fence.status().state == ON
+    assert bench.read("oob", "arguments") == "power-status node1"
+    assert fence.switch(OFF).state == OFF
+    assert fence.cycle().state == ON
+    assert fence.health() == [{"item": "fan1", "status": "OK"}, {"item": "disk0", "status": "CRITICAL"}]
+
+
+def test_the_next_way_is_tried_when_one_is_of_no_use(bench: Bench) -> None:
+    fence = bench.fence(bench.device("broken", BROKEN), bench.device("pdu", AGENT))
+    assert (fence.status().state, fence.status().method) == (ON, "fence_pdu")
+    said = fence.switch(OFF)
+    assert (said.state, said.method) == (OFF, "fence_pdu")
+    assert [answer.state for answer in fence.statuses()] == [SILENT, OFF]
+
+
+def test_what_is_of_no_use_says_why_without_the_password(bench: Bench) -> None:
+    said = bench.fence(bench.device("broken", BROKEN)).switch(OFF)
+    assert (said.state, said.message) == (SILENT, "fence_broken: ERROR: cannot log in with ***")
+
+
+def test_an_exit_status_alone_proves_nothing(bench: Bench) -> None:
+    assert bench.fence(bench.device("misleading", MISLEADING)).status().state == SILENT
+
+
+def test_off_counts_when_the_device_confirms_it(bench: Bench) -> None:
+    fence = bench.fence(bench.device("ipmi", AGENT, timeout=5), bench.device("pdu", AGENT))
+    (bench.folder / "ipmi" / "stubborn").touch()
+    said = fence.switch(OFF)
+    assert bench.now >= 5, "it was waited for"
+    assert (said.state, said.method, bench.read("pdu", "state")) == (OFF, "fence_pdu", "OFF")
+
+
+def test_two_power_supplies_are_off_only_together(bench: Bench) -> None:
+    fence = bench.fence([bench.device("left", AGENT), bench.device("right", AGENT)])
+    bench.set("left", "OFF")
+    assert fence.status().state == ON
+    assert fence.switch(OFF) == fencing.Said(OFF, "fence_left and fence_right", "says off")
+    assert (bench.read("left", "state"), bench.read("right", "state")) == ("OFF", "OFF")
+
+
+def test_one_silent_supply_makes_the_way_silent(bench: Bench) -> None:
+    fence = bench.fence([bench.device("left", AGENT), bench.device("right", BROKEN)])
+    bench.set("left", "OFF")
+    assert (fence.status().state, fence.switch(OFF).state) == (SILENT, SILENT)
+
+
+def test_a_node_that_could_not_be_switched_off_is_not_switched_on(bench: Bench) -> None:
+    fence = bench.fence(bench.device("ipmi", AGENT, timeout=1))
+    (bench.folder / "ipmi" / "stubborn").touch()
+    assert fence.cycle().state == ON
+    assert "on" not in [line.removeprefix("action=") for line in bench.read("ipmi", "told").splitlines()]
+
+
+@pytest.mark.parametrize("answer", ["", "{}", "[]", '{"powered": "no"}', '{"powered": null}', "nonsense"])
+def test_an_oob_program_that_says_something_else_says_nothing(bench: Bench, answer: str) -> None:
+    script = bench.device("oob", OOB)
+    Path(script["oob"]).write_text(f"#!/bin/sh\necho '{answer}'\n")
+    assert bench.fence(script).status().state == SILENT
+
+
+def _devices(bench: Bench) -> dict[str, Any]:
+    variables = nodes(3)
+    variables["node1"]["twofold_fence"] = [bench.device("a", BROKEN), bench.device("b", AGENT)]
+    variables["node2"]["twofold_fence"] = [bench.device("c", BROKEN)]
+    return variables
+
+
+def test_the_review_names_what_is_wrong_with_devices(bench: Bench) -> None:
+    desired, _findings = inventory.load(_devices(bench), {})
+    bench.set("b", "OFF")
+    programs = Programs(bench.run, lambda: bench.now, bench.sleep)
+    said = {name: Fence(node, programs).statuses() for name, node in desired.nodes.items() if node.fence}
+    alive: dict[str, Any] = {"node1": {}, "node2": None, "node3": {}}
+    found = {(f.object, f.code): f for f in fencing.review(desired, alive, said)}
+    assert {key: finding.severity for key, finding in found.items()} == {
+        ("node node1", "fence-wrong"): "error",
+        ("node node1", "fence-silent"): "warning",
+        ("node node2", "fence-silent"): "error",
+        ("node node3", "fence-none"): "info",
+    }
+    assert all("geheim" not in finding.text for finding in found.values())
+
+
+def test_without_any_device_there_is_nothing_to_say() -> None:
+    desired, _findings = inventory.load(nodes(3), {})
+    assert fencing.review(desired, {}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ({"agent": "rm -rf /"}, "should match pattern"),
+        ({"agent": "fence_x", "oob": "/x"}, "either agent or oob"),
+        ({}, "either agent or oob"),
+        ({"agent": "fence_x", "options": {"password": "ge\nheim"}}, "one line"),
+        ({"agent": "fence_x", "options": {"password": ["geheim"]}}, "one line"),
+    ],
+)
+def test_a_wrong_device_is_named_without_its_password(device: dict[str, Any], message: str) -> None:
+    variables = nodes(1)
+    variables["node1"]["twofold_fence"] = [device]
+    _desired, findings = inventory.load(variables, {})
+    (text,) = [finding.text for finding in findings]
+    assert "twofold_fence[0][0]" in text and message in text and "heim" not in text
+
+
+def test_passwords_are_in_no_plan_and_no_text(bench: Bench) -> None:
+    variables = _devices(bench)
+    desired, _findings = inventory.load(variables, {"web1": instance()})
+    plan = World(list(variables)).plan(desired)
+    assert plan.steps and "geheim" not in str(plan.to_json()) + repr(desired)

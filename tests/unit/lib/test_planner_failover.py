@@ -1,0 +1,358 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Failover and recover: what is done with a proof, what is refused without one, and how the dead node comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.world import World
+
+from twofold import planner
+from twofold.model import Desired
+from twofold.planner import Plan
+
+PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
+OFF = {"node1": {"state": "off", "method": "fence_ipmilan", "message": "off"}}
+
+
+def world_with(count: int = 1, **variables: Any) -> tuple[World, Desired]:
+    """Three nodes with web1, web2 and so on, running on node1."""
+    wanted = desired({f"web{i}": instance(**{**PAIR, **variables}) for i in range(1, count + 1)})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    return world, wanted
+
+
+def failover(world: World, wanted: Desired, **intent: Any) -> Plan:
+    """The plan of a failover of web1."""
+    return world.plan(wanted, verb="failover", instance="web1", **intent)
+
+
+def recover(world: World, wanted: Desired, **intent: Any) -> Plan:
+    """The plan of a recovery."""
+    return world.plan(wanted, verb="recover", **intent)
+
+
+def ops(plan: Plan, node: str) -> list[str]:
+    """The operations on a node."""
+    return [step.op for step in plan.steps if step.node == node]
+
+
+def errors(plan: Plan) -> list[tuple[str, str]]:
+    """Object and code of the errors."""
+    return [(finding.object, finding.code) for finding in plan.errors]
+
+
+TAKEN = ["replication.take_over", "definition.write", "domain.define", "domain.start"]
+
+
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+@pytest.mark.parametrize(
+    ("proof", "words"),
+    [
+        ({"confirm_dead": "node1"}, "the operator confirmed that node1 is dead"),
+        ({"confirm_dead": ["node1"]}, "the operator confirmed that node1 is dead"),
+        ({"fenced": OFF}, "node1 is off, says its fence device (fence_ipmilan)"),
+    ],
+)
+def test_the_survivor_takes_over_with_a_proof(verb: str, proof: dict[str, Any], words: str) -> None:
+    world, wanted = world_with()
+    world.power_off("node1")
+    plan = world.plan(wanted, verb=verb, instance="web1", **proof)
+    assert ([step.op for step in plan.steps], plan.waves, plan.errors) == (TAKEN, 1, [])
+    taken = plan.steps[0]
+    assert (taken.args["peer"], taken.args["proof"], taken.args["resource"]) == ("node1", words, "web1")
+    assert taken.risk and words in plan.summary[0].why
+    world.apply(plan, wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    definition = world.nodes["node2"]["definitions"]["web1"]
+    assert (definition["nodes"], definition["took_over"]) == (["node2", "node1"], "node1")
+    assert definition["generation"] == world.nodes["node1"]["definitions"]["web1"]["generation"] + 1
+    again = world.plan(wanted, verb=verb, instance="web1", **proof)
+    assert (again.steps, again.errors) == ((), [])
+
+
+def test_the_dead_node_comes_back_as_secondary_and_its_guest_never_starts() -> None:
+    world, wanted = world_with()
+    world.power_off("node1")
+    world.apply(recover(world, wanted, confirm_dead="node1"), wanted)
+    world.power_on("node1")
+    plan = world.converge(wanted)
+    assert ops(plan, "node1") == ["domain.undefine", "definition.write"]
+    assert "took_over" not in world.nodes["node2"]["definitions"]["web1"]
+    assert "web1" not in world.nodes["node1"]["domains"]
+    assert world.nodes["node1"]["definitions"] == world.nodes["node2"]["definitions"]
+    after = world.plan(wanted)
+    assert (after.steps, after.findings) == ((), ())
+
+
+@pytest.mark.parametrize("limit", range(5))
+def test_a_recovery_killed_anywhere_is_gone_on_with_or_forgotten(limit: int) -> None:
+    world, wanted = world_with()
+    world.power_off("node1")
+    world.apply(recover(world, wanted, confirm_dead="node1"), wanted, limit)
+    world.apply(recover(world, wanted, confirm_dead="node1"), wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    world, wanted = world_with()
+    world.power_off("node1")
+    world.apply(recover(world, wanted, confirm_dead="node1"), wanted, limit)
+    world.power_on("node1")
+    world.converge(wanted)
+    assert not world.plan(wanted).steps
+
+
+@pytest.mark.parametrize(
+    ("fenced", "said"),
+    [
+        (None, "-e confirm_dead=node1"),
+        ({"state": "on", "method": "fence_ipmilan", "message": "on"}, "-e fence=true"),
+        ({"state": "silent", "method": "fence_ipmilan", "message": "no route"}, "no route"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_without_a_proof_nothing_is_done_and_it_is_said_what_to_do(
+    verb: str, fenced: dict[str, str] | None, said: str
+) -> None:
+    world, wanted = world_with(2)
+    world.power_off("node1")
+    plan = world.plan(wanted, verb=verb, instance="web1", fenced={"node1": fenced} if fenced else None)
+    assert (plan.steps, errors(plan)) == ((), [("node node1", "not-proven-dead")])
+    assert said in plan.errors[0].remedy
+    assert "web1" in plan.errors[0].message and ("web2" in plan.errors[0].message) == (verb == "recover")
+
+
+@pytest.mark.parametrize("proof", [{"confirm_dead": "node1"}, {"fenced": OFF}])
+def test_a_node_that_answers_is_not_dead_whatever_is_said(proof: dict[str, Any]) -> None:
+    world, wanted = world_with()
+    assert ("node node1", "node-alive") in errors(recover(world, wanted, **proof))
+
+
+def test_a_node_that_drbd_is_connected_to_is_not_dead_whatever_the_operator_says() -> None:
+    world, wanted = world_with()
+    documents = world.documents()
+    world.down = {"node1"}
+    documents["node1"] = None
+    plan = planner.plan(wanted, documents, {"verb": "recover", "confirm_dead": "node1"})
+    assert (plan.steps, errors(plan)) == ((), [("node node1", "node-alive")])
+    assert "node2 still replicates web1" in plan.errors[0].message
+    # A fence device is believed: it may be faster than DRBD's keep-alives, and the step on the node waits for these.
+    assert [step.op for step in planner.plan(wanted, documents, {"verb": "recover", "fenced": OFF}).steps] == TAKEN
+
+
+def test_a_misspelt_node_proves_nothing() -> None:
+    world, wanted = world_with()
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node11")
+    assert sorted(errors(plan)) == [("node node1", "not-proven-dead"), ("node node11", "unknown-node")]
+
+
+def test_all_primaries_of_a_dead_node_in_one_call_by_priority() -> None:
+    wanted = desired({
+        f"web{i}": instance(**PAIR, memory="64MiB", priority=priority)
+        for i, priority in enumerate((50, 10, 90, 50), start=1)
+    })  # fmt: skip
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    starts = [step.instance for step in plan.steps if step.op == "domain.start"]
+    assert (starts, plan.waves, plan.nodes) == (["web3", "web1", "web4", "web2"], 1, ["node2"])
+    world.apply(plan, wanted)
+
+
+def test_what_does_not_fit_is_named_and_the_rest_goes_on() -> None:
+    wanted = desired({
+        "web1": instance(**PAIR, memory="2GiB"),
+        "web2": instance(**PAIR, memory="1GiB", priority=90),
+    })  # fmt: skip
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node2"]["memory"]["total"] = (2 << 30) + (512 << 20)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert errors(plan) == [("instance web1", "target-does-not-fit")]
+    assert {step.instance for step in plan.steps} == {"web2"}
+    assert "1GiB memory free, 2GiB needed" in plan.errors[0].message
+
+
+def test_a_node_starts_so_many_guests_at_once() -> None:
+    wanted = desired({f"web{i}": instance(**PAIR, memory="64MiB") for i in range(1, 6)})
+    cluster = wanted.cluster.model_copy(update={"starts_at_once": 2, "start_delay": 7, "vcpu_ratio": 8.0})
+    wanted = Desired(cluster, wanted.nodes, wanted.instances)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    delays = [step.args.get("delay") for step in plan.steps if step.op == "domain.start"]
+    assert delays == [None, None, 7, None, 7]
+
+
+def test_a_copy_that_is_not_complete_does_not_take_over() -> None:
+    world, wanted = world_with()
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert (plan.steps, errors(plan)) == ((), [("instance web1", "disk-not-up-to-date")])
+
+
+def test_after_an_outage_of_all_the_primary_starts_without_its_peer_with_a_proof() -> None:
+    world, wanted = world_with()
+    for node in ("node1", "node2"):
+        world.power_off(node)
+    world.power_on("node1")
+    assert errors(recover(world, wanted)) == [("node node2", "not-proven-dead")]
+    plan = recover(world, wanted, confirm_dead="node2")
+    assert [step.op for step in plan.steps] == ["replication.take_over", "definition.write", "domain.start"]
+    world.apply(plan, wanted)
+
+
+def test_a_resource_that_is_down_is_brought_up_first() -> None:
+    world, wanted = world_with()
+    world.nodes["node2"]["resources"]["web1"]["role"] = None
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert [step.op for step in plan.steps] == ["replication.configure", *TAKEN]
+
+
+def test_a_seed_that_is_missing_is_written_again() -> None:
+    world, wanted = world_with()
+    del world.nodes["node2"]["seeds"]["web1"]
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert [step.op for step in plan.steps] == ["seed.write", *TAKEN]
+    world.apply(plan, wanted)
+
+
+def test_recovery_leaves_alone_what_runs_and_what_should_not() -> None:
+    wanted = desired({
+        "here": instance(nodes=["node2", "node1"]),
+        "off": instance(nodes=["node1", "node2"], state="stopped"),
+        "plain": instance(nodes=["node1"], disk_template="plain"),
+    })  # fmt: skip
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert (plan.steps, plan.errors) == ((), [])
+    assert [(f.object, f.code) for f in plan.findings if f.code == "no-copy"] == [("instance plain", "no-copy")]
+
+
+def test_recovery_needs_no_right_variables_of_the_instance() -> None:
+    world, wanted = world_with()
+    world.power_off("node1")
+    broken = Desired(wanted.cluster, wanted.nodes, {}, frozenset({"web1"}))
+    assert [step.op for step in recover(world, broken, confirm_dead="node1").steps] == TAKEN
+    forgotten = Desired(wanted.cluster, wanted.nodes, {})
+    plan = recover(world, forgotten, confirm_dead="node1")
+    assert not plan.steps and "not-in-inventory" in {finding.code for finding in plan.findings}
+
+
+# Both nodes answer
+
+
+def test_failover_stops_here_and_starts_there() -> None:
+    world, wanted = world_with()
+    for source, target in (("node1", "node2"), ("node2", "node1")):
+        plan = failover(world, wanted)
+        assert ops(plan, source) == ["domain.stop", "replication.demote", "domain.undefine", "definition.write"]
+        assert ops(plan, target) == ["replication.promote", "definition.write", "domain.define", "domain.start"]
+        assert (plan.waves, plan.errors) == (3, [])
+        world.apply(plan, wanted)
+        assert list(world.nodes[target]["domains"]) == ["web1"] and not world.nodes[source]["domains"]
+        assert not world.plan(wanted).steps
+
+
+def test_failover_of_a_stopped_instance_moves_it_without_starting_it() -> None:
+    world, wanted = world_with(state="stopped")
+    plan = failover(world, wanted)
+    world.apply(plan, wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "shutoff"
+    assert not world.plan(wanted).steps
+
+
+@pytest.mark.parametrize("limit", range(9))
+def test_a_failover_killed_anywhere_is_cleared_up_by_the_next_run(limit: int) -> None:
+    world, wanted = world_with()
+    world.apply(failover(world, wanted), wanted, limit)
+    assert not world.converge(wanted).errors
+    assert not world.plan(wanted).steps
+    running = [node for node, doc in world.nodes.items() if doc["domains"].get("web1", {}).get("state") == "running"]
+    assert len(running) == 1
+
+
+def _disconnect(world: World) -> None:
+    world.nodes["node2"]["resources"]["web1"]["role"] = None
+
+
+def _no_memory(world: World) -> None:
+    world.nodes["node2"]["memory"]["total"] = 512 << 20
+
+
+def _secondary_gone(world: World) -> None:
+    world.power_off("node2")
+
+
+def _both_gone(world: World) -> None:
+    world.power_off("node1")
+    world.power_off("node2")
+
+
+def _left_on(world: World) -> None:
+    world.nodes["node1"]["resources"]["web1"]["allow_two_primaries"] = True
+
+
+def _nothing(world: World) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("hurt", "target", "code"),
+    [
+        (_disconnect, None, "not-replicated"),
+        (_no_memory, None, "target-does-not-fit"),
+        (_secondary_gone, "node2", "node-unknown"),
+        (_both_gone, None, "no-copy"),
+        (_left_on, None, "not-settled"),
+        (_nothing, "node3", "target-without-disk"),
+    ],
+)
+def test_what_cannot_fail_over_is_refused(hurt: Callable[[World], None], target: str | None, code: str) -> None:
+    world, wanted = world_with()
+    hurt(world)
+    plan = failover(world, wanted, target=target)
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), [code])
+    assert plan.errors[0].remedy
+
+
+def test_a_node_that_answers_in_part_is_not_dead() -> None:
+    world, wanted = world_with()
+    documents = world.documents()
+    assert documents["node1"] is not None
+    documents["node1"]["domains"] = None
+    plan = planner.plan(wanted, documents, {"verb": "failover", "instance": "web1"})
+    assert not plan.steps and ("node node1", "node-incomplete") in errors(plan)
+
+
+@pytest.mark.parametrize(("template", "disks"), [("plain", [{"size": "64MiB"}]), ("diskless", [])])
+def test_without_a_second_copy_there_is_no_failover(template: str, disks: list[dict[str, str]]) -> None:
+    wanted = desired({"web1": instance(disk_template=template, nodes=["node1"], disks=disks)})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    assert errors(failover(world, wanted)) == [("instance web1", "no-second-copy")]
+
+
+def test_an_instance_that_is_not_in_the_inventory() -> None:
+    world, wanted = world_with()
+    plan = world.plan(wanted, verb="failover", instance="web9")
+    assert errors(plan) == [("instance web9", "unknown-instance")]
+
+
+def test_already_there_is_no_error() -> None:
+    world, wanted = world_with()
+    plan = failover(world, wanted, target="node1")
+    assert (plan.steps, [finding.code for finding in plan.findings]) == ((), ["already-there"])

@@ -1,0 +1,22 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator reads when a lock is broken; that it is broken is tested on the node's side and in the lab."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.action import break_lock
+
+LOCK = {"holder": "ann@desk", "run": "r1", "time": 0.0, "lease": 120, "age": 41.4}
+
+
+@pytest.mark.parametrize(
+    ("lock", "check_mode", "said"),
+    [
+        (None, False, "there is no lock"),
+        (LOCK, False, "the lock of ann@desk (run r1, last heard of 41 s ago) was broken"),
+        (LOCK, True, "the lock of ann@desk (run r1, last heard of 41 s ago) would be broken"),
+    ],
+)
+def test_holder_and_age_are_shown(lock: dict[str, object] | None, check_mode: bool, said: str) -> None:
+    assert break_lock.said(lock, check_mode) == said

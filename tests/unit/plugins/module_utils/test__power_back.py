@@ -1,0 +1,343 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which guests a node starts by itself, which it leaves alone, and that it says why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _power_back
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
+from ansible_collections.twofold.cluster.plugins.module_utils._files import write_json
+from ansible_collections.twofold.cluster.plugins.module_utils._journal import FOLDER
+from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
+from ansible_collections.twofold.cluster.plugins.module_utils._power_back import PowerBack, Settings
+from ansible_collections.twofold.cluster.plugins.module_utils._power_back_notes import left, read_notes
+
+XML = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>
+<os><type>hvm</type></os></domain>"""
+UUID = "11111111-1111-4111-8111-1111111111{number:02d}"
+PEER = "qemu+tls://198.51.100.12/system"
+
+
+class Disks:
+    """DRBD of this node: one state for each resource."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ResourceState] = {}
+        self.did: list[str] = []
+
+    def see(self, name: str, **more: Any) -> None:
+        volumes = (DiskState(0, 1000, more.pop("disk", "UpToDate"), "UpToDate", None, f"/dev/vg0/{name}-disk0"),)
+        base = ResourceState(name, "Secondary", "Secondary", "Connected", {}, volumes)
+        self.known[name] = base._replace(**more)
+
+    def state(self, name: str) -> ResourceState | None:
+        return self.known.get(name)
+
+    def primary(self, name: str) -> None:
+        self.did.append(f"primary {name}")
+        self.known[name] = self.known[name]._replace(role="Primary")
+
+    def secondary(self, name: str) -> None:
+        self.did.append(f"secondary {name}")
+        self.known[name] = self.known[name]._replace(role="Secondary")
+
+
+class Machine:
+    """node1, its disks, and what it hears of its peer."""
+
+    def __init__(self, node: Node) -> None:
+        self.node: Any = node
+        self.disks = Disks()
+        self.node.replication = self.disks
+        self.facts: dict[str, Any] = {"boot_id": "boot-1", "uptime": 3600.0}
+        self.node.host = self
+        self.peer: dict[str, str] | None = {}
+        self.asked = 0
+        self.why: dict[str, str] = {}
+        self.limits: dict[str, int] = {"restarts": 3, "starts_at_once": 10, "start_delay": 10}
+        self.hypervisor = node.hypervisor
+        self.number = 0
+
+    # What PowerBack asks of host and hypervisor
+
+    def __call__(self) -> dict[str, Any]:
+        return self.facts
+
+    def domains(self) -> Any:
+        return self.hypervisor.domains()
+
+    def why_off(self, name: str) -> str:
+        return self.why.get(name, "unknown")
+
+    def domains_at(self, uri: str) -> dict[str, str]:
+        assert uri == PEER
+        self.asked += 1
+        if self.peer is None:
+            raise HypervisorError("does not answer")
+        return self.peer
+
+    # What tests do
+
+    def has(self, name: str, **more: Any) -> None:
+        """A definition with its domain and disk, as an outage leaves them."""
+        self.number += 1
+        uuid = UUID.format(number=self.number)
+        document = {
+            "format": 1, "name": name, "uuid": uuid, "generation": 1, "state": "running", "disk_template": "drbd",
+            "nodes": ["node1", "node2"], "disks": [{"index": 0, "volume_group": {"node1": "vg0", "node2": "vg0"}}],
+            "priority": 50,
+        }  # fmt: skip
+        _definitions.write(self.node.files, {**document, **more})
+        self.hypervisor.define(XML.format(name=name, uuid=uuid))
+        self.node.volumes.create("vg0", f"{name}-disk0", 1 << 20, [])
+        self.disks.see(name)
+
+    def run(self) -> list[str]:
+        """A pass."""
+        settings = Settings("node1", {"node2": PEER}, **self.limits)
+        return PowerBack(self.node, self, settings).run()
+
+    def kill(self, name: str) -> None:
+        self.hypervisor.destroy(name)
+
+    def runs(self, name: str) -> bool:
+        domain = self.hypervisor.domain(name)
+        return domain is not None and domain.active
+
+
+@pytest.fixture
+def machine(node: Node) -> Machine:
+    """A node after an outage."""
+    made = Machine(node)
+    made.node.host = type("Host", (), {"facts": lambda _self: made.facts})()
+    return made
+
+
+def test_a_guest_that_is_its_own_is_started(machine: Machine) -> None:
+    machine.has("web1")
+    assert machine.run() == ["web1: started"]
+    assert machine.runs("web1") and machine.disks.did == ["primary web1"]
+    assert machine.run() == [] and left(machine.node.files) == {}
+    assert machine.node.journal.entries() == [] and machine.node.lock.holder() is None
+
+
+def test_guests_start_in_their_order_and_not_all_at_once(machine: Machine) -> None:
+    machine.limits = {"restarts": 3, "starts_at_once": 2, "start_delay": 7}
+    for name, priority in (("a", 10), ("b", 50), ("c", 90), ("d", 50)):
+        machine.has(name, priority=priority)
+    before = machine.node.clock.time()
+    assert machine.run() == [f"{name}: started" for name in ("c", "b", "d", "a")]
+    assert machine.node.clock.time() == before + 7
+    assert machine.asked == 1, "one connection for all guests of a peer"
+
+
+def test_what_is_not_to_run_here_is_not_even_looked_at(machine: Machine) -> None:
+    machine.has("stopped", state="stopped")
+    machine.has("theirs", nodes=["node2", "node1"])
+    assert machine.run() == [] and machine.disks.did == []
+    assert not machine.runs("theirs") and left(machine.node.files) == {}
+
+
+def _peer_primary(machine: Machine) -> None:
+    machine.disks.see("web1", peer_role="Primary")
+
+
+def _disconnected(machine: Machine) -> None:
+    machine.disks.see("web1", connection="Connecting", peer_role="Unknown")
+
+
+def _stale(machine: Machine) -> None:
+    machine.disks.see("web1", disk="Inconsistent")
+
+
+def _outdated(machine: Machine) -> None:
+    machine.disks.see("web1", disk="Outdated")
+
+
+def _down(machine: Machine) -> None:
+    del machine.disks.known["web1"]
+
+
+def _dual(machine: Machine) -> None:
+    machine.disks.see("web1", options={"allow-two-primaries": "yes"})
+
+
+def _failed_over(machine: Machine) -> None:
+    machine.peer = {"web1": "shutoff"}
+
+
+def _runs_there(machine: Machine) -> None:
+    machine.peer = {"web1": "running"}
+
+
+def _peer_silent(machine: Machine) -> None:
+    machine.peer = None
+
+
+def _undefined(machine: Machine) -> None:
+    machine.hypervisor.undefine("web1")
+
+
+def _foreign(machine: Machine) -> None:
+    machine.hypervisor.undefine("web1")
+    machine.hypervisor.define(XML.format(name="web1", uuid=UUID.format(number=99)))
+
+
+def _shut_down(machine: Machine) -> None:
+    machine.why["web1"] = "shutdown"
+
+
+def _interrupted(machine: Machine) -> None:
+    step = {"id": "web1/domain.migrate@node1", "op": "domain.migrate", "instance": "web1"}
+    write_json(machine.node.files, f"{FOLDER}/r1.json", {"format": 1, "run": "r1", "step": step, "pid": 1})
+
+
+def _unfinished(machine: Machine) -> None:
+    volume = machine.node.volumes.find("vg0", "web1-disk0")
+    machine.node.volumes.retag([volume], ["twofold.pending=install"], [])
+
+
+@pytest.mark.parametrize(
+    ("hurt", "reason"),
+    [
+        (_peer_primary, "its disks are in use on node2"),
+        (_disconnected, "no connection to node2 (Connecting)"),
+        (_stale, "disk 0 is Inconsistent"),
+        (_outdated, "disk 0 is Outdated"),
+        (_down, "DRBD is down"),
+        (_dual, "two primaries are allowed"),
+        (_failed_over, "it lives on node2, where its domain is shutoff"),
+        (_runs_there, "it lives on node2, where its domain is running"),
+        (_peer_silent, "libvirt of node2 does not answer"),
+        (_undefined, "not defined here"),
+        (_foreign, "not its own"),
+        (_shut_down, "it was shut down"),
+        (_interrupted, "a migration of it was interrupted"),
+        (_unfinished, "still waits for install"),
+    ],
+)
+def test_what_is_not_provably_its_own_is_left_alone_and_said(machine: Machine, hurt: Any, reason: str) -> None:
+    machine.has("web1")
+    machine.has("web2")
+    hurt(machine)
+    said = machine.run()
+    assert not machine.runs("web1")
+    assert any(line.startswith("web1: left alone: ") and reason in line for line in said), said
+    assert reason in left(machine.node.files)["web1"]["reason"] and left(machine.node.files)["web1"]["remedy"]
+    if hurt is not _peer_silent:
+        assert machine.runs("web2"), "one bad guest does not hold up the others"
+    state = machine.disks.state("web1")
+    assert state is None or state.role == "Secondary", "the peer may have the disks"
+    assert "web1" not in " ".join(machine.run()), "it is said once"
+
+
+def test_after_a_failover_the_survivor_starts_it_though_the_old_domain_is_still_defined(machine: Machine) -> None:
+    machine.has("web1", took_over="node2")
+    _runs_there(machine)
+    machine.run()
+    assert not machine.runs("web1")
+    _failed_over(machine)
+    assert machine.run() == ["web1: started"]
+
+
+def test_a_note_goes_when_the_guest_runs(machine: Machine) -> None:
+    machine.has("web1")
+    _disconnected(machine)
+    machine.run()
+    machine.disks.see("web1")
+    assert machine.run() == ["web1: started"] and left(machine.node.files) == {}
+
+
+def test_after_a_boot_the_peer_is_waited_for(machine: Machine) -> None:
+    """Both nodes boot at once: the connection comes up while it waits."""
+    machine.has("web1")
+    machine.facts["uptime"] = 20.0
+    _disconnected(machine)
+    sleep = machine.node.clock.sleep
+
+    def later(seconds: float) -> None:
+        sleep(seconds)
+        if machine.node.clock.time() > 1_000_060:
+            machine.disks.see("web1")
+
+    machine.node.clock.sleep = later
+    assert machine.run() == ["web1: started"]
+    assert machine.node.clock.time() < 1_000_100
+
+
+def test_a_peer_that_does_not_come_back_is_not_waited_for_for_ever(machine: Machine) -> None:
+    machine.has("web1")
+    machine.facts["uptime"] = 20.0
+    _disconnected(machine)
+    (line,) = machine.run()
+    assert "recover.yml with a proof starts the guest" in line
+    assert machine.node.clock.time() == pytest.approx(1_000_000 + 280, abs=5)
+
+
+def test_a_guest_that_dies_again_and_again_is_left_alone(machine: Machine) -> None:
+    machine.has("web1")
+    machine.limits["restarts"] = 2
+    for _ignored in range(2):
+        machine.run()
+        assert machine.runs("web1")
+        machine.kill("web1")
+        machine.why["web1"] = "crashed"
+        machine.node.clock.sleep(60)
+    (line,) = machine.run()
+    assert "started 2 times" in line and not machine.runs("web1")
+    machine.node.clock.sleep(3600)
+    assert machine.run() == ["web1: started"]
+    machine.kill("web1")
+    machine.facts["boot_id"] = "boot-2"
+    assert machine.run() == ["web1: started"], "after a boot it counts anew"
+
+
+def test_while_a_run_works_on_the_node_nothing_is_started(machine: Machine) -> None:
+    machine.has("web1")
+    _shut_down(machine)
+    machine.run()
+    noted = read_notes(machine.node.files)
+    machine.why.clear()
+    machine.node.lock.acquire("me@here", "r1", 120, 0)
+    machine.node.lock.release(keep_lease=True)
+    assert machine.run() == [] and not machine.runs("web1")
+    assert read_notes(machine.node.files) == noted
+    machine.node.clock.sleep(121)
+    assert machine.run() == ["web1: started"]
+
+
+def test_a_plain_guest_needs_no_peer(machine: Machine) -> None:
+    machine.has("tool1", disk_template="plain", nodes=["node1"])
+    machine.disks.known.clear()
+    assert machine.run() == ["tool1: started"] and machine.asked == 0
+
+
+def test_when_all_is_well_libvirt_is_not_asked(machine: Machine) -> None:
+    settings = Settings("node1", {}, **machine.limits)
+    machine.has("web1")
+    assert _power_back.idle(machine.node.files, settings, lambda name: name == "web1")
+    assert not _power_back.idle(machine.node.files, settings, lambda name: False)
+    _shut_down(machine)
+    machine.run()
+    assert not _power_back.idle(machine.node.files, settings, lambda name: True), "a note is to be cleared"
+
+
+def test_settings_are_those_that_the_role_writes(node: Node) -> None:
+    from twofold import nodeconfig
+
+    with pytest.raises(TwofoldError, match=r"bootstrap\.yml"):
+        _power_back.read_settings(node.files)
+    members = [nodeconfig.read_member(name, {"ansible_host": ip}) for name, ip in
+               (("node1", "192.0.2.1"), ("node2", "2001:db8::2"))]  # fmt: skip
+    wanted = nodeconfig.wanted(nodeconfig.read_settings("node1", {"power_back_restarts": 5}), members[0], members, None)
+    text = next(item["content"] for item in wanted["items"] if item.get("path") == _power_back.CONFIG)
+    node.files.write(_power_back.CONFIG, text)
+    found = _power_back.read_settings(node.files)
+    assert found == Settings("node1", {"node2": "qemu+tls://[2001:db8::2]/system"}, 5, 10, 10)
+    assert json.loads(text)["format"] == 1
