@@ -88,6 +88,11 @@ class ResourceVolume:
     uuids: str | None
     out_of_sync: int | None = None
 
+    @property
+    def attached(self) -> bool:
+        """Whether DRBD has its disk."""
+        return self.disk not in (None, "Diskless")
+
 
 @dataclass(frozen=True)
 class Resource:

@@ -119,11 +119,13 @@ def _address_set(name: str, version: int, addresses: set[Any]) -> str:
     return f"    set {name} {{\n        type ipv{version}_addr{elements}\n    }}\n"
 
 
-def unit(description: str, *, start: str, reload: bool = False, **lines: str) -> str:
-    """Return a oneshot unit that stays active."""
+def unit(description: str, *, start: str, reload: bool = False, retry: bool = False, **lines: str) -> str:
+    """Return a oneshot unit that stays active; with retry it is started again, for some minutes, if it fails."""
     head = {"Description": description, **{key: value for key, value in lines.items() if key != "WantedBy"}}
     text = HEADER + "[Unit]\n" + "".join(f"{key}={value}\n" for key, value in head.items())
+    text += "StartLimitIntervalSec=600\nStartLimitBurst=30\n" if retry else ""
     text += f"\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={start}\n"
+    text += "Restart=on-failure\nRestartSec=5\n" if retry else ""
     text += f"ExecReload={start}\n" if reload else ""
     return text + f"\n[Install]\nWantedBy={lines.get('WantedBy', 'multi-user.target')}\n"
 
@@ -153,6 +155,8 @@ REPLICATION_SCRIPT = (
     + """\
 # Brings up the replication of every instance after a boot, as secondary; it waits for no peer.
 udevadm settle --timeout=30
+# The volumes are activated by events too, but those may come later than this.
+vgchange --quiet -aay
 status=0
 for file in /etc/drbd.d/twofold-*.res; do
     [ -e "$file" ] || continue

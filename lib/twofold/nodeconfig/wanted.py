@@ -163,6 +163,7 @@ def _storage_items(settings: Settings) -> Iterator[Item]:
     start = render.unit(
         "Twofold: replication of the instances' disks",
         start="/etc/twofold/replication.sh",
+        retry=True,
         Wants="network-online.target",
         After="network-online.target local-fs.target systemd-modules-load.service",
         Before="libvirt-guests.service",

@@ -120,7 +120,8 @@ class Guest:
         for node in self.c.situation.nodes:
             resource = self.c.trace.resources.get(node)
             for volume in resource.volumes if resource is not None and resource.up else ():
-                if volume.disk == "UpToDate":
+                attaches = not volume.attached and self.c.chain.has(node, "replication.configure")
+                if volume.disk == "UpToDate" or attaches:
                     continue
                 done = f", {volume.done:.1f}% done" if volume.done is not None else ""
                 message = f"disk {volume.volume} on {node} is {volume.disk}{done}"

@@ -75,7 +75,12 @@ def verdict(resources: list[Resource]) -> bool | None:
 
 
 def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:
-    """DRBD's own rule: one's current identifier has to be the other's current one or a former one."""
+    """DRBD's own rule: one's current identifier has to be the other's current one or a former one.
+
+    A side without its disk has not been asked yet: once attached, DRBD compares them and discards nothing by itself.
+    """
+    if not (one.attached and other.attached):
+        return False
     if not one.uuids or not other.uuids:
         return None
     mine, theirs = _identifiers(one.uuids), _identifiers(other.uuids)

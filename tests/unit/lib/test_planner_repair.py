@@ -232,6 +232,18 @@ def test_it_is_reported_and_not_touched(hurt: Hurt, code: str) -> None:
     assert finding.object == "instance web1" and finding.message and finding.remedy
 
 
+def test_a_boot_that_got_half_way_is_no_split_brain() -> None:
+    """What a node leaves whose volumes were late: the resource is there, without its disk and its peer."""
+    world = healthy()
+    domain(world)["state"] = "shutoff"
+    drbd(world, "node1").update(connection="StandAlone", role="Secondary", peer_role="Unknown")
+    drbd(world, "node1")["volumes"][0].update(disk="Diskless", peer_disk="DUnknown")
+    plan = world.plan(WANTED)
+    assert not plan.errors
+    assert (plan.steps[0].op, plan.steps[0].node) == ("replication.configure", "node1")
+    assert "domain.start" in [step.op for step in plan.steps]
+
+
 def test_copies_with_a_common_history_are_connected_again() -> None:
     world = healthy()
     split(world)

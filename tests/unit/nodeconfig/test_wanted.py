@@ -110,6 +110,14 @@ def test_scripts_are_shell() -> None:
         subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
+def test_replication_waits_for_volumes_at_boot_and_tries_again() -> None:
+    """Volumes are activated by events, which a unit cannot wait for; replication was left half-way for good."""
+    wanted = document()
+    script = content(wanted, "/etc/twofold/replication.sh")
+    assert script.index("vgchange") < script.index("drbdadm")
+    assert "Restart=on-failure\n" in content(wanted, "/etc/systemd/system/twofold-replication.service")
+
+
 def test_no_key_is_part_of_the_document() -> None:
     made = pki.create_authority("lab", pki.now())
     assert made.certificate in [item.get("content") for item in document(made.certificate)["items"]]
