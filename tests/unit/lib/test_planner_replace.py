@@ -236,3 +236,14 @@ def test_a_new_secondary_that_dies_half_way_is_replaced_by_the_former_one() -> N
     world.down = set()
     world.converge(WANTED)
     on_pair(world, "node1", "node2")
+
+
+def test_a_guest_that_stopped_meanwhile_starts_on_the_copy_that_was_filled() -> None:
+    world = healthy()
+    plan = replace(world, on="primary")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.wait"))
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    world.resync()
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
