@@ -124,13 +124,17 @@ class Converge:
             self._volumes(node)
             self._replication(node)
             self._seed(node)
+        if self.replicated:
+            nodes, timeout = self.situation.nodes, self.wanted.replication.timeout
+            copies.acknowledge(self.chain, self.trace, self.document, nodes, timeout=timeout, wait=self.wait)
         guest.Guest(self).run()
         grow.of_converge(self)
         report_only.left_over_volumes(self.context, self.chain, self.trace, self.situation, self.document)
         if self.replicated:
-            timeout = self.wanted.replication.timeout
-            nodes = self.situation.nodes
-            copies.finish(self.context, self.chain, self.trace, self.document, nodes, timeout=timeout, wait=self.wait)
+            copies.finish(
+                self.context, self.chain, self.trace, self.document, self.situation.nodes,
+                timeout=self.wanted.replication.timeout, wait=self.wait,
+            )  # fmt: skip
         self._summarise()
 
     def _volumes_are_safe(self) -> bool:

@@ -114,6 +114,16 @@ def configure(
     return chain.add(node, "replication.configure", args, kind=plan.REPLACE, why=why, after=after, risk=risk)
 
 
+def acknowledge(
+    chain: Chain, trace: Trace, document: dict[str, Any], nodes: Sequence[str], *, timeout: int, wait: bool
+) -> None:
+    """Take the mark of an incomplete copy off the copies that were filled: with it no guest starts on them."""
+    if whole(trace, nodes) or wait:
+        for node in nodes:
+            if volumes.pending(trace, node, volumes.SYNC):
+                fill(chain, document, node, timeout)
+
+
 def finish(
     context: Context,
     chain: Chain,
@@ -137,8 +147,8 @@ def finish(
             remedy = "run this again when the resync has ended, then it is removed"
             context.warning("left-over", trace.name, message, remedy)
         return
-    marked = [node for node in nodes if volumes.pending(trace, node, volumes.SYNC)]
-    waits = [fill(chain, document, node, timeout) for node in marked or nodes[1:]]
+    waits = [step.id for step in chain.added if step.op == "replication.wait"]
+    waits = waits or [fill(chain, document, nodes[1], timeout)]
     for node in nodes:
         drop_set_aside(chain, trace.name, node, volumes.set_aside(trace, node), after=waits)
     for node in former(trace, nodes):

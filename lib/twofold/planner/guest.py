@@ -120,8 +120,7 @@ class Guest:
         for node in self.c.situation.nodes:
             resource = self.c.trace.resources.get(node)
             for volume in resource.volumes if resource is not None and resource.up else ():
-                attaches = not volume.attached and self.c.chain.has(node, "replication.configure")
-                if volume.disk == "UpToDate" or attaches:
+                if volume.disk == "UpToDate" or (not volume.attached and self._attaches(node)):
                     continue
                 done = f", {volume.done:.1f}% done" if volume.done is not None else ""
                 message = f"disk {volume.volume} on {node} is {volume.disk}{done}"
@@ -132,6 +131,12 @@ class Guest:
                 self._report("disk-not-up-to-date", message, remedy, error=here and needed)
                 fine = fine and not here
         return fine
+
+    def _attaches(self, node: str) -> bool:
+        """Whether the plan gives DRBD a disk there that was in service, so that it is complete."""
+        made = volumes.missing(self.c.document, self.c.trace, node)
+        owed = any(volume.pending for volume in self.c.trace.volumes.get(node, {}).values())
+        return not (made or owed) and self.c.chain.has(node, "replication.configure")
 
     def _report(self, code: str, message: str, remedy: str, *, error: bool) -> None:
         report = self.c.context.error if error else self.c.context.warning

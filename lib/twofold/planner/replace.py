@@ -132,6 +132,9 @@ class Replacement:
             return self._error("data-kept", message, f"save it, then drop_kept.yml -e instance={self.name}")
         if self.situation.undefine or replicated.needs_settling(self.trace, self.primary):
             return self._error("not-settled", "an earlier migration left something behind", "run site.yml first")
+        if self.context.observed.known(self.old) is None:
+            # Whatever was begun there has to be begun anew elsewhere.
+            return True
         others = copies.former(self.trace, self.situation.nodes)
         begun = copies.unfinished(self.trace, self.situation.nodes)
         if not begun or (target is not None and others == [target] and copies.never_served(self.trace, target)):
@@ -205,6 +208,8 @@ class Replacement:
     def _steps(self, target: str, built: definition.Wanted) -> None:
         chain, document = self.chain, built.document
         self._seed(target, built)
+        if target in copies.former(self.trace, self.situation.nodes) and not copies.never_served(self.trace, target):
+            self._set_former_aside(target)
         made = copies.make(chain, document, self.wanted, target, f"room for the copy that {self.old} has now")
         written = (made,)
         for node in (target, self.primary):
@@ -224,6 +229,18 @@ class Replacement:
         if self.context.observed.known(self.old) is not None:
             why = f"its second copy is on {target} now"
             report_only.clean_up(chain, self.trace, self.old, why, (filled,))
+
+    def _set_former_aside(self, target: str) -> None:
+        """The new node has a copy from before: it stays what it is until the new one is complete."""
+        why = "a former copy, kept until the new one is complete"
+        if target in self.trace.resources:
+            args: dict[str, Any] = {"resource": self.name}
+            self.chain.add(target, "replication.remove", args, kind=plan.REPLACE, why=why)
+        aside = volumes.set_aside(self.trace, target)
+        held = [one for one in self.trace.volumes.get(target, {}).values() if not one.kept and one not in aside]
+        listed = [{"volume_group": volume.volume_group, "name": volume.name} for volume in held]
+        args = {"instance": self.name, "volumes": listed}
+        self.chain.add(target, "volumes.set_aside", args, kind=plan.REPLACE, why=why)
 
     def _old_is_up(self) -> bool:
         resource = self.trace.resources.get(self.old)

@@ -221,3 +221,29 @@ def test_fresh_volumes_are_filled_before_the_old_ones_go() -> None:
     ]  # fmt: skip
     world.apply(plan, WANTED)
     on_pair(world, "node1", "node2")
+
+
+def test_a_new_secondary_that_dies_half_way_is_replaced_by_the_former_one() -> None:
+    world = healthy()
+    plan = replace(world)
+    world.apply(plan, WANTED, [step.op for step in sorted(plan.steps, key=lambda s: s.wave)].index("replication.wait"))
+    world.down = {"node3"}
+    plan = replace(world)
+    assert not plan.errors
+    aside = next(step for step in plan.steps if step.op == "volumes.set_aside")
+    assert aside.node == "node2", "the former copy is kept until the new one is complete"
+    world.apply(plan, WANTED)
+    world.down = set()
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+
+
+def test_a_guest_that_stopped_meanwhile_starts_on_the_copy_that_was_filled() -> None:
+    world = healthy()
+    plan = replace(world, on="primary")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.wait"))
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    world.resync()
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"

@@ -488,7 +488,7 @@ class World:
     def _domain_start(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
-            if volume is None or any("pending" in tag for tag in volume["tags"]):
+            if volume is None or any("pending" in tag or "larger" in tag for tag in volume["tags"]):
                 raise Refused("volume is not finished")
         if args["resource"] and doc["resources"][args["resource"]]["role"] != "Primary":
             raise Refused("not Primary")

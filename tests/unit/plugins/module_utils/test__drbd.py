@@ -1,48 +1,63 @@
 # Copyright: The Twofold developers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of DRBD's tools, and what is made of their answers, as drbd-utils 9.22 gave them."""
+"""Which commands DRBD's tools get."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _drbd_netlink
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Drbd
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
 
-NONE = "No valid meta data found\n"
+CONNECT = (
+    "drbdsetup-84 connect web1 ipv4:198.51.100.11:7100 ipv4:198.51.100.12:7100 --set-defaults=yes "
+    "--shared-secret=not-the-real-one --protocol=C\n"
+)
 
 
 class Tools:
-    """Answers by command: exit status, standard output, standard error."""
+    """Keeps the command lines; a dry run of `connect` says what drbdadm would run."""
 
-    def __init__(self, **answers: tuple[int, str, str]) -> None:
-        self.answers = {name.replace("_", "-"): answer for name, answer in answers.items()}
+    def __init__(self) -> None:
+        self.lines: list[str] = []
 
     def run(self, argv: list[str], **_more: Any) -> Result:
-        command = next(word for word in argv if word in self.answers)
-        return Result(argv, *self.answers[command])
+        self.lines.append(" ".join(argv))
+        return Result(argv, 0, CONNECT if "--dry-run" in argv else "", "")
 
 
-def drbd(node: Node, **answers: tuple[int, str, str]) -> Drbd:
-    return Drbd(Tools(**answers), node.files)
+@pytest.fixture
+def drbd(node: Node) -> tuple[Drbd, Tools]:
+    tools: Any = Tools()
+    node.files.write("/sys/module/drbd/version", "8.4.11\n")
+    node.files.write("/sys/block/drbd1000/size", "131072\n")
+    return Drbd(tools, node.files), tools
 
 
-def test_a_device_without_metadata_makes_get_gi_fail_without_a_word(node: Node) -> None:
-    found = drbd(node, get_gi=(1, "", ""), dump_md=(1, "", NONE))
-    assert found.metadata("web1", 0, None) == "none"
+def test_giving_up_data_is_said_to_the_kernel_without_a_command_line(
+    drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(_drbd_netlink, "run", told.append)
+    drbd[0].discard("web1")
+    (words,) = told
+    assert words[1:3] == ["connect", "web1"] and words[-1] == "--discard-my-data"
+    assert not any("not-the-real-one" in line for line in drbd[1].lines)
+    flag = _drbd_netlink.attribute(_drbd_netlink.FLAGS["discard-my-data"], b"\1")
+    assert flag in _drbd_netlink.encode(words)[1]
 
 
-def test_metadata_that_cannot_be_read_is_not_taken_for_none(node: Node) -> None:
-    found = drbd(node, get_gi=(1, "", ""), dump_md=(20, "", "Device is configured!\n"))
-    with pytest.raises(CommandFailed, match="Device is configured"):
-        found.metadata("web1", 0, None)
+@pytest.mark.parametrize(("clean", "words"), [(True, "-- --assume-clean resize web1/0"), (False, "resize web1/0")])
+def test_only_what_is_equal_grows_without_a_resync(drbd: tuple[Drbd, Tools], clean: bool, words: str) -> None:
+    drbd[0].resize("web1", 0, clean)
+    line = drbd[1].lines[-1]
+    assert line.endswith(words) and ("assume-clean" in line) == clean
 
 
-@pytest.mark.parametrize(("current", "said"), [("0000000000000004", "new"), ("2651E9E26FFBB01C", "used")])
-def test_metadata_tells_whether_it_was_in_service(node: Node, current: str, said: str) -> None:
-    found = drbd(node, get_gi=(0, f"{current}:0000000000000000:0:0:0:0:0:0:0:0:0:0:0\n", ""))
-    assert found.metadata("web1", 0, None) == said
+def test_the_size_of_a_device_is_in_bytes(drbd: tuple[Drbd, Tools]) -> None:
+    assert drbd[0].size(1000) == 64 << 20
+    assert drbd[0].size(1001) is None
