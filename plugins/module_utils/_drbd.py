@@ -337,6 +337,10 @@ class Drbd:
         argv = ["drbdadm", "-c", self._wrapper(name, self.path(name)), "primary", name]
         self.runner.run([*argv, "--force"] if force else argv, mutates=True, timeout=120)
 
+    def outdate(self, name: str) -> None:
+        """Marks the copies on this side as stale; the kernel refuses while it is connected or Primary."""
+        self.runner.run([*self._adm(name), "outdate", name], mutates=True, timeout=60)
+
     def secondary(self, name: str) -> None:
         self.runner.run([*self._adm(name), "secondary", name], mutates=True, timeout=120)
 

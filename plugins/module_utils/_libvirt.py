@@ -13,6 +13,7 @@ from ._errors import HypervisorError, Missing
 from ._migration import Migration, Outcome, run_migration
 
 URI = "qemu:///system"
+TLS_PORT = 16514
 STATES = {
     0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
 }  # fmt: skip
@@ -210,6 +211,7 @@ class Libvirt:
 
     def domains_at(self, uri: str) -> dict[str, str]:
         """The domains of another host with their states."""
+        require_answer(uri)
         other = connect(uri)
         try:
             found = self._call(f"list domains at {uri}", other.listAllDomains, 0)
@@ -246,6 +248,20 @@ def connect(uri: str) -> Any:
     except libvirt.libvirtError as error:
         message = error.get_error_message()
         raise HypervisorError(f"libvirt at {uri} does not answer: {message}", "look at libvirtd there") from error
+
+
+def require_answer(uri: str, seconds: float = 5.0) -> None:
+    """Raises HypervisorError if nobody listens at a `qemu+tls://` address; libvirt itself would wait for minutes."""
+    import socket
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(uri)
+    if not parts.scheme.endswith("+tls") or parts.hostname is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or TLS_PORT), timeout=seconds).close()
+    except OSError as error:
+        raise HypervisorError(f"libvirt at {uri} does not answer: {error}", "look at libvirtd there") from error
 
 
 def lookup(connection: Any, name: str) -> Any:

@@ -12,9 +12,10 @@ has shaken hands and is not Primary. Whatever else there is takes a person, or a
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Callable, NamedTuple, Protocol
 
-from . import _definitions
+from . import _definitions, _stale_copies
 from ._apply import apply
 from ._drbd import ResourceState
 from ._errors import TwofoldError
@@ -34,6 +35,8 @@ PROMOTE_TIMEOUT = 10
 # Why a guest is off, in libvirt's words; somebody wanted these.
 WANTED_OFF = {"shutdown": "it was shut down", "destroyed": "it was switched off", "saved": "it was saved"}
 RUN_SITE = "run site.yml"
+# DRBD 8.4's words for a disk without its peer.
+APART = ("StandAlone", "WFConnection", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError")
 
 
 class Watched(Protocol):
@@ -47,10 +50,10 @@ class Watched(Protocol):
 
 
 class Settings(NamedTuple):
-    """What the role wrote: this node's name in the inventory, its peers' libvirt by name, and limits."""
+    """What the role wrote: this node's name in the inventory, where to ask its peers' libvirt, and limits."""
 
     node: str
-    peers: dict[str, str]
+    peers: dict[str, list[str]]
     restarts: int
     starts_at_once: int
     start_delay: int
@@ -98,6 +101,9 @@ class PowerBack:
             self.node.clock.sleep(LOOK_AGAIN)
         if left is not None:
             self._note(left)
+            peers = Peers(self.watched, self.settings)
+            copies, definitions = self.node.replication, _definitions.read_all(self.node.files)
+            self.said += _stale_copies.mark(copies, definitions, self.settings.node, peers.domains)  # type: ignore[arg-type]
         return self.said
 
     def _round(self) -> dict[str, Verdict] | None:
@@ -189,6 +195,29 @@ class PowerBack:
         write_notes(self.node.files, self.notes)
 
 
+class Peers:
+    """The other nodes' libvirt, asked once each."""
+
+    def __init__(self, watched: Watched, settings: Settings) -> None:
+        self.watched = watched
+        self.settings = settings
+        self._known: dict[str, dict[str, str] | None] = {}
+
+    def domains(self, peer: str) -> dict[str, str] | None:
+        """The domains of a peer with their states, from the first of its addresses that answers; None if none does."""
+        if peer not in self._known:
+            self._known[peer] = self._ask(peer)
+        return self._known[peer]
+
+    def _ask(self, peer: str) -> dict[str, str] | None:
+        for uri in self.settings.peers.get(peer, ()):
+            try:
+                return self.watched.domains_at(uri)
+            except TwofoldError:
+                continue
+        return None
+
+
 class Look:
     """What one round sees; peers are asked once each."""
 
@@ -197,7 +226,7 @@ class Look:
         self.watched = watched
         self.settings = settings
         self.domains = domains
-        self._peers: dict[str, dict[str, str] | None] = {}
+        self.peers = Peers(watched, settings)
         self._moving = {
             str((entry.get("step") or {}).get("instance"))
             for entry in node.journal.entries()
@@ -230,20 +259,12 @@ class Look:
     def _peer(self, document: dict[str, Any], peer: str, remedy: str) -> Verdict:
         """What the peer's libvirt says: a domain there means a failover, unless that was to here."""
         name = document["name"]
-        if peer not in self._peers:
-            self._peers[peer] = self._ask(peer)
-        there = self._peers[peer]
+        there = self.peers.domains(peer)
         if there is None:
             return wait(f"libvirt of {peer} does not answer, so it is not known whether it runs there", remedy)
         if name in there and not (document.get("took_over") == peer and there[name] in OFF):
             return leave(f"it lives on {peer}, where its domain is {there[name]}")
         return START
-
-    def _ask(self, peer: str) -> dict[str, str] | None:
-        try:
-            return self.watched.domains_at(self.settings.peers[peer]) if peer in self.settings.peers else None
-        except TwofoldError:
-            return None
 
 
 def _disks(state: ResourceState | None, peer: str, remedy: str) -> Verdict | None:
@@ -277,9 +298,21 @@ def wanted_here(files: Files, node: str) -> list[dict[str, Any]]:
 
 
 def idle(files: Files, settings: Settings, alive: Callable[[str], bool]) -> bool:
-    """Whether everything runs and nothing is noted; found out without libvirt, for this happens every minute."""
-    left = read_notes(files).get("left")
-    return not left and all(alive(one["name"]) for one in wanted_here(files, settings.node))
+    """Whether everything runs, is connected, and nothing is noted; found out without libvirt, every minute."""
+    if read_notes(files).get("left") or apart(files):
+        return False
+    return all(alive(one["name"]) for one in wanted_here(files, settings.node))
+
+
+def apart(files: Files) -> bool:
+    """Whether a replicated disk may be without its peer. DRBD 8.4 tells it in a file, DRBD 9 has to be asked."""
+    text = files.read("/proc/drbd")
+    if text is None:
+        return False
+    found = re.findall(r"^ *\d+: cs:(\w+)", text, re.MULTILINE)
+    if not found and not text.startswith("version: 8"):
+        return True
+    return any(one in APART for one in found)
 
 
 def qemu_alive(name: str) -> bool:

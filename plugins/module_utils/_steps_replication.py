@@ -18,6 +18,8 @@ from ._steps import Args, Done, changed, step, unchanged
 from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours
 
 WAIT = 60.0
+# A copy that is whole, but lacks the last changes, or may.
+STALE = ("Outdated", "Consistent")
 
 
 class Backing:
@@ -178,13 +180,15 @@ def take_over(node: Node, args: Args) -> Done:
     """Makes this side Primary without its peer, which is proven dead; a peer that lives after all is left in charge.
 
     `peer` and `proof` say which node is dead and how that is known. A connection that is still there is given `timeout`
-    seconds to break: the keep-alives may not have noticed yet.
+    seconds to break: the keep-alives may not have noticed yet. `stale` allows a copy that is known to lack the last
+    changes, never one that is no state at all.
     """
     name, peer, proof = instance_name(args.text("resource")), args.text("peer"), args.text("proof")
     state = state_of(node, name)
     if state.role == "Primary":
         return unchanged(f"{name} is Primary")
-    _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
+    stale = args.flag("stale")
+    _require_usable(name, state, peer, stale)
     if node.check_mode:
         return changed(f"would make {name} Primary without {peer}")
     state = wait_for(
@@ -198,9 +202,18 @@ def take_over(node: Node, args: Args) -> Done:
             f"migrate or fail over while both answer, or switch {peer} off",
         ),
     )
-    _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
-    node.replication.primary(name)
+    _require_usable(name, state, peer, stale)
+    if stale and any(one.disk != "UpToDate" for one in state.volumes):
+        node.replication.primary(name, force=True)
+    else:
+        node.replication.primary(name)
     return changed(f"{name} is Primary without {peer}: {proof}")
+
+
+def _require_usable(name: str, state: ResourceState, peer: str, stale: bool) -> None:
+    """The disks are up to date, or a whole state of earlier if that is accepted."""
+    if not (stale and state.volumes and all(one.disk in ("UpToDate", *STALE) for one in state.volumes)):
+        _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
 
 
 def _require_up_to_date(name: str, state: ResourceState, remedy: str) -> None:

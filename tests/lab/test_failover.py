@@ -48,6 +48,25 @@ def test_power_cut_of_the_primary(cluster: Cluster) -> None:
     assert cluster.findings() == []
 
 
+def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> None:
+    """Replication is cut, the guest writes on, its node dies: the other copy is older, and says so itself."""
+    cluster.play("bootstrap")
+    writer = serving(cluster)
+    cluster.lab.link("node1", "replication", up=False)
+    apart = "drbdadm cstate serve1 | grep -qv Connected && echo yes"
+    cluster.lab.wait(lambda: cluster.lab.run("node2", apart, check=False).stdout, what="node2 has lost node1")
+    cluster.sh("node2", "systemctl start twofold-power-back.service")
+    assert cluster.sh("node2", "drbdadm dstate serve1").startswith("Outdated/")
+    cluster.lab.power_off("node1")
+    refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
+    assert "-e accept_stale=serve1" in refused.output and cluster.running("serve1") == []
+    cluster.lab.power_on("node1")
+    cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
+    assert settled(cluster, "serve1") == "node1"
+    every_record(cluster, writer)
+    cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+
+
 def test_failover_while_both_answer(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"], "twofold_shutdown_timeout": 1}}
     cluster.play("converge")

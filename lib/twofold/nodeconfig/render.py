@@ -176,7 +176,13 @@ def power_back_script(library: str) -> str:
 
 def power_back_settings(settings: Settings, member: Member, members: Iterable[Member]) -> str:
     """Return what that program has to know: the node's own name, its peers, and limits."""
-    peers = {peer.name: f"qemu+tls://{_host(peer.migration)}/system" for peer in members if peer.name != member.name}
+    peers = {
+        peer.name: [
+            f"qemu+tls://{_host(address)}/system" for address in dict.fromkeys((peer.migration, peer.management))
+        ]
+        for peer in members
+        if peer.name != member.name
+    }
     document = {
         "format": 1,
         "node": member.name,

@@ -25,6 +25,9 @@ from .definitions import write_definitions
 from .proof import Proof, Proofs
 from .situation import Situation, assess, ours
 
+# A copy that is whole, but is known to lack the last changes, or may.
+STALE = ("Outdated", "Consistent")
+STALE_RISK = "what was written after replication broke is given up on this copy; the dead node's disks still have it"
 RISK = "what was written while replication was broken is only on the dead node's copy"
 
 
@@ -62,7 +65,7 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
         proof = proven[dead]
         if proof is not None:
             trace = context.observed.trace(name)
-            TakeOver(context, trace, trace.newest or {}, proof).run()
+            TakeOver(context, trace, proof, stale=name in proofs.stale_accepted).run()
     _without_trace(context)
 
 
@@ -121,7 +124,7 @@ def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
         return
     proof = proofs.of(gone, [trace.name])
     if proof is not None:
-        TakeOver(context, trace, trace.newest or {}, proof).run()
+        TakeOver(context, trace, proof, stale=trace.name in proofs.stale_accepted).run()
 
 
 def _graceful(context: Context, wanted: Instance, trace: Trace, target: str | None) -> None:
@@ -202,10 +205,12 @@ class Moved:
 class TakeOver(Moved):
     """One node goes on alone, because the other is proven dead."""
 
-    def __init__(self, context: Context, trace: Trace, base: dict[str, Any], proof: Proof) -> None:
+    def __init__(self, context: Context, trace: Trace, proof: Proof, *, stale: bool) -> None:
+        base = trace.newest or {}
         survivor = next(node for node in base["nodes"] if node != proof.node)
         super().__init__(context, trace, base, (survivor, proof.node))
         self.proof = proof
+        self.stale = stale
         # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
         document = {**self.built.document, "took_over": proof.node}
         self.built = definition.Wanted(document, None, None)
@@ -220,8 +225,8 @@ class TakeOver(Moved):
             args = replicated.configure_args(self.base, self.target)
             self.add("replication.configure", args, "DRBD is down")
         if resource is None or not resource.primary:
-            args = {**self.settings(), "peer": self.source, "proof": self.proof.text}
-            self.add("replication.take_over", args, self.proof.text, risk=RISK)
+            args = {**self.settings(), "peer": self.source, "proof": self.proof.text, "stale": self.stale}
+            self.add("replication.take_over", args, self.proof.text, risk=STALE_RISK if self.stale else RISK)
         self.define_and_start()
         why = f"from {self.source} to {self.target}: {self.proof.text}"
         self.context.change(self.name, "failover", (self.target,), why)
@@ -235,8 +240,13 @@ class TakeOver(Moved):
             return False
         if resource is None or not resource.up or resource.all_disks("UpToDate"):
             return True
+        whole = resource.all_disks("UpToDate", *STALE)
+        if whole and self.stale:
+            return True
         disks = ", ".join(f"disk {volume.volume} is {volume.disk}" for volume in resource.volumes)
         remedy = f"bring {self.source} back, it has the newer copy; nothing was changed"
+        if whole:
+            remedy += f"; if it is lost for good, -e accept_stale={self.name} goes on with the state of this copy"
         self.error("disk-not-up-to-date", f"its copy on {self.target} is not complete: {disks}", remedy)
         return False
 

@@ -33,12 +33,14 @@ class Proof:
 class Proofs:
     """What an intent proves: `confirm_dead` names nodes, `fenced` tells what fence devices said.
 
-    `fenced` is by node `{"state": "off" | "on" | "silent", "method": name, "message": text}`.
+    `fenced` is by node `{"state": "off" | "on" | "silent", "method": name, "message": text}`. `accept_stale` names
+    instances that may go on with a copy that lacks the last changes.
     """
 
     def __init__(self, context: Context, intent: dict[str, Any]) -> None:
         self._context = context
         self._confirmed = names(intent.get("confirm_dead"))
+        self.stale_accepted = names(intent.get("accept_stale"))
         self._fenced: dict[str, dict[str, str]] = intent.get("fenced") or {}
         self._check_names()
 

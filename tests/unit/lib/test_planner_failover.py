@@ -200,6 +200,21 @@ def test_a_copy_that_is_not_complete_does_not_take_over() -> None:
     assert (plan.steps, errors(plan)) == ((), [("instance web1", "disk-not-up-to-date")])
 
 
+@pytest.mark.parametrize("disk", ["Outdated", "Consistent"])
+def test_a_copy_that_lacks_the_last_changes_is_taken_when_that_is_accepted(disk: str) -> None:
+    world, wanted = world_with()
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = disk
+    world.power_off("node1")
+    refused = recover(world, wanted, confirm_dead="node1")
+    assert (refused.steps, errors(refused)) == ((), [("instance web1", "disk-not-up-to-date")])
+    assert "-e accept_stale=web1" in refused.errors[0].remedy
+    plan = recover(world, wanted, confirm_dead="node1", accept_stale="web1")
+    taken = plan.steps[0]
+    assert taken.op == "replication.take_over" and taken.args["stale"] and "given up" in (taken.risk or "")
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
+    assert not recover(world, wanted, confirm_dead="node1", accept_stale="web1").steps
+
+
 def test_after_an_outage_of_all_the_primary_starts_without_its_peer_with_a_proof() -> None:
     world, wanted = world_with()
     for node in ("node1", "node2"):

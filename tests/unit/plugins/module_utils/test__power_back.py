@@ -39,6 +39,13 @@ class Disks:
     def state(self, name: str) -> ResourceState | None:
         return self.known.get(name)
 
+    def states(self) -> dict[str, ResourceState]:
+        return self.known
+
+    def outdate(self, name: str) -> None:
+        self.did.append(f"outdate {name}")
+        self.see(name, disk="Outdated", connection="Connecting", peer_role="Unknown")
+
     def primary(self, name: str) -> None:
         self.did.append(f"primary {name}")
         self.known[name] = self.known[name]._replace(role="Primary")
@@ -100,7 +107,7 @@ class Machine:
 
     def run(self) -> list[str]:
         """A pass."""
-        settings = Settings("node1", {"node2": PEER}, **self.limits)
+        settings = Settings("node1", {"node2": [PEER]}, **self.limits)
         return PowerBack(self.node, self, settings).run()
 
     def kill(self, name: str) -> None:
@@ -318,6 +325,45 @@ def test_a_plain_guest_needs_no_peer(machine: Machine) -> None:
     assert machine.run() == ["tool1: started"] and machine.asked == 0
 
 
+def test_a_copy_that_is_left_behind_is_marked(machine: Machine) -> None:
+    """Replication is broken, and the guest goes on writing on the other node, which can still be asked."""
+    machine.has("web1", nodes=["node2", "node1"])
+    machine.hypervisor.undefine("web1")
+    _disconnected(machine)
+    machine.peer = {"web1": "shutoff"}
+    assert machine.run() == []
+    machine.peer = None
+    assert machine.run() == [] and machine.disks.did == []
+    machine.peer = {"web1": "running"}
+    (line,) = machine.run()
+    assert "web1: marked the copy here as outdated: it runs on node2" in line
+    assert machine.disks.did == ["outdate web1"]
+    assert machine.run() == [], "once is enough"
+
+
+@pytest.mark.parametrize("more", [{"role": "Primary"}, {"connection": "Connected"}, {"disk": "Inconsistent"}])
+def test_other_copies_are_not_marked(machine: Machine, more: dict[str, str]) -> None:
+    machine.has("web1", nodes=["node2", "node1"])
+    machine.disks.see("web1", **{"connection": "Connecting", "peer_role": "Unknown", **more})
+    machine.peer = {"web1": "running"}
+    assert machine.run() == [] and machine.disks.did == []
+
+
+@pytest.mark.parametrize(
+    ("text", "apart"),
+    [
+        ("version: 8.4.11 (api:1/proto:86-101)\n", False),
+        ("version: 8.4.11\n\n1000: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n", False),
+        ("version: 8.4.11\n\n 5: cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown C r-----\n", True),
+        ("version: 9.2.4 (api:2/proto:86-121)\n", True),
+    ],
+)
+def test_whether_disks_are_apart_costs_a_look_at_a_file(node: Node, text: str, apart: bool) -> None:
+    assert not _power_back.apart(node.files)
+    node.files.write("/proc/drbd", text)
+    assert _power_back.apart(node.files) == apart
+
+
 def test_when_all_is_well_libvirt_is_not_asked(machine: Machine) -> None:
     settings = Settings("node1", {}, **machine.limits)
     machine.has("web1")
@@ -339,5 +385,5 @@ def test_settings_are_those_that_the_role_writes(node: Node) -> None:
     text = next(item["content"] for item in wanted["items"] if item.get("path") == _power_back.CONFIG)
     node.files.write(_power_back.CONFIG, text)
     found = _power_back.read_settings(node.files)
-    assert found == Settings("node1", {"node2": "qemu+tls://[2001:db8::2]/system"}, 5, 10, 10)
+    assert found == Settings("node1", {"node2": ["qemu+tls://[2001:db8::2]/system"]}, 5, 10, 10)
     assert json.loads(text)["format"] == 1

@@ -65,8 +65,8 @@ class Kernel:
         self.did.append("clean-start")
         self.see("UpToDate", "UpToDate")
 
-    def primary(self, _name: str) -> None:
-        self.did.append("primary")
+    def primary(self, _name: str, force: bool = False) -> None:
+        self.did.append("primary by force" if force else "primary")
 
     def secondary(self, _name: str) -> None:
         self.did.append("secondary")
@@ -244,6 +244,19 @@ def test_a_connection_that_is_about_to_break_is_waited_for(node: Node, kernel: K
     clock.sleep = breaks
     assert take_over(node).changed
     assert kernel.did == ["primary"]
+
+
+@pytest.mark.parametrize("disk", ["Outdated", "Consistent"])
+def test_an_earlier_state_is_taken_when_that_is_accepted(node: Node, kernel: Kernel, disk: str) -> None:
+    args = {"resource": "web1", "peer": "node1", "proof": "node1 is off", "timeout": 5, "stale": True}
+    kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
+    assert run(node, "replication.take_over", **args).changed
+    kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+    run(node, "replication.take_over", **args)
+    assert kernel.did == ["primary by force", "primary"]
+    kernel.see("Inconsistent", "DUnknown", connection="Connecting", peer_role="Unknown")
+    with pytest.raises(Refused, match="is Inconsistent"):
+        run(node, "replication.take_over", **args)
 
 
 def test_taking_over_needs_a_proof_in_words(node: Node, kernel: Kernel) -> None:
