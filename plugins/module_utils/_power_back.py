@@ -305,12 +305,13 @@ def idle(files: Files, settings: Settings, alive: Callable[[str], bool]) -> bool
 
 
 def apart(files: Files) -> bool:
-    """Whether a replicated disk may be without its peer. DRBD 8.4 tells it in a file, DRBD 9 has to be asked."""
+    """Whether a secondary copy may be without its peer. DRBD 8.4 tells it in a file, DRBD 9 has to be asked."""
     text = files.read("/proc/drbd")
     if text is None:
         return False
-    found = re.findall(r"^ *\d+: cs:(\w+)", text, re.MULTILINE)
-    if not found and not text.startswith("version: 8"):
+    # A primary without its peer goes on; only a secondary has to find out whether it is left behind.
+    found = re.findall(r"^ *\d+: cs:(\w+) ro:Secondary/", text, re.MULTILINE)
+    if not text.startswith("version: 8"):
         return True
     return any(one in APART for one in found)
 

@@ -13,7 +13,7 @@ from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_replication import WAIT, state_of
-from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours, wait_closed
+from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours, unfilled, wait_closed
 
 ASIDE = "-old"
 NO_DISK = (None, "Diskless", "Failed", "Detaching")
@@ -75,7 +75,7 @@ def discard(node: Node, args: Args) -> Done:
 def wait(node: Node, args: Args) -> Done:
     """Waits until both copies are complete, then takes the mark of an incomplete copy off this node's volumes."""
     name, timeout = instance_name(args.text("resource")), args.number("timeout", WAIT)
-    marked = [one for one in node.volumes.volumes() if _is_ours(one, name) and SYNC in one.pending()]
+    marked = unfilled(node, name)
     if not marked and node.check_mode and node.replication.state(name) is None:
         return unchanged(f"{name} is not there yet")
     whole = _complete(state_of(node, name)) if not node.check_mode else False
@@ -88,10 +88,6 @@ def wait(node: Node, args: Args) -> Done:
     if marked:
         node.volumes.retag(marked, [], [pending_tag(SYNC)])
     return changed(f"both copies of {name} are up to date")
-
-
-def _is_ours(volume: Volume, instance: str) -> bool:
-    return {TAG, f"{TAG}.instance={instance}"} <= set(volume.tags)
 
 
 def _complete(state: ResourceState) -> bool:

@@ -15,7 +15,7 @@ from ._lvm import Volume
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
-from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours
+from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours, unfilled
 
 WAIT = 60.0
 # A copy that is whole, but lacks the last changes, or may.
@@ -185,9 +185,10 @@ def take_over(node: Node, args: Args) -> Done:
     """
     name, peer, proof = instance_name(args.text("resource")), args.text("peer"), args.text("proof")
     state = state_of(node, name)
-    if state.role == "Primary":
-        return unchanged(f"{name} is Primary")
     stale = args.flag("stale")
+    if state.role == "Primary":
+        good = bool(state.volumes) and all(one.disk == "UpToDate" for one in state.volumes)
+        return (changed if good and _whole(node, name) else unchanged)(f"{name} is Primary")
     _require_usable(name, state, peer, stale)
     if node.check_mode:
         return changed(f"would make {name} Primary without {peer}")
@@ -207,7 +208,16 @@ def take_over(node: Node, args: Args) -> Done:
         node.replication.primary(name, force=True)
     else:
         node.replication.primary(name)
+    _whole(node, name)
     return changed(f"{name} is Primary without {peer}: {proof}")
+
+
+def _whole(node: Node, name: str) -> bool:
+    """Takes the mark of a copy that is being filled off volumes that DRBD has accepted; whether there was one."""
+    marked = unfilled(node, name)
+    if marked and not node.check_mode:
+        node.volumes.retag(marked, [], [pending_tag(SYNC)])
+    return bool(marked)
 
 
 def _require_usable(name: str, state: ResourceState, peer: str, stale: bool) -> None:

@@ -27,6 +27,12 @@ def pending_tag(what: str) -> str:
     return f"{TAG}.pending={what}"
 
 
+def unfilled(node: Node, instance: str) -> list[Volume]:
+    """The volumes of an instance that are marked as a copy which is being filled."""
+    mine = {TAG, f"{TAG}.instance={instance}"}
+    return [one for one in node.volumes.volumes() if mine <= set(one.tags) and SYNC in one.pending()]
+
+
 def require_ours(volume: Volume, instance: str) -> None:
     """Stops before anything is done to somebody else's volume."""
     if TAG not in volume.tags or f"{TAG}.instance={instance}" not in volume.tags:

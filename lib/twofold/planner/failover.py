@@ -18,7 +18,7 @@ from ..model import Instance, ReplicationSettings
 from ..observed import Trace
 from ..render import seed
 from . import document as plan
-from . import fit, replicated, starts
+from . import fit, replicated, starts, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -224,7 +224,7 @@ class TakeOver(Moved):
         if resource is None or not resource.up:
             args = replicated.configure_args(self.base, self.target)
             self.add("replication.configure", args, "DRBD is down")
-        if resource is None or not resource.primary:
+        if resource is None or not resource.primary or volumes.pending(self.trace, self.target, volumes.SYNC):
             args = {**self.settings(), "peer": self.source, "proof": self.proof.text, "stale": self.stale}
             self.add("replication.take_over", args, self.proof.text, risk=STALE_RISK if self.stale else RISK)
         self.define_and_start()
@@ -234,7 +234,8 @@ class TakeOver(Moved):
     def _disks_are_fine(self) -> bool:
         """Whether the surviving copy is complete, as far as the node can tell."""
         resource = self.trace.resources.get(self.target)
-        if any(volume.pending for volume in self.trace.volumes.get(self.target, {}).values()):
+        # A copy that was being filled is whole when DRBD says so; the step that takes over takes the mark off.
+        if any(volume.pending - {volumes.SYNC} for volume in self.trace.volumes.get(self.target, {}).values()):
             message = f"its creation had not ended when {self.source} was lost"
             self.error("not-created", message, f"bring {self.source} back and run site.yml")
             return False

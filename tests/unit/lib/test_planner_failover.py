@@ -215,6 +215,24 @@ def test_a_copy_that_lacks_the_last_changes_is_taken_when_that_is_accepted(disk:
     assert not recover(world, wanted, confirm_dead="node1", accept_stale="web1").steps
 
 
+def test_a_copy_that_was_just_filled_is_taken_over_and_its_mark_goes() -> None:
+    world, wanted = world_with()
+    for volume in world.nodes["node2"]["volumes"]:
+        volume["tags"].append("twofold.pending=sync")
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert [step.op for step in plan.steps] == TAKEN
+    world.apply(plan, wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+
+
+def test_a_copy_of_a_creation_that_had_not_ended_is_not_taken_over() -> None:
+    world, wanted = world_with()
+    world.nodes["node2"]["volumes"][0]["tags"].append("twofold.pending=wipe")
+    world.power_off("node1")
+    assert errors(recover(world, wanted, confirm_dead="node1")) == [("instance web1", "not-created")]
+
+
 def test_after_an_outage_of_all_the_primary_starts_without_its_peer_with_a_proof() -> None:
     world, wanted = world_with()
     for node in ("node1", "node2"):

@@ -400,6 +400,9 @@ class World:
         if any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
             raise Refused("not up to date")
         resource["role"] = "Primary"
+        for volume in doc["volumes"]:
+            if volume["name"].startswith(f"{args['resource']}-disk"):
+                volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
         for volume in self.nodes[args["peer"]]["resources"][args["resource"]]["volumes"]:
             volume["disk"] = "Outdated"
 

@@ -355,6 +355,7 @@ def test_other_copies_are_not_marked(machine: Machine, more: dict[str, str]) -> 
         ("version: 8.4.11 (api:1/proto:86-101)\n", False),
         ("version: 8.4.11\n\n1000: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n", False),
         ("version: 8.4.11\n\n 5: cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown C r-----\n", True),
+        ("version: 8.4.11\n\n 5: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----\n", False),
         ("version: 9.2.4 (api:2/proto:86-121)\n", True),
     ],
 )

@@ -259,6 +259,19 @@ def test_an_earlier_state_is_taken_when_that_is_accepted(node: Node, kernel: Ker
         run(node, "replication.take_over", **args)
 
 
+def test_a_copy_that_drbd_calls_whole_loses_the_mark_of_being_filled(node: Node, kernel: Kernel) -> None:
+    data = node.volumes.find("vg0", "web1-disk0")
+    assert data is not None
+    node.volumes.retag([data], ["twofold.pending=sync"], [])
+    kernel.see("Inconsistent", "DUnknown", connection="Connecting", peer_role="Unknown")
+    with pytest.raises(Refused, match="is Inconsistent"):
+        take_over(node)
+    assert "sync" in node.volumes.find("vg0", "web1-disk0").pending()  # type: ignore[union-attr]
+    kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+    take_over(node)
+    assert "sync" not in node.volumes.find("vg0", "web1-disk0").pending()  # type: ignore[union-attr]
+
+
 def test_taking_over_needs_a_proof_in_words(node: Node, kernel: Kernel) -> None:
     kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(UsageError, match="'proof' should be a text"):
