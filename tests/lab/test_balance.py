@@ -21,9 +21,10 @@ def test_placed_apart_with_reasons_and_counted(cluster: Cluster) -> None:
     planned = cluster.play("converge", "--check", "--diff").output
     assert planned.count("the load out best (score ") == len(NAMES), "the plan says why these nodes"
     cluster.instances["more"] = {"twofold_anti_affinity": list(NAMES)}
-    refused = cluster.play("converge", status=2).output
-    assert "anti-affinity: runs web1" in " ".join(refused.split())
-    assert sorted(node for name in NAMES for node in cluster.running(name)) == ["node1", "node2", "node3"]
+    refused = cluster.play("converge", status=2)
+    assert "anti-affinity: runs web1" in refused.said
+    running = sorted(node for name in NAMES for node in cluster.running(name))
+    assert running == ["node1", "node2", "node3"], refused.output
 
     del cluster.instances["more"]
     path = cluster.directory / "capacity.json"
