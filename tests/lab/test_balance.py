@@ -20,13 +20,13 @@ def test_placed_apart_with_reasons_and_counted(cluster: Cluster) -> None:
     cluster.instances = {name: {"twofold_anti_affinity": list(NAMES)} for name in NAMES}
     planned = cluster.play("converge", "--check", "--diff").output
     assert planned.count("the load out best (score ") == len(NAMES), "the plan says why these nodes"
-    cluster.instances["more"] = {"twofold_anti_affinity": list(NAMES)}
+    cluster.instances["web4"] = {"twofold_anti_affinity": list(NAMES)}
     refused = cluster.play("converge", status=2)
     assert "anti-affinity: runs web1" in refused.said
     running = sorted(node for name in NAMES for node in cluster.running(name))
     assert running == ["node1", "node2", "node3"], refused.output
 
-    del cluster.instances["more"]
+    del cluster.instances["web4"]
     path = cluster.directory / "capacity.json"
     shown = cluster.play("capacity", "-e", f"twofold_capacity_file={path}").output
     assert "like web1" in shown and "The loss of any one node is survived" in shown
