@@ -201,12 +201,13 @@ class World:
             volume["tags"].append(f"twofold.grown={start}-{volume['size']}")
 
     def _replication_resize(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
-        sides = self._sides(args["resource"])
-        if len(sides) != 2 or doc["resources"][args["resource"]]["role"] != "Primary":
+        name = args["resource"]
+        pair = (doc["resources"][name], self._peer(step.node, name))
+        if pair[1] is None or pair[0]["role"] != "Primary":
             raise Refused("not ready")
         for wanted in args["volumes"]:
             for node in self.nodes.values():
-                for volume in node["volumes"]:
+                for volume in node["volumes"] if node["resources"].get(name) in pair else ():
                     if f"/dev/{volume['volume_group']}/{volume['name']}" == wanted["disk"]:
                         assert volume["size"] >= wanted["size"]
         self.resized.append((args["resource"], args["clean"]))
