@@ -104,6 +104,15 @@ INSTANCES = {
     "disk-template-differs": Code(WARNING, "the inventory wants another disk template", LOOK),
     "disks-differ": Code(WARNING, "the inventory wants another number of disks", LOOK),
     "placement-differs": Code(INFO, "the instance is not on the nodes of its pin", "migrate it", ("EINSTANCEPOLICY",)),
+    "rule-broken": Code(
+        WARNING,
+        "an instance is where affinity, tags, groups or failure domains do not want it",
+        "migrate it",
+        ("EINSTANCEPOLICY", "EEXTAGS"),
+    ),
+    "groups-split": Code(
+        WARNING, "the nodes of an instance are of different node groups", LOOK, ("EINSTANCESPLITGROUPS",)
+    ),
     "os-differs": Code(INFO, "the instance was made from another OS template", "nothing, or make it anew"),
     "os-owed": Code(ERROR, "a disk waits for an OS template that is not described", "set twofold_os", ("ENODEOS",)),
     "bridge-missing": Code(
@@ -162,6 +171,9 @@ CERTIFICATES = {
 NODES = {
     "node-unknown": Code(
         EITHER, "a node did not answer, or an instance needs it", BACK, ("ENODERPC", "ENODESSH", "EINSTANCEBADNODE")
+    ),
+    "node-offline": Code(
+        f"{WARNING}, {INFO}", "a node is declared offline (and answers: warning)", "correct twofold_node_state"
     ),
     "node-incomplete": Code(ERROR, "a node could not tell a part of what it holds", LOOK, ("ENODERPC", "ENODEHV")),
     "node-problem": Code(WARNING, "a node could not read something", LOOK, ("ENODEHV", "ENODESETUP")),
@@ -226,6 +238,12 @@ NODES = {
     "node-call": Code(ERROR, "a node could not be inspected", LOOK, ("ENODERPC",)),
 }
 CAPACITY = {
+    "loss-not-absorbed": Code(
+        WARNING,
+        "after the loss of a node, or of a failure domain, redundant instances would not run again",
+        "balance, or add memory",
+        ("ENODEN1",),
+    ),
     "memory-overcommitted": Code(
         WARNING, "more memory is promised than a node has", "move or stop guests", ("ENODEN1",)
     ),
@@ -243,9 +261,13 @@ INVENTORY = {
     ),
     "cluster-secret": Code(ERROR, "the cluster's secret is missing or short", CORRECT, ("ECLUSTERCFG",)),
     "network": Code(ERROR, "a network is described wrongly", CORRECT, ("ECLUSTERCFG",)),
+    "flavour": Code(ERROR, "a flavour is described wrongly", CORRECT, ("ECLUSTERCFG",)),
     "os-template": Code(ERROR, "an OS template is described wrongly", CORRECT, ("ENODEOS",)),
     "unknown-os": Code(ERROR, "there is no such OS template", CORRECT, ("ENODEOS",)),
     "unknown-network": Code(ERROR, "there is no such network", CORRECT, ("ECLUSTERCFG",)),
+    "unknown-group": Code(ERROR, "there is no such group of nodes or instances", CORRECT, ("ECLUSTERCFG",)),
+    "unknown-tag": Code(ERROR, "no node has the tag", CORRECT, ("ECLUSTERCFG",)),
+    "contradiction": Code(ERROR, "two variables of an instance contradict each other", CORRECT, ("ECLUSTERCFG",)),
     "unknown-node": Code(ERROR, "there is no such node", CORRECT, ("EINSTANCEBADNODE",)),
     "duplicate-address": Code(ERROR, "an address is given twice", CORRECT, ("ECLUSTERCFG",)),
     "duplicate-mac": Code(ERROR, "a MAC address is given twice", CORRECT, ("ECLUSTERCFG",)),
@@ -261,6 +283,7 @@ INTENTS = {
     "unknown-intent": Code(ERROR, "there is no such intent", LOOK),
     "unknown-instance": Code(ERROR, "there is no such instance", "correct the name"),
     "already-there": Code(INFO, "the instance is where it shall go", "nothing"),
+    "not-balanced": Code(INFO, "an instance is left where it is by a balance", LOOK),
     "not-running": Code(ERROR, "only a running instance can be migrated", "start it"),
     "plan-damaged": Code(ERROR, "a saved plan was edited or damaged", "make a new plan"),
     "plan-outdated": Code(ERROR, "something has changed since a plan was saved", "make a new plan"),
@@ -279,8 +302,6 @@ SUBJECTS: dict[str, dict[str, Code]] = {
 ALL: dict[str, Code] = {name: code for codes in SUBJECTS.values() for name, code in codes.items()}
 # Ganeti's error types that mean something Twofold does not have, and what is there instead.
 NO_COUNTERPART: dict[str, str] = {
-    "EEXTAGS": "there are no exclusion tags",
-    "EINSTANCESPLITGROUPS": "there are no node groups",
     "ENODEOOBPATH": "there are no programs that switch a node's power",
     "ENODEHOOKS": "there are no hooks on nodes; plays of your own before and after ours take their place",
     "ENODESHAREDFILESTORAGEPATHUNUSABLE": "there are no disks on shared directories",

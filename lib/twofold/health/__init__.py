@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..findings import Finding
-from . import capacity, certificates, definitions, instances, leftovers, nodes, replication
+from . import capacity, certificates, definitions, instances, leftovers, losses, nodes, replication
 from .seen import Seen
 
 SUBJECTS: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
@@ -22,6 +22,7 @@ SUBJECTS: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     certificates.findings,
     nodes.findings,
     capacity.findings,
+    losses.findings,
 )
 
 

@@ -18,6 +18,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     for trace, base in seen.settled:
         yield from _state(seen, trace, base)
         yield from _bridges(seen, trace, base)
+        yield from _groups(seen, trace, base)
 
 
 def _state(seen: Seen, trace: Trace, base: dict[str, Any]) -> Iterator[Finding]:
@@ -42,3 +43,12 @@ def _bridges(seen: Seen, trace: Trace, base: dict[str, Any]) -> Iterator[Finding
         message = f"{node} has no bridge {', '.join(missing)}: it cannot {'start' if here else 'move'} there"
         remedy = "run bootstrap.yml, or make the bridge in the node's own network configuration"
         yield (error if here else warning)("bridge-missing", f"instance {trace.name}", message, remedy)
+
+
+def _groups(seen: Seen, trace: Trace, base: dict[str, Any]) -> Iterator[Finding]:
+    nodes = [seen.desired.nodes[node] for node in base["nodes"] if node in seen.desired.nodes]
+    if len({node.group for node in nodes}) > 1:
+        where = " and ".join(f"{node.name} ({node.group})" for node in nodes)
+        message = f"its nodes are of different node groups: {where}"
+        remedy = "give it a secondary of the same group, or correct twofold_group of a node"
+        yield warning("groups-split", f"instance {trace.name}", message, remedy)

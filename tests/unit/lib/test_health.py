@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.cases import desired, instance, nodes
 from tests.unit.lib.world import GIB, World
 from tests.unit.repository.test_codes import emitted
 
-from twofold import codes, findings, health, pki, report
+from twofold import codes, findings, health, inventory, pki, report
 from twofold.findings import ERROR, INFO, WARNING, Finding
 from twofold.health.nodes import newer_kernel
 
@@ -238,6 +238,7 @@ SOON, AT_LAST, PAST = (
     certificate("node2", days=7),
     certificate("node2", NOW - timedelta(days=5), days=4),
 )
+TIGHT = {"total": 700 * (GIB >> 10), "available": 0}
 TOO_SMALL = {"total": GIB // 2, "available": 0}
 UNKNOWN = ("node-incomplete", "node-unknown")
 CASES = [
@@ -345,6 +346,10 @@ CASES = [
     ),
     # Capacity
     Case("memory-overcommitted", WARNING, NODE1, "256MiB more memory is", set_node("node1", memory=TOO_SMALL)),
+    Case(
+        "loss-not-absorbed", WARNING, NODE1, "web1 would not run again; web1: node2 has no memory for it",
+        set_node("node2", memory=TIGHT),
+    ),
     Case("volume-group-full", WARNING, NODE2, "nearly full: 1GiB free, 6%", set_group("node2", free=GIB)),
     # The planner's findings, with the severity that they have for the cluster's health
     Case("node-unknown", ERROR, "node node3", "did not answer", silent),
@@ -372,8 +377,8 @@ def test_it_is_found(case: Case) -> None:
 def test_every_code_of_the_health_has_a_case() -> None:
     sources = [path for path in Path(health.__file__).parent.glob("*.py") if path.stem != "configuration"]
     known = {code for path in sources for code in emitted(ast.parse(path.read_text(encoding="utf-8")))}
-    # What is only wanted has tests of its own below.
-    wanted = {"not-created", "not-removed", "not-converged", "should-be-stopped"}
+    # What has to do with another inventory has tests of its own below.
+    wanted = {"not-created", "not-removed", "not-converged", "should-be-stopped", "groups-split"}
     assert sorted(known - {case.code for case in CASES} - wanted) == []
 
 
@@ -445,6 +450,38 @@ def test_an_instance_that_the_inventory_does_not_know_is_judged_too() -> None:
 )
 def test_the_kernel_that_waits(running: str, installed: list[str], newest: str | None) -> None:
     assert newer_kernel(running, installed) == newest
+
+
+def test_an_instance_on_two_node_groups() -> None:
+    variables = nodes()
+    variables["node2"]["twofold_group"] = "other"
+    wanted, _findings = inventory.load(variables, GIVEN)
+    # The pin is wrong too now.
+    error, found = report.verify(wanted, healthy(), now=NOW)
+    assert (error.code, found.code, found.severity, found.object) == ("contradiction", "groups-split", WARNING, WEB1)
+    assert "node1 (default) and node2 (other)" in found.message
+
+
+def test_a_failure_domain_whose_loss_could_not_be_absorbed() -> None:
+    variables = nodes()
+    for name, domain in (("node1", "a"), ("node3", "a"), ("node2", "b")):
+        variables[name]["twofold_failure_domain"] = domain
+    given = {**GIVEN, "web2": instance(os="debian-13", nodes=["node3", "node2"])}
+    wanted, _findings = inventory.load(variables, given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    assert report.verify(wanted, world.documents()) == []
+    # It can take over from either of the two, but not from both.
+    world.nodes["node2"]["memory"] = {"total": (512 + 300) << 20, "available": 0}
+    (found,) = report.verify(wanted, world.documents())
+    assert (found.code, found.object) == ("loss-not-absorbed", "failure domain a"), found.text
+
+
+def test_one_copy_by_choice_is_no_redundancy_that_a_loss_takes() -> None:
+    assert "web2" not in str(verify(healthy()))
+    documents = healthy()
+    documents["node2"] = None
+    assert "loss-not-absorbed" not in {f.code for f in verify(documents)}, "that redundancy is lost is said already"
 
 
 def many(count: int, code: str = "redundancy-lost", severity: str = WARNING) -> list[Finding]:
