@@ -63,6 +63,7 @@ REPLICATION = {
     "replication-differs": Code(
         WARNING, "the DRBD configuration or what runs differs from the definition", SITE, ("ENODEDRBD",), mended=True
     ),
+    "copy-unfinished": Code(WARNING, "a new copy of a disk is not finished", SITE),
     "not-primary": Code(WARNING, "a disk that is used is not Primary yet", SITE),
 }
 DEFINITIONS = {
@@ -97,6 +98,8 @@ INSTANCES = {
     "restart-pending": Code(INFO, "a change waits for a restart of the guest", "restart it when it suits"),
     "seed-differs": Code(WARNING, "cloud-init's data differ or are missing", SITE, mended=True),
     "tags-missing": Code(WARNING, "volumes lack their tags", SITE, mended=True),
+    "left-off": Code(WARNING, "a node did not start a guest by itself after a boot", LOOK, ("EINSTANCEDOWN",)),
+    "disk-too-small": Code(WARNING, "a disk is still to grow", SITE),
     "disks-unfinished": Code(WARNING, "the making of disks was not finished", SITE),
     "volume-missing": Code(ERROR, "a disk's volume has vanished", "rebuild the copy", ("EINSTANCEMISSINGDISK",)),
     "volume-size": Code(WARNING, "a volume has another size than the definition says", LOOK, ("EINSTANCEMISSINGDISK",)),
@@ -218,6 +221,9 @@ NODES = {
         "make one of them anew",
         ("EGROUPDIFFERENTPVSIZE",),
     ),
+    "fence-none": Code(INFO, "a node has no fence device, and others have", "give it one", ("ENODEOOBPATH",)),
+    "fence-silent": Code(EITHER, "a fence device does not answer", "correct it", ("ENODEOOBPATH",)),
+    "fence-wrong": Code(ERROR, "a fence device says off of a node that answers", "correct it", ("ENODEOOBPATH",)),
     "node-network": Code(
         EITHER, "nodes do not reach each other on a network", "check cables, VLANs and MTU", ("ENODENET",)
     ),
@@ -280,6 +286,38 @@ INVENTORY = {
     "too-few-nodes": Code(ERROR, "the template needs more nodes than there are", CORRECT, ("EINSTANCELAYOUT",)),
 }
 INTENTS = {
+    "data-kept": Code(
+        f"{ERROR}, {INFO}", "data that was given up is kept, and in the way of this", "save it, then drop_kept"
+    ),
+    "disks": Code(INFO, "where the disks of an instance can be used", LOOK),
+    "home-without-disk": Code(WARNING, "an instance cannot come home, for its copy has left the node", LOOK),
+    "inventory-behind": Code(INFO, "a disk grew beyond what the inventory says", CORRECT),
+    "metadata-too-small": Code(ERROR, "DRBD's metadata cannot describe a disk of this size", LOOK),
+    "no-copy": Code(EITHER, "no node that answers has a copy of the instance", BACK),
+    "no-room": Code(ERROR, "a volume group has no room", LOOK),
+    "no-second-copy": Code(ERROR, "the disks are on one node alone", LOOK),
+    "no-split-brain": Code(INFO, "the copies are not in split brain", "nothing"),
+    "no-survivor": Code(ERROR, "whose data survives a split brain was not said", LOOK),
+    "node-alive": Code(ERROR, "a node that is called dead answers", LOOK),
+    "not-confirmed": Code(ERROR, "what was asked for needs an explicit word", LOOK),
+    "not-drained": Code(WARNING, "a node that is drained may still get instances", LOOK),
+    "not-larger": Code(ERROR, "a disk is as large already", LOOK),
+    "not-moved": Code(ERROR, "an instance stays where it is", LOOK),
+    "not-proven-dead": Code(ERROR, "nothing proves that a node is dead", LOOK),
+    "not-settled": Code(ERROR, "an earlier migration left something behind", SITE),
+    "nothing-kept": Code(INFO, "no data are kept", "nothing"),
+    "nothing-lost": Code(INFO, "no disk is lost", "nothing"),
+    "nothing-to-install": Code(ERROR, "there is no OS to install", "set twofold_os"),
+    "partly-lost": Code(ERROR, "both nodes lost disks, and of some there is a copy", LOOK),
+    "protocol": Code(ERROR, "DRBD's protocol does not allow a live migration", LOOK),
+    "replacement-unfinished": Code(ERROR, "another replacement of the copy is not finished", SITE),
+    "running": Code(ERROR, "the guest runs, and should not for this", "stop it"),
+    "seed-missing": Code(ERROR, "the seed cannot be made as it was", LOOK),
+    "still-drained": Code(ERROR, "the inventory still says that a node is drained", CORRECT),
+    "target-does-not-fit": Code(ERROR, "a node cannot take the instance", LOOK),
+    "target-without-disk": Code(ERROR, "a node does not have the instance's disks", LOOK),
+    "unknown-disk": Code(ERROR, "there is no such disk", CORRECT),
+    "wrong-arguments": Code(ERROR, "an argument is wrong", LOOK),
     "unknown-intent": Code(ERROR, "there is no such intent", LOOK),
     "unknown-instance": Code(ERROR, "there is no such instance", "correct the name"),
     "already-there": Code(INFO, "the instance is where it shall go", "nothing"),
@@ -302,7 +340,6 @@ SUBJECTS: dict[str, dict[str, Code]] = {
 ALL: dict[str, Code] = {name: code for codes in SUBJECTS.values() for name, code in codes.items()}
 # Ganeti's error types that mean something Twofold does not have, and what is there instead.
 NO_COUNTERPART: dict[str, str] = {
-    "ENODEOOBPATH": "there are no programs that switch a node's power",
     "ENODEHOOKS": "there are no hooks on nodes; plays of your own before and after ours take their place",
     "ENODESHAREDFILESTORAGEPATHUNUSABLE": "there are no disks on shared directories",
     "ENODEGLUSTERSTORAGEPATHUNUSABLE": "there are no disks on Gluster",

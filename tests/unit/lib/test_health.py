@@ -244,7 +244,10 @@ UNKNOWN = ("node-incomplete", "node-unknown")
 CASES = [
     # Replication
     Case("redundancy-lost", WARNING, WEB1, "good copy, on node1: it is Outdated on node2", set_disks(node2="Outdated")),
-    Case("redundancy-lost", WARNING, WEB1, "good copy, on node2: it is Diskless on node1", set_disks(node1="Diskless")),
+    Case(
+        "redundancy-lost", WARNING, WEB1, "good copy, on node2: it is Diskless on node1", set_disks(node1="Diskless"),
+        "replication-differs",
+    ),
     Case(
         "redundancy-lost", WARNING, WEB1, "it is down on node2", lose("resources", node="node2"), "replication-differs"
     ),
@@ -378,7 +381,10 @@ def test_every_code_of_the_health_has_a_case() -> None:
     sources = [path for path in Path(health.__file__).parent.glob("*.py") if path.stem != "configuration"]
     known = {code for path in sources for code in emitted(ast.parse(path.read_text(encoding="utf-8")))}
     # What has to do with another inventory has tests of its own below.
-    wanted = {"not-created", "not-removed", "not-converged", "should-be-stopped", "groups-split"}
+    wanted = {
+        "copy-unfinished", "disk-too-small", "groups-split", "not-converged", "not-created", "not-removed",
+        "should-be-stopped",
+    }  # fmt: skip
     assert sorted(known - {case.code for case in CASES} - wanted) == []
 
 
@@ -450,6 +456,28 @@ def test_an_instance_that_the_inventory_does_not_know_is_judged_too() -> None:
 )
 def test_the_kernel_that_waits(running: str, installed: list[str], newest: str | None) -> None:
     assert newer_kernel(running, installed) == newest
+
+
+def test_a_disk_that_is_to_grow() -> None:
+    larger = desired({**GIVEN, "web1": {**GIVEN["web1"], "twofold_disks": [{"size": "256MiB"}]}})
+    found = [f for f in report.verify(larger, healthy(), now=NOW) if f.code == "disk-too-small"]
+    assert {(f.severity, f.object) for f in found} == {(WARNING, WEB1)}
+
+
+def test_a_copy_that_is_being_replaced() -> None:
+    given = {"web1": instance(os="debian-13", nodes=["node1", "node2"])}
+    wanted = desired(given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    seen = set()
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    for limit in range(1, len(plan.steps)):
+        world = World(list(wanted.nodes))
+        world.converge(wanted)
+        world.apply(world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3"), wanted, limit)
+        seen |= {f.code for f in report.verify(wanted, world.documents())}
+    assert "copy-unfinished" in seen
+    assert seen <= set(codes.ALL)
 
 
 def test_an_instance_on_two_node_groups() -> None:

@@ -19,8 +19,8 @@ from twofold.health import configuration
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Who makes findings, with the places among the arguments where the code may be.
 MAKERS = {
-    "Finding": (1,), "Impossible": (0,), "Problem": (0,), "_known": (3,), "_report": (0,), "_wrong": (1, 2),
-    "error": (0, 1), "info": (0,), "once": (1,), "warning": (0,),
+    "Finding": (1,), "Impossible": (0,), "Problem": (0,), "_error": (0, 1), "_known": (3,), "_report": (0,),
+    "_wrong": (1, 2), "error": (0, 1), "info": (0,), "once": (1,), "warning": (0,),
 }  # fmt: skip
 # What judges a node's configuration; verify shows its codes with `node-` before them.
 BOOTSTRAP = ("lib/twofold/nodeconfig/", "plugins/")
