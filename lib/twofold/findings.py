@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,6 +51,22 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Each finding once, the worst first, then by object."""
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda f: (SEVERITIES.index(f.severity), f.object, f.code, f.message))
+
+
+def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """The same finding for many objects of one kind together, in the order of each group's first."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        kind = finding.object.partition(" ")[0]
+        groups.setdefault((finding.severity, finding.code, kind), []).append(finding)
+    return list(groups.values())
+
+
+def tally(findings: Iterable[Finding]) -> str:
+    """How many there are of each severity: `1 error, 2 warnings`."""
+    count = Counter(finding.severity for finding in findings)
+    words = {ERROR: "error", WARNING: "warning", INFO: "note"}
+    return ", ".join(f"{count[s]} {words[s]}{'s' if count[s] > 1 else ''}" for s in SEVERITIES if count[s])
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

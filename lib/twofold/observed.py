@@ -15,6 +15,11 @@ from .errors import DocumentError
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
 NEEDED = ("memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
+# What every definition has, and the type of each part.
+DEFINITION: dict[str, type] = {
+    "generation": int, "cluster": str, "disk_template": str, "nodes": list, "state": str, "memory": int, "vcpus": int,
+    "disks": list, "nics": list,
+}  # fmt: skip
 TAG = "twofold.instance="
 RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
 OFF = frozenset({"shutoff", "shut off"})
@@ -151,11 +156,12 @@ class Domain:
 
 @dataclass(frozen=True)
 class NodeView:
-    """What one node said."""
+    """What one node said. `missing` are the parts that it could not tell, `damaged` its useless definitions and why."""
 
     name: str
     document: dict[str, Any]
     missing: tuple[str, ...] = field(default=())
+    damaged: dict[str, str] = field(default_factory=dict)
 
     @property
     def hostname(self) -> str:
@@ -347,4 +353,19 @@ def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
         return None
     if document.get("format") != FORMAT:
         raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
-    return NodeView(name, document, tuple(part for part in NEEDED if document.get(part) is None))
+    damaged = {
+        key: fault for key, found in (document.get("definitions") or {}).items() if (fault := _fault(key, found))
+    }
+    # Who cannot tell what a definition says, is not to be planned with.
+    missing = tuple(part for part in NEEDED if document.get(part) is None or (damaged and part == "definitions"))
+    return NodeView(name, document, missing, damaged)
+
+
+def _fault(name: str, found: dict[str, Any]) -> str | None:
+    """What a definition lacks."""
+    if found.get("format") != FORMAT:
+        return f"its format is {found.get('format')!r}, not {FORMAT}"
+    if found.get("name") != name:
+        return f"it is that of {found.get('name')!r}"
+    lacking = [key for key, kind in DEFINITION.items() if not isinstance(found.get(key), kind)]
+    return f"it lacks {', '.join(lacking)}" if lacking else None

@@ -24,6 +24,7 @@ RUN = {
     "twofold_plan_file": "Where plan.yml saves the plan, and which plan site.yml applies",
     "twofold_status_file": "Where status.yml writes its document",
     "twofold_findings_file": "Where verify.yml writes its findings",
+    "twofold_fail_on": "What makes verify.yml fail: error (the default), warning or never",
     "twofold_capacity_file": "Where capacity.yml writes its document",
     "twofold_lock_lease": "Seconds after which the lock of a run that is not heard of any more may be taken over",
     "twofold_lock_wait": "Seconds to wait for a node that another run has locked",

@@ -35,7 +35,7 @@ class ActionModule(NodeAction):
     """Inspect the node; review what all nodes answered; apply what differs."""
 
     ARGUMENTS: ClassVar[dict[str, dict[str, Any]]] = {
-        "phase": {"type": "str", "choices": ["inspect", "review", "apply"], "required": True},
+        "phase": {"type": "str", "choices": ["inspect", "review", "compare", "apply"], "required": True},
         "settings": {"type": "dict", "default": {}},
         "node_group": {"type": "str", "default": "nodes"},
         "pki_dir": {"type": "path", "required": True},
@@ -50,7 +50,7 @@ class ActionModule(NodeAction):
         _ignored, self.arguments = self.validate_argument_spec(self.ARGUMENTS)
         self.vars = task_vars or {}
         self.name = str(self.vars["inventory_hostname"])
-        phases = {"inspect": self.inspect, "review": self.review, "apply": self.apply}
+        phases = {"inspect": self.inspect, "review": self.review, "compare": self.compare, "apply": self.apply}
         try:
             result.update(phases[self.arguments["phase"]]())
         except TwofoldError as error:
@@ -93,11 +93,7 @@ class ActionModule(NodeAction):
         """Judge all nodes; fail with every finding if one of them is an error. Make the authority if there is none."""
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import nodeconfig
 
-        answers = self._answers()
-        members = self._members(broken=True)
-        tolerance = float(self.arguments["settings"].get("clock_tolerance") or 1.0)
-        known = {name: _answer(answer) for name, answer in answers.items()}
-        findings = nodeconfig.review(known, members, tolerance) + self._authority_findings(answers)
+        findings = self._reviewed(self._answers())
         text = nodeconfig.report(findings)
         document = [item.to_json() for item in findings]
         if any(item.severity == "error" for item in findings):
@@ -108,6 +104,24 @@ class ActionModule(NodeAction):
         made = self._make_authority() if self._read(AUTHORITY) is None else False
         warnings = [line for item in findings for line in nodeconfig.report([item]).splitlines()[:1]]
         return {"changed": made, "findings": document, **({"warnings": warnings} if warnings else {})}
+
+    def compare(self) -> Document:
+        """Return what is wrong with the nodes and what differs; change nothing, and fail for nothing."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import configuration
+
+        answers = self._answers()
+        changes = {name: answer["changes"] for name, answer in answers.items() if answer is not None}
+        findings = configuration.findings(self._reviewed(answers), changes)
+        return {"changed": False, "findings": [finding.to_json() for finding in findings]}
+
+    def _reviewed(self, answers: Mapping[str, Document | None]) -> list[Finding]:
+        """Return what is wrong with all nodes and with the authority."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import nodeconfig
+
+        members = self._members(broken=True)
+        tolerance = float(self.arguments["settings"].get("clock_tolerance") or 1.0)
+        known = {name: _answer(answer) for name, answer in answers.items()}
+        return nodeconfig.review(known, members, tolerance) + self._authority_findings(answers)
 
     def apply(self) -> Document:
         """Change what differs, with one call; in check mode only say it."""
@@ -172,7 +186,8 @@ class ActionModule(NodeAction):
             if answer is None and name in self.vars["ansible_play_hosts"]:
                 # It has its turn in a later batch of the play.
                 continue
-            found[str(name)] = None if answer is None or answer.get("unreachable") else answer
+            silent = answer is None or answer.get("unreachable") or answer.get("skipped")
+            found[str(name)] = None if silent else answer
         return found
 
     def _clock(self, during: list[float], begun: float, ended: float, tolerance: float) -> tuple[float, float]:

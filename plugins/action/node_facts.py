@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
@@ -18,6 +19,9 @@ class ActionModule(NodeAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = {"node": task_vars["inventory_hostname"], **self._task.args}
-        result["observed"] = self.call_node("observe", arguments, task_vars)
+        begun = time.time()
+        observed = self.call_node("observe", arguments, task_vars)
+        # The node read its clock between these two readings of ours.
+        result["observed"] = {**observed, "asked": [begun, time.time()]}
         result["changed"] = False
         return result

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import ClusterAction
@@ -21,7 +22,7 @@ class ActionModule(ClusterAction):
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
-        status = report.status_document(cluster.desired, cluster.observed)
+        status = report.status_document(cluster.desired, cluster.observed, datetime.now(UTC))
         self.show(report.status_text(status, self.width, self.color))
         self.write(status)
         result.update(changed=False, status=status)

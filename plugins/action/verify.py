@@ -5,32 +5,38 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.twofold.cluster.plugins.action.report import summary
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import ClusterAction
+
+FAILING = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
 
 class ActionModule(ClusterAction):
-    """Check the cluster and fail if there are errors."""
+    """Check the cluster and fail if something is as bad as asked."""
 
     ARGUMENTS = {
         "file": {"type": "path"},
         "findings": {"type": "list", "elements": "dict", "default": []},
+        "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
     }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Show and return the findings; fail if one of them is an error."""
+        """Show and return the findings; fail if one of them is as severe as ``fail_on``."""
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Finding, report
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
         more = [Finding.from_json(finding) for finding in self.arguments["findings"]]
-        findings = report.verify(cluster.desired, cluster.observed, more)
+        findings = report.verify(cluster.desired, cluster.observed, more, datetime.now(UTC))
         self.show(report.findings_text(findings, self.width, self.color))
-        documents = [finding.to_json() for finding in findings]
-        self.write(documents)
-        errors = [document for document in documents if document["severity"] == "error"]
-        result.update(changed=False, findings=documents)
-        if errors:
-            result.update(failed=True, msg="; ".join(f"{error['object']}: {error['message']}" for error in errors))
+        document = report.findings_document(cluster.desired, findings)
+        self.write(document)
+        result.update(changed=False, findings=document["findings"], status=document["status"])
+        failing = FAILING[self.arguments["fail_on"]]
+        severe = [f"{finding.object}: {finding.message}" for finding in findings if finding.severity in failing]
+        if severe:
+            result.update(failed=True, msg=summary(severe))
         return result

@@ -44,6 +44,9 @@ class SystemHost:
             "memory": {"total": memory["MemTotal"], "available": memory["MemAvailable"]},
             "cpus": os.cpu_count() or 1,
             "load": float(_text("/proc/loadavg").split()[0]),
+            "kvm": os.path.exists("/dev/kvm"),
+            "kernels": kernels(),
+            "reboot_required": os.path.exists("/run/reboot-required"),
         }
 
     def bridges(self) -> list[str]:
@@ -82,6 +85,16 @@ class SystemHost:
 def _text(path: str) -> str:
     with open(path, encoding="ascii", errors="replace") as file:
         return file.read()
+
+
+def kernels(folder: str = "/boot") -> list[str]:
+    """The releases of the installed kernels, as `uname -r` would tell them."""
+    start = "vmlinuz-"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted(name[len(start) :] for name in names if name.startswith(start))
 
 
 def parse_meminfo(text: str) -> dict[str, int]:

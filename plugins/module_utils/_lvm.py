@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from ._errors import ParseFailed
 from ._runner import Runner
 
-GROUP_FIELDS = "vg_name,vg_size,vg_free,vg_extent_size"
+GROUP_FIELDS = "vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"
 VOLUME_FIELDS = "lv_name,lv_size,lv_tags,lv_device_open"
 # `lvm fullreport` is the only command that reports groups without volumes and volumes in one go; the sections that
 # are not needed are cut down to one field each.
@@ -31,12 +31,13 @@ LARGER = "twofold.larger="
 
 
 class Group(NamedTuple):
-    """A volume group."""
+    """A volume group; `missing` counts its physical volumes that are not there."""
 
     name: str
     size: int
     free: int
     extent: int
+    missing: int = 0
 
 
 class Volume(NamedTuple):
@@ -195,7 +196,8 @@ def parse_report(text: str) -> tuple[dict[str, Group], list[Volume]]:
 
 
 def _group(row: dict[str, str]) -> Group:
-    return Group(row["vg_name"], int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"]))
+    sizes = int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"])
+    return Group(row["vg_name"], *sizes, int(row.get("vg_missing_pv_count") or 0))
 
 
 def _volume(group: str, row: dict[str, str]) -> Volume:

@@ -12,6 +12,8 @@ from . import _definitions, _power_back_notes
 from ._clock import wait_for
 from ._drbd import Configuration, ResourceState
 from ._errors import TimedOut, TwofoldError
+from ._files import read_json
+from ._lock import LEASE
 from ._node import Node
 
 Document = dict[str, Any]
@@ -53,7 +55,7 @@ def _facts(node: Node) -> Document:
 
 def _volume_groups(node: Node) -> Document:
     return {
-        group.name: {"size": group.size, "free": group.free, "extent": group.extent}
+        group.name: {"size": group.size, "free": group.free, "extent": group.extent, "missing": group.missing}
         for group in node.volumes.groups().values()
     }
 
@@ -156,6 +158,40 @@ def _domains(node: Node) -> Document:
     }
 
 
+# The node's certificates: what `pki` of the control host made, and the authority that each side trusts.
+CERTIFICATES = (
+    "/etc/pki/CA/cacert.pem",
+    "/etc/pki/libvirt/clientcert.pem",
+    "/etc/pki/libvirt/servercert.pem",
+    "/etc/pki/qemu/ca-cert.pem",
+    "/etc/pki/qemu/client-cert.pem",
+    "/etc/pki/qemu/server-cert.pem",
+)
+
+
+def _certificates(node: Node) -> list[Document]:
+    """Each certificate once, with the files that hold it; `pem` is null for files that are missing."""
+    paths: dict[str | None, list[str]] = {}
+    for path in CERTIFICATES:
+        paths.setdefault(_text(node, path), []).append(path)
+    return [{"paths": found, "pem": pem} for pem, found in paths.items()]
+
+
+def _text(node: Node, path: str) -> str | None:
+    try:
+        return node.files.read(path)
+    except (OSError, ValueError) as error:
+        # No certificate either; who reads it on the control host says so.
+        return f"unreadable: {error}"
+
+
+def _lock(node: Node) -> Document | None:
+    """The lease on the node; `expired` says that it has run out and binds nobody."""
+    held = node.lock.holder()
+    lease = held or read_json(node.files, LEASE)
+    return None if lease is None else {**lease, "expired": held is None}
+
+
 VERSION_KEYS = ("kernel", "drbd_kernel", "drbd_utils", "libvirt", "qemu", "python")
 VERSIONS: list[Part] = [
     ("DRBD", lambda node: node.replication.versions()),
@@ -172,6 +208,7 @@ PARTS: list[Part] = [
     ("images", lambda node: node.images.cached()),
     ("bridges", lambda node: node.host.bridges()),
     ("journal", lambda node: node.journal.entries()),
-    ("lock", lambda node: node.lock.holder()),
+    ("lock", _lock),
+    ("certificates", _certificates),
     ("left_off", lambda node: _power_back_notes.left(node.files)),
 ]

@@ -20,6 +20,7 @@ description:
   - V(inspect) runs on each node and changes nothing. V(review) runs once; it fails with the findings of all nodes if
     one of them is an error, and makes the certificate authority if there is none. V(apply) runs on each node that
     differs.
+  - V(compare) runs once in place of V(review), and only returns what is wrong and what differs.
   - A node that is as it should be costs one call.
   - The connection's user has to be root, or use become.
 attributes:
@@ -43,7 +44,7 @@ options:
     description:
       - What to do.
     type: str
-    choices: [inspect, review, apply]
+    choices: [inspect, review, compare, apply]
     required: true
   settings:
     description:
@@ -129,7 +130,7 @@ credentials:
   elements: str
 findings:
   description: Everything that is wrong with all nodes.
-  returned: in the phase review
+  returned: in the phases review and compare
   type: list
   elements: dict
 """

@@ -15,6 +15,7 @@ author:
   - The Twofold developers (@twofold)
 description:
   - Checks what the nodes said against the inventory and against each other, and fails if there are errors.
+  - Every finding has a code; docs/playbooks/verify.md lists them all.
 extends_documentation_fragment:
   - twofold.cluster._attributes
   - twofold.cluster._attributes.control
@@ -26,10 +27,17 @@ options:
     type: path
   findings:
     description:
-      - What was found elsewhere and is shown with the rest, like what M(twofold.cluster.fence) found.
+      - What was found elsewhere and is shown with the rest, like what M(twofold.cluster.fence) found, or
+        M(twofold.cluster.node_config) in its phase V(compare).
     type: list
     elements: dict
     default: []
+  fail_on:
+    description:
+      - How severe a finding has to be for the task to fail. V(never) only shows and returns what is wrong.
+    type: str
+    choices: [error, warning, never]
+    default: error
 seealso:
   - module: twofold.cluster.node_facts
   - module: twofold.cluster.status
@@ -49,4 +57,9 @@ findings:
   type: list
   elements: dict
   sample: []
+status:
+  description: V(0) if nothing is wrong, V(1) if there are warnings, V(2) if there are errors.
+  returned: always
+  type: int
+  sample: 0
 """

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     )
     from ansible_collections.twofold.cluster.lib.twofold.errors import TwofoldError
     from ansible_collections.twofold.cluster.lib.twofold.findings import Finding
+    from ansible_collections.twofold.cluster.lib.twofold.health import configuration
     from ansible_collections.twofold.cluster.lib.twofold.model import Desired
     from ansible_collections.twofold.cluster.lib.twofold.planner import Plan
 
 LIBRARY = "ansible_collections.twofold.cluster.lib.twofold"
+MODULES = {"configuration": "health.configuration"}
 CLASSES = {"Desired": "model", "Finding": "findings", "Plan": "planner", "TwofoldError": "errors"}
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Plan",
     "TwofoldError",
     "capacity",
+    "configuration",
     "fencing",
     "inventory",
     "nodeconfig",
@@ -52,4 +55,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in CLASSES:
         return getattr(import_module(f"{LIBRARY}.{CLASSES[name]}"), name)
-    return import_module(f"{LIBRARY}.{name}")
+    return import_module(f"{LIBRARY}.{MODULES.get(name, name)}")

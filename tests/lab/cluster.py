@@ -187,7 +187,7 @@ class Cluster:
         argv = self.argv("verify", "-e", f"twofold_findings_file={path}")
         done = subprocess.run(argv, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=False)
         assert path.exists(), done.stdout + done.stderr
-        found: list[Variables] = json.loads(path.read_text(encoding="utf-8"))
+        found: list[Variables] = json.loads(path.read_text(encoding="utf-8"))["findings"]
         return found
 
     # Looking at the nodes, past the product

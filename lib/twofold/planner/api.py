@@ -18,6 +18,7 @@ from . import (
     failover,
     fingerprint,
     grow,
+    mend,
     migrate,
     placement,
     recreate,
@@ -132,6 +133,12 @@ def _replace_disks(context: Context, intent: dict[str, Any]) -> None:
     )
 
 
+def _mend(context: Context, _intent: dict[str, Any]) -> None:
+    mend.cluster(context)
+    _clear_journals(context)
+    mend.locks(context)
+
+
 # Each adds the steps and findings of an intent.
 VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "activate_disks": _activate_disks,
@@ -143,6 +150,7 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "evacuate": _evacuate,
     "failover": failover.instance,
     "grow": _grow,
+    "mend": _mend,
     "migrate": _migrate,
     "recover": failover.recover,
     "recreate_disks": _recreate_disks,

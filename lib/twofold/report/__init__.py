@@ -11,11 +11,12 @@ from .plans import plan_markdown, plan_text
 from .runs import findings_text, run_text
 from .status import status_document
 from .status_text import status_text
-from .verify import verify
+from .verify import findings_document, verify
 
 __all__ = [
     "capacity_text",
     "exit_status",
+    "findings_document",
     "findings_text",
     "plan_markdown",
     "plan_text",

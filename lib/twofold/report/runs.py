@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..findings import Finding
+from ..findings import Finding, tally
 from . import screen
 
 NOT_REACHED = {"status": "not reached", "message": "the node gave no answer"}
@@ -38,6 +38,8 @@ def _row(step: Mapping[str, Any], result: Mapping[str, Any]) -> Sequence[str]:
 
 
 def findings_text(findings: Iterable[Finding], width: int = 120, color: bool = False) -> str:
-    """The findings with their remedies, or that there are none."""
+    """The findings with their remedies and how many there are, or that there are none."""
     found = list(findings)
-    return screen.render(screen.findings(found) if found else ["Nothing is wrong."], width, color=color)
+    if not found:
+        return screen.render(["Nothing is wrong."], width, color=color)
+    return screen.render([*screen.findings(found), "", screen.heading(tally(found))], width, color=color)

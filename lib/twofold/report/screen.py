@@ -9,13 +9,15 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..findings import Finding
+from ..findings import Finding, grouped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
-PLACE, CAUSE, REMEDY = "bold", "", "green"
+PLACE, CAUSE, REMEDY, CODE = "bold", "", "green", "dim"
+# So many findings of one kind are shown one by one; and so many names in the line that stands for more of them.
+MANY, NAMED = 3, 8
 
 
 def render(parts: Iterable[RenderableType], width: int, *, color: bool) -> str:
@@ -57,15 +59,33 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool
 
 
 def findings(found: Iterable[Finding]) -> list[RenderableType]:
-    """The findings, each with its remedy on a line of its own."""
+    """The findings, each with its code and its remedy; the same for many objects is one, so that it hides no other."""
+    parts: list[RenderableType] = []
+    for group in grouped(found):
+        if len(group) > MANY:
+            parts += _finding(group[0], *_together(group))
+        else:
+            for finding in group:
+                parts += _finding(finding, finding.object, finding.message)
+    return parts
+
+
+def _together(group: Sequence[Finding]) -> tuple[str, str]:
+    """Objects and message of a finding for many objects; where the messages differ, that of the first."""
+    kind, _ignored, first = group[0].object.partition(" ")
+    names = list(dict.fromkeys(finding.object.partition(" ")[2] for finding in group))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    plural = "s" if len(names) > 1 else ""
+    place = f"{len(names)} {kind}{plural} ({', '.join(names[:NAMED])}{more})" if first else kind
+    if len({finding.message for finding in group}) == 1:
+        return place, group[0].message
+    return place, f"{len(group)} findings, the first{' of ' + first if first else ''}: {group[0].message}"
+
+
+def _finding(finding: Finding, place: str, message: str) -> list[RenderableType]:
     from rich.text import Text
 
-    parts: list[RenderableType] = []
-    for finding in found:
-        line = Text.assemble(
-            (finding.severity, STYLES[finding.severity]), " ", (finding.object, PLACE), ": ", (finding.message, CAUSE)
-        )
-        parts.append(line)
-        if finding.remedy:
-            parts.append(Text.assemble("  -> ", (finding.remedy, REMEDY)))
-    return parts
+    severity = (finding.severity, STYLES[finding.severity])
+    line = Text.assemble(severity, " ", (place, PLACE), ": ", (message, CAUSE), " ", (f"[{finding.code}]", CODE))
+    remedy = [Text.assemble("  -> ", (finding.remedy, REMEDY))] if finding.remedy else []
+    return [line, *remedy]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from ..model import Desired
@@ -16,8 +17,8 @@ FORMAT = 1
 Documents = dict[str, dict[str, Any] | None]
 
 
-def status_document(desired: Desired, observed: Documents) -> dict[str, Any]:
-    """Nodes, instances, and what is wrong. Sizes in bytes."""
+def status_document(desired: Desired, observed: Documents, now: datetime | None = None) -> dict[str, Any]:
+    """Nodes, instances, and what is wrong, certificates only if the time is given. Sizes in bytes."""
     seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
     claims = Claims(desired, seen)
     names = sorted(set(desired.instances) | desired.rejected | seen.names())
@@ -27,7 +28,7 @@ def status_document(desired: Desired, observed: Documents) -> dict[str, Any]:
         "cluster": desired.cluster.name,
         "nodes": [_node(desired, seen, claims, name) for name in sorted(seen.views)],
         "instances": instances,
-        "findings": [finding.to_json() for finding in verify(desired, observed)],
+        "findings": [finding.to_json() for finding in verify(desired, observed, now=now)],
     }
 
 

@@ -1,73 +1,58 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with a cluster: the planner's findings, and everything that a run would change."""
+"""What is wrong with a cluster, collected: what the planner found, what a run would change, and its health."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from ..findings import INFO, WARNING, Finding, ordered
+from .. import health
+from ..findings import ERROR, INFO, WARNING, Finding, exit_status, ordered
+from ..health import drift
+from ..health.seen import Seen
 from ..model import Desired
+from ..observed import Observed
 from ..planner import plan
-from ..planner.document import Plan
+from ..planner.claims import Claims
 
-CODES = {
-    "definition.write": "definition-differs",
-    "definition.remove": "left-over",
-    "volumes.create": "disks-unfinished",
-    "volumes.tag": "tags-missing",
-    "volumes.remove": "left-over",
-    "volumes.grow": "disk-too-small",
-    "replication.resize": "disk-too-small",
-    "replication.wait": "copy-unfinished",
-    "replication.remove": "left-over",
-    "domain.resize": "disk-too-small",
-    "replication.configure": "replication-differs",
-    "replication.settle": "two-primaries",
-    "replication.promote": "not-primary",
-    "replication.demote": "primary-unused",
-    "seed.write": "seed-differs",
-    "seed.remove": "seed-differs",
-    "domain.define": "domain-differs",
-    "domain.undefine": "domain-left-over",
-    "domain.start": "should-run",
-    "domain.stop": "should-be-stopped",
-}
-REMEDY = "run site.yml"
+FORMAT = 1
+Documents = dict[str, dict[str, Any] | None]
 
 
-def verify(desired: Desired, observed: dict[str, dict[str, Any] | None], more: Iterable[Finding] = ()) -> list[Finding]:
+def verify(
+    desired: Desired, observed: Documents, more: Iterable[Finding] = (), now: datetime | None = None
+) -> list[Finding]:
     """Everything that is wrong, the worst first; `findings.exit_status` turns it into an exit status.
 
-    `more` was found elsewhere, by asking what is not a node.
+    `more` was found elsewhere, by asking what is not a node. Without the time `now` certificates are not judged.
     """
-    made = plan(desired, observed, {"verb": "converge"})
-    return ordered([*made.findings, *_changes(made), *_drift(made), *more])
+    seen_nodes = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen = Seen(desired, seen_nodes, Claims(desired, seen_nodes), now)
+    found = drift.findings(seen, plan(desired, observed, {"verb": "converge"}))
+    return ordered([*map(_as_health, found), *health.findings(seen), *more])
 
 
-def _whole(made: Plan) -> set[str]:
-    """Instances that change as a whole: created or removed."""
-    return {change.instance for change in made.summary if change.change in ("create", "remove")}
+def _as_health(finding: Finding) -> Finding:
+    """The severity for the cluster's health, where what matters to a plan matters more or less to it."""
+    if finding.code == "node-unknown" and finding.object.startswith("node "):
+        return replace(finding, severity=ERROR)
+    if finding.code == "interrupted-step":
+        return replace(finding, severity=WARNING)
+    if finding.code == "migrating":
+        return replace(finding, severity=INFO)
+    return finding
 
 
-def _changes(made: Plan) -> list[Finding]:
-    found = []
-    for change in made.summary:
-        if change.instance in _whole(made):
-            word = "is not there yet" if change.change == "create" else "is still there"
-            code = "not-created" if change.change == "create" else "not-removed"
-            found.append(Finding(INFO, code, f"instance {change.instance}", f"it {word}", REMEDY))
-    return found
-
-
-def _drift(made: Plan) -> list[Finding]:
-    whole = _whole(made)
-    found = []
-    for step in made.steps:
-        if step.instance is not None and step.instance not in whole:
-            code = CODES.get(step.op, "not-converged")
-            message = f"on {step.node}: {step.why}"
-            found.append(Finding(WARNING, code, f"instance {step.instance}", message, REMEDY))
-    return found
+def findings_document(desired: Desired, findings: Iterable[Finding]) -> dict[str, Any]:
+    """The findings for programs; `status` is 0 if nothing is wrong, 1 with warnings, 2 with errors."""
+    found = list(findings)
+    return {
+        "format": FORMAT,
+        "cluster": desired.cluster.name,
+        "status": exit_status(found),
+        "findings": [finding.to_json() for finding in found],
+    }

@@ -319,3 +319,18 @@ def test_no_secret_stands_in_a_plan() -> None:
     assert wanted.cluster.secret not in text
     world.converge(wanted)
     assert world.nodes["node1"]["memory"]["total"] > MIB
+
+
+def test_what_a_half_written_definition_reserves_is_reserved_on_both_nodes() -> None:
+    """A run that was killed wrote it on one node; another instance, made first, must not take its minor or port."""
+    given = {"web1": instance(nodes=["node1", "node2"]), "web2": instance(nodes=["node1", "node3"])}
+    world = World(["node1", "node2", "node3"])
+    world.converge(desired({"web1": given["web1"]}))
+    for part in ("definitions", "resources", "domains", "volumes"):
+        world.nodes["node1"][part].clear()
+    world.nodes["node1"]["volume_groups"]["twofold"]["free"] = world.nodes["node1"]["volume_groups"]["twofold"]["size"]
+    documents = [s.args["document"] for s in world.plan(desired(given)).steps if s.op == "definition.write"]
+    (web2,) = {d["name"]: d for d in documents if d["name"] == "web2"}.values()
+    web1 = world.nodes["node2"]["definitions"]["web1"]
+    assert web2["port"] != web1["port"]
+    assert web2["disks"][0]["minor"]["node1"] != web1["disks"][0]["minor"]["node1"]

@@ -16,8 +16,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.twofold.cluster.plugins.action import node_config
+from ansible_collections.twofold.cluster.plugins.module_utils import _observe
 
-from twofold import nodeconfig, pki
+from twofold import codes, nodeconfig, pki
+from twofold.health.certificates import AUTHORITIES
 
 HOSTS = {
     name: {"ansible_host": f"192.0.2.{number}", "twofold_replication_address": f"198.51.100.{number}"}
@@ -207,3 +209,36 @@ def test_an_authority_without_its_certificate_is_not_replaced(play: Play) -> Non
     play.inspect()
     assert "ca-key.pem, but no ca.pem" in play.run("review", "node1")["msg"]
     assert play.key.read_text() == "precious"
+
+
+def test_comparing_names_everything_changes_nothing_and_fails_for_nothing(play: Play) -> None:
+    play.nodes["node1"].changes = [{"object": "file /etc/f", "message": "is missing", "diff": None}]
+    play.nodes["node2"].problems = [{"code": "network", "object": "replication network", "message": "x", "remedy": "y"}]
+    play.nodes["node2"].skew = 60.0
+    play.inspect()
+    result = play.run("compare", "node1")
+    found = {(one["severity"], one["code"], one["object"]) for one in result["findings"]}
+    assert found == {
+        ("warning", "node-differs", "node node1"),
+        ("warning", "node-differs", "node node2"),
+        ("error", "node-network", "node node2"),
+        ("warning", "node-clock", "node node2"),
+    }
+    assert not result["changed"] and not result.get("failed") and not play.directory.exists()
+    assert "file /etc/f: is missing" in {one["message"] for one in result["findings"]}
+    assert all(one["code"] in codes.ALL and one["remedy"] for one in result["findings"])
+
+
+@pytest.mark.parametrize("answer", [None, {"unreachable": True, "changed": False}, {"skipped": True, "changed": False}])
+def test_comparing_says_nothing_of_a_node_that_was_not_inspected(play: Play, answer: dict[str, Any] | None) -> None:
+    play.inspect()
+    play.hostvars["node2"]["node_inspection"] = answer
+    assert {one["object"] for one in play.run("compare", "node1")["findings"]} == {"node node1"}
+
+
+def test_what_is_observed_of_certificates_is_what_the_bootstrap_writes() -> None:
+    written = {path for place in nodeconfig.CREDENTIALS.values() for path in place.certificates}
+    assert set(_observe.CERTIFICATES) == written | AUTHORITIES
+    members = [nodeconfig.read_member(name, variables) for name, variables in HOSTS.items()]
+    wanted = nodeconfig.wanted(nodeconfig.read_settings("node1", {}), members[0], members, "the authority")
+    assert {item["path"] for item in wanted["items"] if item.get("content") == "the authority"} == AUTHORITIES

@@ -179,7 +179,7 @@ def test_status_and_verify(operator: Operator) -> None:
     assert "not there yet" in operator.run("verify")[0]
     operator.instances["web1"]["twofold_os"] = "nowhere"
     shown, _ignored = operator.run("verify", status=2, file=str(path))
-    assert "web1" in shown and [found for found in json.loads(path.read_text()) if found["severity"] == "error"]
+    assert "web1" in shown and json.loads(path.read_text())["status"] == 2
     operator.instances = {}
     assert "Nothing is wrong" in operator.run("verify")[0]
 
@@ -210,6 +210,24 @@ def test_balance_shows_its_moves(operator: Operator) -> None:
     shown, answer = operator.run("plan", "--check", intent={"verb": "balance", "max_copy": "", "max_moves": "3"})
     assert "JOB  INSTANCE" in shown and "node1:node2  node2:node1" in shown and "not executed yet" in shown
     assert [change["change"] for change in answer["summary"]] == ["migrate"] * 2 and answer["run"] is None
+
+
+def test_verify_fails_as_it_is_told(operator: Operator) -> None:
+    warning = {
+        "severity": "warning",
+        "code": "node-differs",
+        "object": "node node1",
+        "message": "file f",
+        "remedy": "r",
+    }
+    path = operator.directory / "out.json"
+    shown, answer = operator.run("verify", findings=[warning], file=str(path))
+    assert "node node1: file f [node-differs]" in shown and "1 warning" in shown and answer["status"] == 1
+    assert json.loads(path.read_text()) == {"format": 1, "cluster": "test", "status": 1, "findings": [warning]}
+    assert "node node1: file f" in operator.run("verify", status=2, findings=[warning], fail_on="warning")[0]
+    error = {**warning, "severity": "error"}
+    operator.run("verify", status=2, findings=[error])
+    assert operator.run("verify", findings=[error], fail_on="never")[1]["status"] == 2
 
 
 def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:

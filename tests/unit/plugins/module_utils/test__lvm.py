@@ -26,6 +26,13 @@ def test_a_recorded_report(recorded: Callable[[str], str]) -> None:
     assert volumes[0].device == "/dev/twofold/web1-disk0"
 
 
+def test_a_group_tells_how_many_of_its_disks_are_missing(recorded: Callable[[str], str]) -> None:
+    text = recorded("lvm/fullreport-web1.json")
+    assert parse_report(text)[0]["twofold"].missing == 0
+    text = text.replace('"vg_extent_size":"4194304"', '"vg_extent_size":"4194304", "vg_missing_pv_count":"1"')
+    assert parse_report(text)[0]["twofold"].missing == 1
+
+
 @given(st.text())
 def test_other_text_is_told_apart(text: str) -> None:
     with pytest.raises(ParseFailed):

@@ -1,17 +1,18 @@
 # Copyright: The Twofold developers
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is observed on a node whose DRBD is only just being brought up after a boot."""
+"""What is observed: DRBD that is only just being brought up after a boot, certificates, locks, kernels."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _observe
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import TimedOut
-from ansible_collections.twofold.cluster.plugins.module_utils._host import SystemHost
+from ansible_collections.twofold.cluster.plugins.module_utils._host import SystemHost, kernels
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
 
@@ -105,3 +106,40 @@ def test_copies_that_are_apart_tell_their_generations(node: Node) -> None:
     assert _observe.resources(node)["web1"]["volumes"][0]["uuids"] == "AAAAAAAAAAAAAAA1:1111111111111110:0:0"
     prepared(node, 0.0, "Connected")
     assert "uuids" not in _observe.resources(node)["web1"]["volumes"][0]
+
+
+def test_certificates_are_told_once_each_with_their_files(node: Node) -> None:
+    node.files.write("/etc/pki/CA/cacert.pem", "authority")
+    node.files.write("/etc/pki/qemu/ca-cert.pem", "authority")
+    node.files.write("/etc/pki/libvirt/servercert.pem", "certificate")
+    missing = ["/etc/pki/libvirt/clientcert.pem", "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/server-cert.pem"]
+    assert _observe.observe(node, "node1")["certificates"] == [
+        {"paths": ["/etc/pki/CA/cacert.pem", "/etc/pki/qemu/ca-cert.pem"], "pem": "authority"},
+        {"paths": missing, "pem": None},
+        {"paths": ["/etc/pki/libvirt/servercert.pem"], "pem": "certificate"},
+    ]
+
+
+def test_a_certificate_that_is_no_text_is_told_as_it_is(node: Node, tmp_path: Path) -> None:
+    node.files.write("/etc/pki/CA/cacert.pem", "")
+    (tmp_path / "etc/pki/CA/cacert.pem").write_bytes(b"\xff\xfe")
+    told = _observe.observe(node, "node1")["certificates"][0]
+    assert told["paths"] == ["/etc/pki/CA/cacert.pem"] and told["pem"].startswith("unreadable")
+
+
+def test_the_lock_is_told_also_after_it_has_run_out(node: Node) -> None:
+    assert _observe.observe(node, "node1")["lock"] is None
+    node.lock.acquire("ann@desk", "r1", 120, 0)
+    node.lock.release(keep_lease=True)
+    told = _observe.observe(node, "node1")["lock"]
+    assert (told["holder"], told["expired"]) == ("ann@desk", False)
+    node.clock.sleep(121)
+    assert _observe.observe(node, "node1")["lock"]["expired"]
+    assert node.lock.holder() is None, "it binds nobody"
+
+
+def test_the_machine_tells_its_kernels(tmp_path: Path) -> None:
+    for name in ("vmlinuz-6.12.57-amd64", "vmlinuz-6.12.48-amd64", "initrd.img-6.12.57-amd64", "config-6.12.57-amd64"):
+        (tmp_path / name).touch()
+    assert kernels(str(tmp_path)) == ["6.12.48-amd64", "6.12.57-amd64"]
+    assert kernels(str(tmp_path / "nothing")) == []
