@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .moves import Kind, Move, apply, destination, movable, score_after
+from .moves import Kind, Move, apply, destination, involved, movable, score_after
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Ints, State
@@ -74,27 +74,34 @@ def balance(state: State, rules: Rules | None = None, limits: Limits | None = No
     now = score(state)
     plan = Plan(now, now)
     floor = optimum(state) + limits.min_score
+    scanner = Scanner(state, rules)
     while plan.final > floor and (limits.max_moves is None or len(plan.steps) < limits.max_moves):
-        step = best_step(state, rules, plan.final)
+        step = best_step(state, scanner, plan.final)
         if step is None:
             break
         gain = plan.final - step.score
         if not (plan.final > limits.min_gain_limit or gain >= limits.min_gain):
             break
+        touched = involved(state, step.move)
         apply(state, step.move)
+        scanner.refresh(touched)
         plan.steps.append(step)
         plan.final = step.score
     return plan
 
 
-def best_step(state: State, rules: Rules, now: float) -> Step | None:
-    """The first of the best moves in hbal's order, or None when no move makes the score lower."""
-    which = candidates(state, rules)
+def best_step(state: State, scanner: Scanner, now: float) -> Step | None:
+    """The first of the best moves in hbal's order, or None when no move makes the score lower.
+
+    Args:
+        scanner: of the state as it is. now: its score.
+    """
+    which = candidates(state, scanner.rules)
     if not len(which):
         return None
     lowest = now
     found: list[tuple[float, Move]] = []
-    for table in Scanner(state, rules).scan(which):
+    for table in scanner.scan(which):
         here = float(table.best().min())
         if here <= lowest + _CLOSE:
             lowest = min(lowest, here)

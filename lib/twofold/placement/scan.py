@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The score after every possible move of many instances at once, from differences.
 
-A move changes three nodes at most, and a metric's spread after it follows from two sums: with x the metric's value
-per node, centred on the mean, and d the change, n*variance' = n*variance + sum(d*(2x + d)) - sum(d)**2 / n. Metrics
-that change together (everything that goes with the primary; everything that goes with the disks) share their work:
-five kinds of moves need two matrices for storage, one for the primary, and four for reserved memory.
+A move changes three nodes at most, and what it does to a metric follows from two sums (spread.py). Metrics that change
+together (everything that goes with the primary; everything that goes with the disks) share their work: five kinds of
+moves need two matrices for storage, one for the primary, and four for reserved memory. What nodes can take is asked
+again only where they have changed (fits.py).
 The result is exact to rounding; who needs the last bit carries a move out and scores the state.
 """
 
@@ -17,18 +17,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .admission import (
+    Condition,
     Need,
     Room,
     admitted,
     need_of,
+    overloaded,
     primary_conditions,
     room_of,
     secondary_conditions,
     tag_gains,
     vacated,
 )
+from .fits import Fits
 from .moves import Kind
 from .score import SPREAD, WEIGHTS, metrics_of, node_values, real_tag_count, weigh
+from .spread import Spread, Spreads
 from .state import N_PRI, N_SEC, R_MEM, Bools, Floats, Ints, State
 
 #: Elements of the matrices that are worked on at once: 64 KiB each.
@@ -84,47 +88,6 @@ class _Pair:
         self.real = np.where(self.need.forthcoming, 0.0, 1.0)
 
 
-class _Spread:
-    """One metric that is a standard deviation: where the nodes stand and how an instance shifts them.
-
-    need holds the change of the metric per instance, before division by what the node has; slope is that divisor's
-    inverse, zero for offline nodes, which no spread counts.
-    """
-
-    __slots__ = ("centred2", "count", "needs", "slopes", "total", "weight")
-
-    def __init__(self, weight: float, values: Floats, online: Bools, needs: list[Floats], slopes: list[Floats]) -> None:
-        count = int(online.sum())
-        mean = values[online].mean() if count else 0.0
-        centred = np.where(online, values - mean, 0.0)
-        self.weight = weight / np.sqrt(max(count, 1))
-        self.centred2 = 2.0 * centred
-        self.total = float(np.dot(centred, centred))
-        self.count = max(count, 1)
-        self.needs = needs
-        self.slopes = [np.where(online, slope, 0.0) for slope in slopes]
-
-    def base(self) -> float:
-        return float(self.weight * np.sqrt(self.total))
-
-    def shift(self, which: Ints, at: Ints | None) -> Floats:
-        """Change of x when the instances arrive: on every node, or on one node each (a column)."""
-        parts = [
-            need[which][:, None] * (slope[None, :] if at is None else slope[at][:, None])
-            for need, slope in zip(self.needs, self.slopes, strict=True)
-        ]
-        return sum(parts[1:], start=parts[0])
-
-    def after(self, total: Floats, change: Floats) -> Floats:
-        """The weighted spread after a change of sum(d) and of n*variance before its correction."""
-        value = total - change * change / self.count
-        np.maximum(value, 0.0, out=value)
-        np.sqrt(value, out=value)
-        value *= self.weight
-        result: Floats = value
-        return result
-
-
 @dataclass(slots=True)
 class Scores:
     """Scores after moves: rows are the instances of which, columns nodes; infinity where a move is not allowed.
@@ -152,14 +115,17 @@ class Scanner:
         self.state, self.rules, self.within = state, rules, within
         self._needs()
         self.peers_t = np.ascontiguousarray(state.peers.T)
+        self._fits: dict[tuple[str, bool], Fits] = {}
         self.refresh()
 
     def refresh(self, changed: Iterable[int] | None = None) -> None:
         """Take in the state as it is now; changed are the only nodes that are different, if that is known."""
         state = self.state
         if changed is not None:
-            for n in changed:
-                self.peers_t[:, n] = state.peers[n]
+            nodes = np.array(sorted(changed), dtype=np.intp)
+            self.peers_t[:, nodes] = state.peers[nodes].T
+            for fits in self._fits.values():
+                fits.refresh(nodes)
         self.online = state.online if self.within is None else state.online & self.within
         self.values = node_values(state)
         metrics = metrics_of(state, self.values, state.online, self.within)
@@ -191,6 +157,11 @@ class Scanner:
             "spin_forth": spin,
             **{f"load{k}": loads[:, k] * real for k in range(4)},
         }
+        drbd = np.flatnonzero(inst.drbd)
+        self.example = int(drbd[0]) if len(drbd) else 0
+        self.flat = {
+            name: len(drbd) > 0 and bool(np.all(need[drbd] == need[drbd[0]])) for name, need in self.needs.items()
+        }
         self.one_load = np.array_equal(loads[:, 0], loads[:, 1]) and np.array_equal(loads[:, 0], loads[:, 3])
         self.slopes = {
             "mem": 1.0 / nodes.d_mem,
@@ -201,64 +172,59 @@ class Scanner:
             "load": np.ones(len(nodes.names)),
         }
 
-    def _spread(self, row: int, weight: float, *names: str) -> _Spread:
+    def _spread(self, row: int, weight: float, *names: str) -> Spread:
         """The metric of a row of node_values(), shifted by the named needs."""
         slopes = [self.slopes[name.removesuffix("_forth").rstrip("0123")] for name in names]
-        return _Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes)
+        flat = all(self.flat[name] for name in names)
+        return Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes, flat=flat)
 
     def _spreads(self) -> None:
         """Group the metrics by what shifts them; those that cannot differ are counted once, their weights added."""
         w, v, double = WEIGHTS[list(SPREAD)], self.values, self.state.plain
         one = self.one_load and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
         disk = ("disk", "excl") if self.state.has_exclusive else ("disk",)
-        self.primary = [
+        primary = [
             self._spread(0, w[0] + (w[9] if double else 0.0), "mem"),
             self._spread(3, w[3] + (w[11] if double else 0.0), "cpu"),
             self._spread(4, w[4] + (w[5] + w[7] if one else 0.0), "load0"),
         ]
         if not one:
-            self.primary += [self._spread(5, w[5], "load1"), self._spread(7, w[7], "load3")]
-        self.storage = [
+            primary += [self._spread(5, w[5], "load1"), self._spread(7, w[7], "load3")]
+        storage = [
             self._spread(1, w[1] + (w[10] if double else 0.0), *disk),
             self._spread(6, w[6], "load2"),
             self._spread(8, w[8] + (w[12] if double else 0.0), "spin"),
         ]
         if not double:
-            self.primary += [self._spread(9, w[9], "mem_forth"), self._spread(11, w[11], "cpu_forth")]
+            primary += [self._spread(9, w[9], "mem_forth"), self._spread(11, w[11], "cpu_forth")]
             forth = [f"{name}_forth" for name in disk]
-            self.storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
-        self.reserved = self._spread(2, w[2])
+            storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
+        self.primary, self.storage = Spreads(primary, self.example), Spreads(storage, self.example)
+        self.reserved = Spread(w[2], self.values[2], self.online, [], [])
 
     # -- instances with two copies ------------------------------------------------------------------------------
 
     def internal(self, which: Ints) -> Scores:
         """Scores after every move of instances whose disks have two copies (drbd)."""
         rules, pair = self.rules, self._pair(which)
-        p, s, off_p, off_s = pair.p, pair.s, pair.off_p, pair.off_s
-        scores = self._values(pair)
-        allowed = self._allowed(pair)
-        result = Scores(which, np.full((len(which), 1), np.inf), {})
-        moves_instance = rules.instance_moves
-        valid_s = ~off_s & moves_instance
-        strict_kinds = (
-            np.ones_like(off_p)
-            if not rules.restricted
-            else off_p  # with restricted migration only instances on offline nodes change their primary
-        )
-        result.failover = np.where(allowed[Kind.FAILOVER] & valid_s, scores[Kind.FAILOVER], np.inf)
-        if not rules.disk_moves:
-            return result
-        target = self.online[None, :].repeat(len(which), axis=0)
-        target[np.arange(len(which)), p] = False
-        target[np.arange(len(which)), s] = False
-        gates: dict[Kind, Bools | bool] = {
-            Kind.REPLACE_SECONDARY: True,
-            Kind.REPLACE_AND_FAILOVER: strict_kinds & moves_instance,
+        valid_s = ~pair.off_s & rules.instance_moves
+        # With restricted migration only instances on offline nodes change their primary.
+        strict = pair.off_p if rules.restricted else np.ones_like(pair.off_p)
+        gates: dict[Kind, Bools] = {
+            Kind.FAILOVER: valid_s,
+            Kind.REPLACE_SECONDARY: np.ones_like(valid_s),
+            Kind.REPLACE_AND_FAILOVER: strict & rules.instance_moves,
             Kind.REPLACE_PRIMARY: valid_s & (not rules.restricted),
-            Kind.FAILOVER_AND_REPLACE: valid_s & strict_kinds,
+            Kind.FAILOVER_AND_REPLACE: valid_s & strict,
         }
-        for kind, gate in gates.items():
-            result.by_kind[kind] = np.where(allowed[kind] & target & gate, scores[kind], np.inf)
+        scores, rows = self._values(pair), np.arange(len(which))
+        allowed = self._allowed(pair)
+        for kind, matrix in scores.items():
+            good = allowed[kind] if gates[kind].all() else allowed[kind] & gates[kind]
+            scores[kind] = np.where(good, matrix, np.inf)
+        result = Scores(which, scores.pop(Kind.FAILOVER), scores if rules.disk_moves else {})
+        for matrix in result.by_kind.values():
+            matrix[rows, pair.p] = matrix[rows, pair.s] = np.inf
         return result
 
     def _pair(self, which: Ints) -> _Pair:
@@ -274,38 +240,68 @@ class Scanner:
         return _Pair(which, p, s, need, room_p, room_s, offline[p][:, None], offline[s][:, None], rows_s, r_s)
 
     def _allowed(self, pair: _Pair) -> dict[Kind, Bools]:
-        state, need, simple = self.state, pair.need, self.state.plain
-        room_p, room_s, ignore = pair.room_p, pair.room_s, self.rules.ignore_soft
-        conflict = self._conflict(pair.which)
-        on_s = primary_conditions(room_s, need, _at(conflict, pair.s), simple)
+        """Where each kind of move is allowed; needs the memory that _reserved_values() found."""
+        need, simple, ignore = pair.need, self.state.plain, self.rules.ignore_soft
+        room_p, room_s = pair.room_p, pair.room_s
+        on_s = primary_conditions(room_s, need, _at(self._conflict(pair.which), pair.s), simple)
         force_p, force_s = pair.off_p | ignore, pair.off_s | ignore
         s_ok = admitted(on_s, force_p)
-        on_t = primary_conditions(self.room, need, conflict, simple)
-        t_strict = admitted(on_t, ignore)
-        t_forced = admitted(on_t, force_p) if pair.off_p.any() and not ignore else t_strict
-        sec_p = admitted(secondary_conditions(self.room, need, self.peers_t[pair.p], None, simple), force_s)
-        sec_s = admitted(secondary_conditions(self.room, need, self.peers_t[pair.s], None, simple), force_p)
-        p_back = admitted(secondary_conditions(room_p, need, state.peers[pair.p], None, simple), force_s)
-        s_back = admitted(secondary_conditions(room_s, need, pair.rows_s, None, simple), force_p)
+        t_strict = self._targets("primary", pair.which, np.array(ignore))
+        t_forced = self._targets("primary", pair.which, force_p)
+        p_back = admitted(secondary_conditions(room_p, need, None, None, simple), force_s)
+        s_back = admitted(secondary_conditions(room_s, need, None, None, simple), force_p)
         # The primary is put back where it was; that fails on a node that is overfull.
         p_stays = admitted(primary_conditions(room_p, need, None, simple), True)
-        peer = state.peers[pair.p, pair.s][:, None]
+        peer = self.state.peers[pair.p, pair.s][:, None]
         p_swap = admitted(secondary_conditions(room_p, need, peer, pair.off_p, simple), force_p)
+
+        def calm(room: Room, reserved: Floats, forced: Bools) -> Bools:
+            """Where the reservation of the second copy does no harm, or does not count."""
+            result: Bools = ~overloaded(room, reserved) | need.forthcoming | forced
+            return result
+
         allowed: dict[Kind, Bools] = {
             Kind.FAILOVER: s_ok & p_swap,
-            Kind.REPLACE_SECONDARY: sec_p & p_stays,
-            Kind.REPLACE_AND_FAILOVER: t_strict & p_back,
-            Kind.REPLACE_PRIMARY: s_ok & t_forced & s_back,
-            Kind.FAILOVER_AND_REPLACE: s_ok & sec_s,
+            Kind.REPLACE_SECONDARY: self._targets("secondary", pair.which, force_s)
+            & calm(self.room, pair.r_rs, force_s)
+            & p_stays,
+            Kind.REPLACE_AND_FAILOVER: t_strict & p_back & calm(room_p, pair.r_raf, force_s),
+            Kind.REPLACE_PRIMARY: t_forced & (s_ok & s_back) & calm(room_s, pair.r_rp, force_p),
+            Kind.FAILOVER_AND_REPLACE: self._targets("secondary", pair.which, force_p)
+            & calm(self.room, pair.r_far, force_p)
+            & s_ok,
         }
-        if state.has_migration_tags:
-            may = state.may_migrate
+        if self.state.has_migration_tags:
+            may = self.state.may_migrate
             swap = may[pair.p, pair.s][:, None]
             allowed[Kind.FAILOVER] = allowed[Kind.FAILOVER] & swap
             allowed[Kind.REPLACE_AND_FAILOVER] = allowed[Kind.REPLACE_AND_FAILOVER] & may[pair.p]
             allowed[Kind.REPLACE_PRIMARY] = allowed[Kind.REPLACE_PRIMARY] & swap & may[pair.s]
             allowed[Kind.FAILOVER_AND_REPLACE] = allowed[Kind.FAILOVER_AND_REPLACE] & swap
         return allowed
+
+    def _targets(self, role: str, which: Ints, forced: Bools) -> Bools:
+        """Which targets take which instances in a role, but for memory reserved per peer; forced is per instance."""
+        if not forced.any():
+            return self._fit(role, False).of(which) & self.online
+        hard = self._fit(role, True).of(which)
+        if not forced.all():
+            hard = np.where(forced, hard, self._fit(role, False).of(which))
+        return hard & self.online
+
+    def _fit(self, role: str, forced: bool) -> Fits:
+        key = (role, forced)
+        if key not in self._fits:
+            checks = self._primary_checks if role == "primary" else self._secondary_checks
+            self._fits[key] = Fits(self.state, checks, forced=forced)
+        return self._fits[key]
+
+    def _primary_checks(self, room: Room, need: Need, which: Ints, nodes: Ints) -> list[Condition]:
+        conflict = self._conflict(which)
+        return primary_conditions(room, need, None if conflict is None else conflict[:, nodes], self.state.plain)
+
+    def _secondary_checks(self, room: Room, need: Need, _which: Ints, _nodes: Ints) -> list[Condition]:
+        return secondary_conditions(room, need, None, None, self.state.plain)
 
     def _conflict(self, which: Ints) -> Bools | None:
         if self.gains is None:
@@ -315,12 +311,13 @@ class Scanner:
         return taken
 
     def _values(self, pair: _Pair) -> dict[Kind, Floats]:
-        to_s, to_t = self._primary_values(pair)
-        stay = self.rest + sum(m.base() for m in self.primary)
-        from_s, from_p = self._storage_values(pair)
-        still = sum(m.base() for m in self.storage)
+        to_s = self.primary.moved_to(pair.which, pair.p, pair.s) + self.rest
+        to_t = self.primary.moved(pair.which, pair.p) + self.rest
+        from_s = self.storage.moved(pair.which, pair.s)
+        from_p = self.storage.moved(pair.which, pair.p)
+        stay = self.rest + self.primary.base()
         scores = self._reserved_values(pair)
-        scores[Kind.FAILOVER] += to_s + still
+        scores[Kind.FAILOVER] += to_s + self.storage.base()
         scores[Kind.REPLACE_SECONDARY] += stay + from_s
         scores[Kind.REPLACE_AND_FAILOVER] += to_t + from_s
         scores[Kind.REPLACE_PRIMARY] += to_t + from_p
@@ -331,30 +328,6 @@ class Scanner:
         if self.fails[self.online].any() or self.rules.ignore_soft or pair.off_p.any() or pair.off_s.any():
             self._add_failing(pair, scores)
         return scores
-
-    def _primary_values(self, pair: _Pair) -> tuple[Floats, Floats]:
-        """Metrics of primaries when the primary goes to the secondary (column) and to each target (matrix)."""
-        to_s: Floats = np.full((len(pair.which), 1), self.rest)
-        to_t: Floats = np.full((len(pair.which), len(self.online)), self.rest)
-        for metric in self.primary:
-            at_p, at_s, at_t = (metric.shift(pair.which, where) for where in (pair.p, pair.s, None))
-            left = metric.total - at_p * (metric.centred2[pair.p][:, None] - at_p)
-            to_s += metric.after(left + at_s * (metric.centred2[pair.s][:, None] + at_s), at_s - at_p)
-            to_t += metric.after(left + at_t * (metric.centred2[None, :] + at_t), at_t - at_p)
-        return to_s, to_t
-
-    def _storage_values(self, pair: _Pair) -> tuple[Floats, Floats]:
-        """Metrics of disks when a copy goes from the secondary, or from the primary, to each target."""
-        shape = (len(pair.which), len(self.online))
-        from_s, from_p = np.zeros(shape), np.zeros(shape)
-        for metric in self.storage:
-            at_p, at_s, at_t = (metric.shift(pair.which, where) for where in (pair.p, pair.s, None))
-            arrive = at_t * (metric.centred2[None, :] + at_t)
-            left_s = metric.total - at_s * (metric.centred2[pair.s][:, None] - at_s)
-            left_p = metric.total - at_p * (metric.centred2[pair.p][:, None] - at_p)
-            from_s += metric.after(arrive + left_s, at_t - at_s)
-            from_p += metric.after(arrive + left_p, at_t - at_p)
-        return from_s, from_p
 
     def _reserved_values(self, pair: _Pair) -> dict[Kind, Floats]:
         """Spread and sum of reserved memory after each kind of move."""
@@ -489,27 +462,21 @@ class Scanner:
         result = Scores(which, np.full((len(which), 1), np.inf), {})
         if not rules.instance_moves:
             return result
-        checks = primary_conditions(self.room, need, self._conflict(which), state.plain)
-        allowed = admitted(checks, off_p | rules.ignore_soft) & self.online[None, :]
+        allowed = self._targets("primary", which, off_p | rules.ignore_soft)
         if state.has_migration_tags:
             allowed = allowed & state.may_migrate[p]
         here = vacated(room_of(state, p), need, primary=True)
         nothing = np.zeros((len(which), 1))
         pair = _Pair(which, p, p, need, here, here, off_p, off_p, nothing, nothing)
-        _ignored, scores = self._primary_values(pair)
-        for metric in self.storage:
-            # Only the load of disks and reservations change: shared storage takes nothing from a node.
-            at_p, at_t = metric.shift(which, p), metric.shift(which, None)
-            left = metric.total - at_p * (metric.centred2[p][:, None] - at_p)
-            scores += metric.after(left + at_t * (metric.centred2[None, :] + at_t), at_t - at_p)
-        scores += self.reserved.base()
+        # Of the storage only the load of disks changes: shared storage takes nothing from a node.
+        scores = self.primary.moved(which, p, same=False) + self.storage.moved(which, p, same=False)
+        scores += self.rest + self.reserved.base()
         scores -= 20.0 * off_p * pair.real
         self._add_external_tags(pair, scores)
         self._add_external_failing(pair, scores)
-        rows = np.arange(len(which))
-        allowed = np.array(allowed)
-        allowed[rows, p] = False
-        result.by_kind[Kind.FAILOVER_TO_ANY] = np.where(allowed, scores, np.inf)
+        scores = np.where(allowed, scores, np.inf)
+        scores[np.arange(len(which)), p] = np.inf
+        result.by_kind[Kind.FAILOVER_TO_ANY] = scores
         return result
 
     def _add_external_tags(self, pair: _Pair, scores: Floats) -> None:
