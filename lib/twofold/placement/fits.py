@@ -23,11 +23,12 @@ Checks = Callable[[Room, Need, Ints, Ints], list[Condition]]
 
 
 class Fits:
-    """The answers to one kind of checks, per instance (row) and node (column); offline nodes take nothing."""
+    """The answers to one kind of checks, per instance (row) and target (column)."""
 
-    def __init__(self, state: State, checks: Checks, *, forced: bool) -> None:
-        self.state, self.checks, self.forced = state, checks, forced
-        self._answers = np.zeros((len(state.inst.names), len(state.nodes.names)), dtype=bool)
+    def __init__(self, state: State, checks: Checks, targets: Ints, *, forced: bool) -> None:
+        """targets are the numbers of the nodes to ask; forced leaves out the soft checks."""
+        self.state, self.checks, self.targets, self.forced = state, checks, targets, forced
+        self._answers = np.zeros((len(state.inst.names), len(targets)), dtype=bool)
         # When each instance asked last, and when each node changed last.
         self._asked: Ints = np.full(len(state.inst.names), -1, dtype=np.intp)
         self._changed: Ints = np.zeros(len(state.nodes.names), dtype=np.intp)
@@ -35,9 +36,10 @@ class Fits:
 
     def of(self, which: Ints) -> Bools:
         """The answers for some instances."""
-        outdated = which[self._asked[which] < self._changed.max(initial=0)]
+        changed = self._changed[self.targets]
+        outdated = which[self._asked[which] < changed.max(initial=0)]
         if len(outdated):
-            self._ask(outdated, np.flatnonzero(self._changed > self._asked[outdated].min()))
+            self._ask(outdated, np.flatnonzero(changed > self._asked[outdated].min()))
             self._asked[outdated] = self._now
         answers: Bools = self._answers[which]
         return answers
@@ -47,10 +49,11 @@ class Fits:
         self._now += 1
         self._changed[changed] = self._now
 
-    def _ask(self, which: Ints, nodes: Ints) -> None:
-        room, online = room_of(self.state, among=nodes), self.state.online[nodes]
+    def _ask(self, which: Ints, columns: Ints) -> None:
+        nodes = self.targets[columns]
+        room = room_of(self.state, among=nodes)
         size = max(1, _BATCH // max(1, len(nodes)))
         for start in range(0, len(which), size):
             part = which[start : start + size]
             good = admitted(self.checks(room, need_of(self.state, part), part, nodes), self.forced)
-            self._answers[np.ix_(part, nodes)] = good & online
+            self._answers[np.ix_(part, columns)] = good

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .moves import Kind, Move, apply, destination, involved, movable, score_after
+from .moves import Move, apply, destination, involved, movable, score_after
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Ints, State
@@ -124,8 +124,6 @@ def _order(move: Move) -> tuple[int, int, int]:
 
 def _close(table: Scores, limit: float) -> Iterator[tuple[float, Move]]:
     """The moves of a table whose score is not above the limit."""
-    for row in np.flatnonzero(table.failover[:, 0] <= limit):
-        yield float(table.failover[row, 0]), Move(int(table.which[row]), Kind.FAILOVER)
-    for kind, matrix in table.by_kind.items():
-        for row, target in np.argwhere(matrix <= limit):
-            yield float(matrix[row, target]), Move(int(table.which[row]), kind, int(target))
+    for kind, matrix in table.matrices():
+        for row, column in np.argwhere(matrix <= limit):
+            yield float(matrix[row, column]), table.move(kind, row, column)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .pairs import Targets
 from .state import Bools, Floats, Ints
 
 
@@ -48,13 +49,14 @@ class Spread:
         """The metric as it is, weighted."""
         return float(self.weight * np.sqrt(self.total))
 
-    def _shift(self, which: Ints, at: Ints | None) -> Floats:
-        """Change of x when the instances arrive: on every node, or on one node each (a column)."""
-        parts = [
-            need[which][:, None] * (slope[None, :] if at is None else slope[at][:, None])
-            for need, slope in zip(self.needs, self.slopes, strict=True)
-        ]
+    def _shift(self, which: Ints, slopes: list[Floats]) -> Floats:
+        """Change of x when the instances arrive where the slopes are: a row of nodes, or a column of one node each."""
+        parts = [need[which][:, None] * slope for need, slope in zip(self.needs, slopes, strict=True)]
         return sum(parts[1:], start=parts[0])
+
+    def _shift_at(self, which: Ints, at: Ints) -> Floats:
+        """Change of x when each instance arrives on its node: a column."""
+        return self._shift(which, [slope[at][:, None] for slope in self.slopes])
 
     def after(self, total: Floats, change: Floats) -> Floats:
         """The weighted spread after a change of sum(d), and of n * variance before its correction (overwritten)."""
@@ -64,17 +66,18 @@ class Spread:
         total *= self.weight
         return total
 
-    def moved(self, which: Ints, source: Ints) -> Floats:
-        """The metric after each instance left its source for every node: a matrix (instance, node)."""
-        left, arrives = self._shift(which, source), self._shift(which, None)
-        total = self.centred2 + arrives
+    def moved(self, which: Ints, source: Ints, targets: Targets) -> Floats:
+        """The metric after each instance left its source for every target: a matrix (instance, target)."""
+        left = self._shift_at(which, source)
+        arrives = self._shift(which, [targets.row(slope) for slope in self.slopes])
+        total = targets.row(self.centred2) + arrives
         total *= arrives
         total += self.total - left * (self.centred2[source][:, None] - left)
         return self.after(total, arrives - left)
 
     def moved_to(self, which: Ints, source: Ints, target: Ints) -> Floats:
         """The metric after each instance left its source for its target: a column."""
-        left, arrives = self._shift(which, source), self._shift(which, target)
+        left, arrives = self._shift_at(which, source), self._shift_at(which, target)
         total = arrives * (self.centred2[target][:, None] + arrives) + self.total
         total -= left * (self.centred2[source][:, None] - left)
         return self.after(total, arrives - left)
@@ -92,12 +95,12 @@ class Spreads:
         """The metrics as they are, weighted and added up."""
         return sum(metric.base() for metric in self.metrics)
 
-    def moved(self, which: Ints, source: Ints, *, same: bool = True) -> Floats:
-        """Their sum after each instance left its source for every node; same: flat metrics hold for all of which."""
-        table = same and len(which) >= len(self.metrics[0].centred2)
-        parts = [metric.moved(which, source) for metric in self.metrics if not (table and metric.flat)]
+    def moved(self, which: Ints, source: Ints, targets: Targets, *, same: bool = True) -> Floats:
+        """Their sum after each instance left its source for every target; same: flat metrics hold for all of which."""
+        table = same and len(which) >= len(targets)
+        parts = [metric.moved(which, source, targets) for metric in self.metrics if not (table and metric.flat)]
         if table and any(metric.flat for metric in self.metrics):
-            parts.append(self._flat_table()[source])
+            parts.append(self._flat_table(targets)[source])
         return sum(parts[1:], start=parts[0])
 
     def moved_to(self, which: Ints, source: Ints, target: Ints) -> Floats:
@@ -105,11 +108,11 @@ class Spreads:
         parts = [metric.moved_to(which, source, target) for metric in self.metrics]
         return sum(parts[1:], start=parts[0])
 
-    def _flat_table(self) -> Floats:
-        """The flat metrics after any instance goes from one node (row) to another (column)."""
+    def _flat_table(self, targets: Targets) -> Floats:
+        """The flat metrics after any instance goes from one node (row) to a target (column)."""
         if self._table is None:
             nodes = np.arange(len(self.metrics[0].centred2))
             which = np.full(len(nodes), self._example)
-            parts = [metric.moved(which, nodes) for metric in self.metrics if metric.flat]
+            parts = [metric.moved(which, nodes, targets) for metric in self.metrics if metric.flat]
             self._table = sum(parts[1:], start=parts[0])
         return self._table
