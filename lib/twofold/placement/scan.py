@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -84,15 +85,31 @@ class Scores:
         return result
 
 
+class Adjuster(Protocol):
+    """Something that changes the scores of moves."""
+
+    def adjust(self, table: Scores) -> None:
+        """Change the scores of a table in place."""
+
+
 class Scanner:
     """Scores of all moves from one state. Make a new one, or call refresh(), after the state has changed."""
 
-    def __init__(self, state: State, rules: Rules, within: Bools | None = None, targets: Ints | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        rules: Rules,
+        within: Bools | None = None,
+        targets: Ints | None = None,
+        book: Adjuster | None = None,
+    ) -> None:
         """Prepare scans of a state.
 
         Args:
             within: the only nodes that scores and targets are about. targets: numbers of the only nodes to move to.
+            book: adds to scores what else counts (rules of instances).
         """
+        self.book = book
         self.state, self.rules, self.within = state, rules, within
         self.targets = Targets(len(state.nodes.names), targets)
         self._needs()
@@ -361,7 +378,10 @@ class Scanner:
         for kind, score in ((inst.drbd, self.internal), (inst.external, self.external)):
             members = which[kind[which]]
             for start in range(0, len(members), size):
-                yield score(members[start : start + size])
+                table = score(members[start : start + size])
+                if self.book is not None:
+                    self.book.adjust(table)
+                yield table
 
 
 def _at(matrix: Bools | None, columns: Ints) -> Bools | None:
