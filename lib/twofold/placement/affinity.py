@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -82,6 +83,14 @@ class Terms:
             return result
         result = result + self.secondary[s]
         return result if self.apart is None else np.where(self.apart[p, s], result, np.inf)
+
+
+def _alone(label: str, _node: int) -> str:
+    return f"affinity: no other instance labelled {label} runs here"
+
+
+def _left_alone(label: str, _node: int) -> str:
+    return f"affinity: would leave another instance labelled {label} alone"
 
 
 class Book:
@@ -168,41 +177,30 @@ class Book:
         for role, wanted in (("primary", rule.primary), ("secondary", rule.secondary)):
             if wanted:
                 other, here = names != wanted, names == wanted
-                yield _Constraint(
-                    other if role == "primary" else here,
-                    other if role == "secondary" else here,
-                    lambda n, r=role, w=wanted: (  # type: ignore[misc]
-                        f"the instance is pinned to {w} in its other role"
-                        if nodes.names[n] == w
-                        else f"the instance's {r} is pinned to {w}"
-                    ),
-                )
+                primary, secondary = (other, here) if role == "primary" else (here, other)
+                yield _Constraint(primary, secondary, partial(self._pinned, role, wanted))
+
+    def _pinned(self, role: str, wanted: str, n: int) -> str:
+        if self.state.nodes.names[n] == wanted:
+            return f"the instance is pinned to {wanted} in its other role"
+        return f"the instance's {role} is pinned to {wanted}"
 
     def _labels(self, i: int, rule: Rules) -> Iterator[_Constraint]:
         """What depends on where other instances run."""
         for label in rule.anti_affinity:
             here = self._others(i, "anti_affinity", label)[0] > 0
-            yield _Constraint(here, None, lambda n, k=label: f"anti-affinity: runs {self._runs(i, n, k)}")  # type: ignore[misc]
+            yield _Constraint(here, None, partial(self._runs, i, label))
         for label in rule.affinity:
             there, p = self._others(i, "affinity", label)[0], int(self.state.pri[i])
             if there.any():
-                yield _Constraint(
-                    there == 0,
-                    None,
-                    lambda _n, k=label: f"affinity: no other instance labelled {k} runs here",  # type: ignore[misc]
-                )
+                yield _Constraint(there == 0, None, partial(_alone, label))
             if p >= 0 and there[p] == 1 and there.sum() > 1:
-                elsewhere = np.arange(len(there)) != p
-                yield _Constraint(
-                    elsewhere,
-                    None,
-                    lambda _n, k=label: f"affinity: would leave another instance labelled {k} alone",  # type: ignore[misc]
-                )
+                yield _Constraint(np.arange(len(there)) != p, None, partial(_left_alone, label))
 
-    def _runs(self, i: int, n: int, label: str) -> str:
-        """The other instances with an anti-affinity label that run on a node."""
-        members = self.members["anti_affinity", label]
-        return ", ".join(self.state.inst.names[k] for k in members.tolist() if k != i and self.state.pri[k] == n)
+    def _runs(self, i: int, label: str, n: int) -> str:
+        members = self.members["anti_affinity", label].tolist()
+        names = [self.state.inst.names[k] for k in members if k != i and self.state.pri[k] == n]
+        return f"anti-affinity: runs {', '.join(names)}"
 
     def forbidden(self, i: int) -> tuple[list[str], list[str]]:
         """Per node why the rules forbid instance i there as primary and as secondary; "" where they do not."""
