@@ -70,7 +70,7 @@ def capacity(folder: Path, full: bool) -> None:
 
 def balance20(folder: Path, full: bool) -> None:
     file = folder / "20.data"
-    file.write_text(serialize(clusters.skewed(20, 300)))
+    file.write_text(serialize(clusters.skewed(20, 300, skew=1.25)))
     theirs, printed = cpu([originals.program("hbal"), "-t", str(file)])
     moves = originals.moves(printed)
     for method, wanted in (("twofold", 50), ("hbal", 50)):
@@ -82,7 +82,7 @@ def balance20(folder: Path, full: bool) -> None:
 
 def balance40(folder: Path, full: bool) -> None:
     file = folder / "40.data"
-    file.write_text(serialize(clusters.skewed(40, 800)))
+    file.write_text(serialize(clusters.skewed(40, 800, skew=1.25)))
     results = {}
     for method in ("twofold", "hbal"):
         ours, out = median([*OURS, "balance", "-t", str(file), "--json", "--method", method], 3)

@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..placement.affinity import Book
 from ..placement.balance import Budget
 from ..placement.balance import balance as full_balance
-from ..placement.explain_moves import Explanation, explain_move
 from ..placement.greedy import Plan, Step
 from ..placement.greedy import balance as greedy_balance
 from ..placement.moves import apply, commands, cost, involved, operations, waves
@@ -20,6 +18,10 @@ from ..placement.simulate import size
 from ..placement.state import State
 from ..placement.survival import Level, survives
 from . import inputs
+
+if TYPE_CHECKING:
+    from ..placement.affinity import Book
+    from ..placement.explain_moves import Explanation
 
 Json = dict[str, Any]
 
@@ -54,7 +56,7 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
         plan = greedy_balance(state, rules, limits)
     else:
         most = size(options.max_copy, "--max-copy", "size") if options.max_copy else None
-        found = full_balance(state, rules, limits, Budget(max_copy=most), book)
+        found = full_balance(state, rules, limits, Budget(max_copy=most, effort=options.effort), book)
         plan = found.plan
         if book is not None:
             extra["rules_cost"] = {"before": found.wishes[0], "after": found.wishes[1]}
@@ -111,6 +113,8 @@ def _move(state: State, step: Step, price: float, gain: float) -> Json:
 
 def _explain(moves: list[Json], start: State, plan: Plan, rules: Rules, book: Book | None) -> None:
     """Add to every move why it leads there and not elsewhere, in the state in which it is made."""
+    from ..placement.explain_moves import explain_move
+
     trial = start.copy()
     for entry, step in zip(moves, plan.steps, strict=True):
         entry["explain"] = _explanation(explain_move(trial, step.move, rules, book), entry["to"])

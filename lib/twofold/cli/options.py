@@ -60,6 +60,7 @@ def _balance_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("twofold", "hbal"), default="twofold", help="hbal: exactly its moves")
     parser.add_argument("--max-moves", type=int, metavar="N", help="the same as --max-length")
     parser.add_argument("--max-copy", metavar="SIZE", help="at most so much copied between nodes, as 500GiB")
+    parser.add_argument("--effort", type=float, default=1.0, metavar="FACTOR", help="how hard to search for chains")
     parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
     parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 1")
     parser.add_argument("--explain", action="store_true", help="say of every move why there and not elsewhere")

@@ -13,8 +13,8 @@ With a budget of bytes, moves are ranked by gain per byte, and the better of tha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from .affinity import Book
 from .greedy import Limits, Plan, Step
 from .moves import Move, apply, cost, destination
 from .netting import netted
@@ -22,6 +22,9 @@ from .scan import Rules
 from .score import score
 from .search import Budget, Search
 from .state import State
+
+if TYPE_CHECKING:
+    from .affinity import Book
 
 __all__ = ["Balanced", "Budget", "balance"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from .admission import Condition, Need, Room, admitted, need_of, room_of
 from .state import Bools, Ints, State
 
-#: Elements that are asked for at once.
-_BATCH = 65536
+#: Elements that are asked for at once; instances from which on others are asked for in advance.
+_BATCH, _MANY = 65536, 32
 
 Checks = Callable[[Room, Need, Ints, Ints], list[Condition]]
 """The checks that nodes (their room and numbers) make on instances (their need and numbers)."""
@@ -37,9 +37,15 @@ class Fits:
     def of(self, which: Ints) -> Bools:
         """The answers for some instances."""
         changed = self._changed[self.targets]
-        outdated = which[self._asked[which] < changed.max(initial=0)]
+        last = changed.max(initial=0)
+        outdated = which[self._asked[which] < last]
         if len(outdated):
-            self._ask(outdated, np.flatnonzero(changed > self._asked[outdated].min()))
+            columns = np.flatnonzero(changed > self._asked[outdated].min())
+            if len(outdated) >= _MANY:
+                # The next ones will want to know, too; while it is little, that is cheaper at once.
+                others = np.flatnonzero((self._asked >= self._asked[outdated].min()) & (self._asked < last))
+                outdated = others if len(others) * len(columns) <= _BATCH else outdated
+            self._ask(outdated, columns)
             self._asked[outdated] = self._now
         answers: Bools = self._answers[which]
         return answers

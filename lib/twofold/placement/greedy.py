@@ -99,16 +99,12 @@ def best_step(state: State, scanner: Scanner, now: float) -> Step | None:
     which = candidates(state, scanner.rules)
     if not len(which):
         return None
-    lowest = now
-    found: list[tuple[float, Move]] = []
-    for table in scanner.scan(which):
-        here = float(table.best().min())
-        if here <= lowest + _CLOSE:
-            lowest = min(lowest, here)
-            found += _close(table, lowest + _CLOSE)
+    tables = [(table.lowest(), table) for table in scanner.scan(which)]
+    limit = min(now, *(lowest for lowest, _table in tables)) + _CLOSE
+    found = [move for lowest, table in tables if lowest <= limit for move in _close(table, limit)]
     best: Step | None = None
     best_score = now
-    for move in sorted((move for rough, move in found if rough <= lowest + _CLOSE), key=_order):
+    for move in sorted(found, key=_order):
         value = score_after(state, move)
         if value < best_score:
             i = move.instance
@@ -122,8 +118,8 @@ def _order(move: Move) -> tuple[int, int, int]:
     return (move.instance, move.target, int(move.kind))
 
 
-def _close(table: Scores, limit: float) -> Iterator[tuple[float, Move]]:
+def _close(table: Scores, limit: float) -> Iterator[Move]:
     """The moves of a table whose score is not above the limit."""
     for kind, matrix in table.matrices():
         for row, column in np.argwhere(matrix <= limit):
-            yield float(matrix[row, column]), table.move(kind, row, column)
+            yield table.move(kind, row, column)

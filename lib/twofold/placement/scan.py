@@ -77,6 +77,10 @@ class Scores:
         """The move that an element of a matrix stands for."""
         return Move(int(self.which[row]), kind, -1 if kind is Kind.FAILOVER else int(self.targets[column]))
 
+    def lowest(self) -> float:
+        """The best score of all."""
+        return min(float(matrix.min(initial=np.inf)) for _kind, matrix in self.matrices())
+
     def best(self) -> Floats:
         """The best score that each instance can reach."""
         result = self.failover[:, 0].copy()

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .affinity import Book
 from .greedy import Limits, candidates
 from .greedy import balance as greedy_balance
 from .moves import Move, UndoPoint, apply, cost, costs, involved, undo, undo_point
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Floats, Ints, State
+
+if TYPE_CHECKING:
+    from .affinity import Book
 
 #: Up to so many (instance, node) combinations the descent is hbal's own.
 EXACT_SIZE = 100_000
@@ -32,6 +35,9 @@ _NOTHING, _CHAIN_SHARE = 1e-9, 0.05
 _SHARE, _PATIENCE = 0.25, 32
 #: Large clusters are scanned for so many targets only, which a sample of as many instances likes best.
 _TARGETS, _FAVOURITES = 64, 4
+#: Work is counted in places (instance and node) judged; the smallest scan costs as much as so many, and for chains
+#: there is always so much.
+_SCAN, _LEAST_WORK = 20_000, 1_000_000
 #: How many beginnings of chains are followed at once, and how many of them beyond two moves.
 _BEAM, _WIDTH = 8, 3
 
@@ -44,13 +50,13 @@ class Budget:
         max_copy: MiB that may be copied between nodes; None for no limit.
         chains: how many first moves of chains are tried before giving up; 0 for none.
         depth: the most moves in a chain.
-        effort: how many places (instance and node) may be judged in search of chains.
+        effort: how hard to search for chains: 1 is about as much work as the descent was, and a little.
     """
 
     max_copy: float | None = None
     chains: int = 32
-    depth: int = 3
-    effort: int = 40_000_000
+    depth: int = 4
+    effort: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,10 @@ class Search:
         if self.book is None and self.budget.max_copy is None and exact:
             self._hbal()
         self.scanner = self._scanner()
-        self.effort = self.budget.effort
         descend = self._descend if exact else self._descend_large
         descend(per_byte)
+        # Large clusters descend by fewer scans than moves, but what they do per move amounts to as much.
+        self.work = self.budget.effort * (_LEAST_WORK + (len(self.moves) + 1) * (_SCAN + size))
         while size <= CHAIN_SIZE and self._room() and self._chain():
             descend(per_byte)
         return self.moves
@@ -239,7 +246,7 @@ class Search:
         for start in range(0, len(openings), _BEAM):
             beam = openings[start : start + _BEAM]
             for length in range(2, self.budget.depth + 1):
-                if not self._room(length) or self.effort <= 0:
+                if not self._room(length) or self.work <= 0:
                     break
                 longer: list[_Partial] = []
                 for partial in beam:
@@ -272,7 +279,7 @@ class Search:
         used = {move.instance for move in partial.moves}
         found: list[tuple[float, Move]] = []
         for table in self.scanner.scan(which):
-            self.effort -= len(table.which) * len(table.targets)
+            self.work -= 2 * _SCAN + len(table.which) * len(table.targets)
             found += _best_moves(table, most + len(used))
         found.sort(key=lambda one: (one[0], one[1].instance))
         fresh = [(value, move) for value, move in found if move.instance not in used and self._affordable(move)][:most]

@@ -22,7 +22,7 @@ class Spread:
     alone, and one table answers for all instances.
     """
 
-    __slots__ = ("centred2", "count", "flat", "needs", "slopes", "total", "weight")
+    __slots__ = ("centred2", "flat", "needs", "share", "slopes", "total", "weight")
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Spread:
         self.weight = weight / np.sqrt(max(count, 1))
         self.centred2 = 2.0 * centred
         self.total = float(np.dot(centred, centred))
-        self.count = max(count, 1)
+        self.share = 1.0 / max(count, 1)
         self.needs = needs
         self.slopes = [np.where(online, slope, 0.0) for slope in slopes]
         self.flat = flat
@@ -60,8 +60,9 @@ class Spread:
 
     def after(self, total: Floats, change: Floats) -> Floats:
         """The weighted spread after a change of sum(d), and of n * variance before its correction (overwritten)."""
-        total -= change * change / self.count
-        np.maximum(total, 0.0, out=total)
+        total -= (self.share * change) * change
+        # Below zero it can only be by rounding.
+        np.abs(total, out=total)
         np.sqrt(total, out=total)
         total *= self.weight
         return total
