@@ -31,6 +31,7 @@ from tests.differential import originals, requests  # noqa: E402
 
 from twofold.placement import iallocator  # noqa: E402
 from twofold.placement.allocate import AllocOptions, anywhere  # noqa: E402
+from twofold.placement.message import parse  # noqa: E402
 from twofold.placement.model import Instance  # noqa: E402
 from twofold.placement.state import State  # noqa: E402
 from twofold.placement.textformat import serialize  # noqa: E402
@@ -111,7 +112,7 @@ def allocate(folder: Path, full: bool) -> None:
     theirs, printed = median([originals.program("hail"), str(file)], 5)
     assert json.loads(out)["result"] == json.loads(printed)["result"]
     report("one allocation, 100 nodes, as a process", theirs, ours, 1)
-    message = iallocator.parse(file.read_text())
+    message = parse(file.read_text())
     state, i = State(message.cluster, None, [iallocator.requested(message)]), len(world.instances)
     runs = []
     for _ignored in range(9):

@@ -15,6 +15,7 @@ from ..placement.allocate import AllocOptions, allowed_nodes
 from ..placement.candidates import pair_places, single_places
 from ..placement.errors import DataError
 from ..placement.explain import primary_reason, secondary_reason
+from ..placement.message import STATIC_KVM_MEMORY, Message, parse
 from ..placement.moves import apply, operations
 from ..placement.state import State
 from . import inputs
@@ -41,10 +42,10 @@ def allocate(options: argparse.Namespace) -> tuple[str, int]:
     return json.dumps(body, separators=(",", ":")) + "\n", 0
 
 
-def _message(options: argparse.Namespace, text: str) -> iallocator.Message:
+def _message(options: argparse.Namespace, text: str) -> Message:
     if not options.text_data:
         given = options.static_kvm_node_memory
-        return iallocator.parse(text, options.request, iallocator.STATIC_KVM_MEMORY if given is None else given)
+        return parse(text, options.request, STATIC_KVM_MEMORY if given is None else given)
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -52,10 +53,10 @@ def _message(options: argparse.Namespace, text: str) -> iallocator.Message:
     request = data.get("request", data) if isinstance(data, dict) else data
     if not isinstance(request, dict):
         raise DataError(options.request, None, "request", "expected an object")
-    return iallocator.Message(inputs.cluster(options), request, options.request)
+    return Message(inputs.cluster(options), request, options.request)
 
 
-def _explain(message: iallocator.Message, options: argparse.Namespace, chosen: list[str]) -> list[Json]:
+def _explain(message: Message, options: argparse.Namespace, chosen: list[str]) -> list[Json]:
     """Per node what speaks against it and the best score with the instance there, in each role.
 
     Secondaries are judged beside the chosen primary, or the first possible one. A better score than the chosen place
@@ -92,7 +93,7 @@ def _role(role: str, reason: str, score: float, best: float) -> Json:
     return {role: reason or None, f"{role}_score": score if finite else None}
 
 
-def _room(message: iallocator.Message, options: argparse.Namespace, allocation: AllocOptions) -> Json | None:
+def _room(message: Message, options: argparse.Namespace, allocation: AllocOptions) -> Json | None:
     """The moves that make room for the request; null if none were found."""
     state = State(message.cluster, inputs.build(options), [iallocator.requested(message)])
     from ..placement.room import make_room

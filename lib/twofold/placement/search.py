@@ -37,7 +37,7 @@ _SHARE, _PATIENCE = 0.25, 32
 _TARGETS, _FAVOURITES = 64, 4
 #: Work is counted in places (instance and node) judged; the smallest scan costs as much as so many, and for chains
 #: there is always so much.
-_SCAN, _LEAST_WORK = 20_000, 1_000_000
+_SCAN, _LEAST_WORK = 20_000, 400_000
 #: How many beginnings of chains are followed at once, and how many of them beyond two moves.
 _BEAM, _WIDTH = 8, 3
 
@@ -50,7 +50,7 @@ class Budget:
         max_copy: MiB that may be copied between nodes; None for no limit.
         chains: how many first moves of chains are tried before giving up; 0 for none.
         depth: the most moves in a chain.
-        effort: how hard to search for chains: 1 is about as much work as the descent was, and a little.
+        effort: how hard to search for chains: 1 is about half the work of the descent, and a little.
     """
 
     max_copy: float | None = None
@@ -91,7 +91,7 @@ class Search:
         descend = self._descend if exact else self._descend_large
         descend(per_byte)
         # Large clusters descend by fewer scans than moves, but what they do per move amounts to as much.
-        self.work = self.budget.effort * (_LEAST_WORK + (len(self.moves) + 1) * (_SCAN + size))
+        self.work = self.budget.effort * (_LEAST_WORK + len(self.moves) * (_SCAN + size) / 2)
         while size <= CHAIN_SIZE and self._room() and self._chain():
             descend(per_byte)
         return self.moves
