@@ -31,6 +31,7 @@ from tests.differential import originals, requests  # noqa: E402
 
 from twofold.placement import iallocator  # noqa: E402
 from twofold.placement.allocate import AllocOptions, anywhere  # noqa: E402
+from twofold.placement.message import parse  # noqa: E402
 from twofold.placement.model import Instance  # noqa: E402
 from twofold.placement.state import State  # noqa: E402
 from twofold.placement.textformat import serialize  # noqa: E402
@@ -70,7 +71,7 @@ def capacity(folder: Path, full: bool) -> None:
 
 def balance20(folder: Path, full: bool) -> None:
     file = folder / "20.data"
-    file.write_text(serialize(clusters.skewed(20, 300)))
+    file.write_text(serialize(clusters.skewed(20, 300, skew=1.25)))
     theirs, printed = cpu([originals.program("hbal"), "-t", str(file)])
     moves = originals.moves(printed)
     for method, wanted in (("twofold", 50), ("hbal", 50)):
@@ -82,7 +83,7 @@ def balance20(folder: Path, full: bool) -> None:
 
 def balance40(folder: Path, full: bool) -> None:
     file = folder / "40.data"
-    file.write_text(serialize(clusters.skewed(40, 800)))
+    file.write_text(serialize(clusters.skewed(40, 800, skew=1.25)))
     results = {}
     for method in ("twofold", "hbal"):
         ours, out = median([*OURS, "balance", "-t", str(file), "--json", "--method", method], 3)
@@ -111,7 +112,7 @@ def allocate(folder: Path, full: bool) -> None:
     theirs, printed = median([originals.program("hail"), str(file)], 5)
     assert json.loads(out)["result"] == json.loads(printed)["result"]
     report("one allocation, 100 nodes, as a process", theirs, ours, 1)
-    message = iallocator.parse(file.read_text())
+    message = parse(file.read_text())
     state, i = State(message.cluster, None, [iallocator.requested(message)]), len(world.instances)
     runs = []
     for _ignored in range(9):

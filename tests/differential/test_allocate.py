@@ -15,6 +15,7 @@ import pytest
 from tests.differential import generate, originals, requests
 
 from twofold.placement import iallocator
+from twofold.placement.message import parse
 from twofold.placement.model import Cluster
 
 pytestmark = [pytest.mark.differential, pytest.mark.nightly]
@@ -32,7 +33,7 @@ def both(message: dict[str, Any], tmp_path: Path) -> tuple[dict[str, Any], dict[
     file.write_text(json.dumps(message))
     printed = originals.run("hail", file)
     assert printed.status == 0, printed.err
-    answer = iallocator.answer(iallocator.parse(file.read_text(), str(file)))
+    answer = iallocator.answer(parse(file.read_text(), str(file)))
     return json.loads(answer.dump()), json.loads(printed.out)
 
 

@@ -94,14 +94,19 @@ class Need:
     forthcoming: Bools
 
 
-def room_of(state: State, which: Ints | None = None) -> Room:
-    """The room of all nodes as a row, or of one node per instance as a column."""
+def room_of(state: State, which: Ints | None = None, among: Ints | None = None) -> Room:
+    """The room of all nodes, or of those among, as a row; or that of one node per instance as a column (which)."""
     nodes, dyn = state.nodes, state.dyn
+    if among is not None:
+        index: tuple[Ints | slice | None, ...] = (None, among)
+    else:
+        index = (None, slice(None)) if which is None else (which, None)
 
     def cut(values: Floats) -> Floats:
-        return values[None, :] if which is None else values[which][:, None]
+        part: Floats = values[index]
+        return part
 
-    exclusive: Bools = nodes.exclusive[None, :] if which is None else nodes.exclusive[which][:, None]
+    exclusive: Bools = nodes.exclusive[index]
     return Room(
         free=cut(nodes.mem_cap - dyn[I_MEM]),
         reserved=cut(dyn[R_MEM]),
@@ -226,17 +231,19 @@ def _with_forthcoming(checks: list[Condition], need: Need, forth: list[Condition
     return checks + forth
 
 
-def secondary_conditions(room: Room, need: Need, peer: Floats, no_disk: Bools | None, simple: bool) -> list[Condition]:
+def secondary_conditions(
+    room: Room, need: Need, peer: Floats | None, no_disk: Bools | None, simple: bool
+) -> list[Condition]:
     """The checks for taking an instance's second copy.
 
     Args:
-        peer: memory that the node reserves already for the instance's primary.
+        peer: memory that the node reserves already for the instance's primary; None leaves out the (soft) check that
+            asks for it, see overloaded().
         no_disk: where the lack of disk does not matter, because the copy is there (a failover off an offline node).
         simple: as in primary_conditions().
     """
     disk = room.disk - need.disk
     full = disk <= 0 if no_disk is None else (disk <= 0) & ~no_disk
-    reserved = np.maximum(room.reserved, peer + need.sec_mem)
     checks: list[Condition] = [
         (Fail.FailDisk, False, np.broadcast_to(~need.drbd, disk.shape)),
         (Fail.FailDisk, False, full),
@@ -248,9 +255,16 @@ def secondary_conditions(room: Room, need: Need, peer: Floats, no_disk: Bools | 
     checks += [
         (Fail.FailDisk, True, ~room.exclusive & (room.spin + need.spin > room.hi_spin)),
         (Fail.FailMem, True, need.sec_mem >= room.free),
-        (Fail.FailMem, True, (room.free <= reserved) & ~room.fails),
     ]
+    if peer is not None:
+        checks.append((Fail.FailMem, True, overloaded(room, np.maximum(room.reserved, peer + need.sec_mem))))
     return checks if simple else _with_forthcoming(checks, need, _secondary_forth(room, need))
+
+
+def overloaded(room: Room, reserved: Floats) -> Bools:
+    """Which nodes begin to fail N+1 when they must reserve so much memory."""
+    result: Bools = (room.free <= reserved) & ~room.fails
+    return result
 
 
 def _secondary_forth(room: Room, need: Need) -> list[Condition]:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -53,12 +54,7 @@ def evacuate(state: State, instances: Iterable[int], mode: Mode, options: AllocO
         group = int(state.nodes.group[state.pri[i]])
         available = state.online & ~leaving & (state.nodes.group == group)
         available[state.pri[i]] = False
-        _record(
-            state,
-            i,
-            result,
-            lambda i=i, g=group, a=available: _one(state, i, mode, group=g, available=a, options=options),
-        )
+        _record(state, i, result, partial(_one, state, i, mode, group=group, available=available, options=options))
     return result
 
 
@@ -69,13 +65,13 @@ def change_group(state: State, instances: Iterable[int], targets: Iterable[int],
     groups = [g for g in (list(targets) or range(len(state.cluster.groups))) if g not in own]
     result = Evacuation()
     for i in instances:
-        _record(state, i, result, lambda i=i: _to_group(state, i, groups, options))
+        _record(state, i, result, partial(_to_group, state, i, groups, options))
     return result
 
 
-def _record(state: State, i: int, result: Evacuation, run: object) -> None:
+def _record(state: State, i: int, result: Evacuation, run: Callable[[], list[Move]]) -> None:
     try:
-        moves = run()  # type: ignore[operator]
+        moves = run()
     except RequestError as error:
         result.failed.append((i, str(error)))
         return

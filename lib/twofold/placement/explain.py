@@ -21,11 +21,15 @@ class Verdict:
     secondary: str
 
 
-def primary_reason(state: State, i: int, n: int) -> str:
-    """Why node n cannot be the primary of instance i; empty if it can."""
+def primary_reason(state: State, i: int, n: int, *, new: bool = True) -> str:
+    """Why node n cannot be the primary of instance i; empty if it can.
+
+    Args:
+        new: whether the instance is new; only then the instance policy is asked.
+    """
     if state.nodes.offline[n]:
         return "is offline or drained"
-    fail = Fail(int(policy_fails(state, i)[n]))
+    fail = Fail(int(policy_fails(state, i)[n])) if new else Fail.NONE
     if fail:
         group = state.cluster.groups[state.nodes.group[n]].name
         return f"the instance policy of node group {group} does not allow its {_SUBJECT[fail]}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .moves import Kind, Move, apply, destination, movable, score_after
+from .moves import Move, apply, destination, involved, movable, score_after
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Ints, State
@@ -74,34 +74,37 @@ def balance(state: State, rules: Rules | None = None, limits: Limits | None = No
     now = score(state)
     plan = Plan(now, now)
     floor = optimum(state) + limits.min_score
+    scanner = Scanner(state, rules)
     while plan.final > floor and (limits.max_moves is None or len(plan.steps) < limits.max_moves):
-        step = best_step(state, rules, plan.final)
+        step = best_step(state, scanner, plan.final)
         if step is None:
             break
         gain = plan.final - step.score
         if not (plan.final > limits.min_gain_limit or gain >= limits.min_gain):
             break
+        touched = involved(state, step.move)
         apply(state, step.move)
+        scanner.refresh(touched)
         plan.steps.append(step)
         plan.final = step.score
     return plan
 
 
-def best_step(state: State, rules: Rules, now: float) -> Step | None:
-    """The first of the best moves in hbal's order, or None when no move makes the score lower."""
-    which = candidates(state, rules)
+def best_step(state: State, scanner: Scanner, now: float) -> Step | None:
+    """The first of the best moves in hbal's order, or None when no move makes the score lower.
+
+    Args:
+        scanner: of the state as it is. now: its score.
+    """
+    which = candidates(state, scanner.rules)
     if not len(which):
         return None
-    lowest = now
-    found: list[tuple[float, Move]] = []
-    for table in Scanner(state, rules).scan(which):
-        here = float(table.best().min())
-        if here <= lowest + _CLOSE:
-            lowest = min(lowest, here)
-            found += _close(table, lowest + _CLOSE)
+    tables = [(table.lowest(), table) for table in scanner.scan(which)]
+    limit = min(now, *(lowest for lowest, _table in tables)) + _CLOSE
+    found = [move for lowest, table in tables if lowest <= limit for move in _close(table, limit)]
     best: Step | None = None
     best_score = now
-    for move in sorted((move for rough, move in found if rough <= lowest + _CLOSE), key=_order):
+    for move in sorted(found, key=_order):
         value = score_after(state, move)
         if value < best_score:
             i = move.instance
@@ -115,10 +118,8 @@ def _order(move: Move) -> tuple[int, int, int]:
     return (move.instance, move.target, int(move.kind))
 
 
-def _close(table: Scores, limit: float) -> Iterator[tuple[float, Move]]:
+def _close(table: Scores, limit: float) -> Iterator[Move]:
     """The moves of a table whose score is not above the limit."""
-    for row in np.flatnonzero(table.failover[:, 0] <= limit):
-        yield float(table.failover[row, 0]), Move(int(table.which[row]), Kind.FAILOVER)
-    for kind, matrix in table.by_kind.items():
-        for row, target in np.argwhere(matrix <= limit):
-            yield float(matrix[row, target]), Move(int(table.which[row]), kind, int(target))
+    for kind, matrix in table.matrices():
+        for row, column in np.argwhere(matrix <= limit):
+            yield table.move(kind, row, column)

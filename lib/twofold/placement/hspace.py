@@ -8,10 +8,11 @@ import math
 import re
 
 from .admission import Fail
-from .capacity import Capacity, Filled, Totals, totals
+from .capacity import Capacity, Filled
 from .model import Spec
 from .score import score
 from .state import State
+from .totals import Totals, totals
 
 
 def keys(found: Capacity) -> list[tuple[str, str]]:

@@ -221,18 +221,26 @@ def commands(state: State, move: Move) -> list[str]:
 
 def cost(state: State, move: Move) -> float:
     """MiB that a move copies between nodes: memory for each migration, every disk for a replaced copy."""
-    i = move.instance
-    running = state.inst.instances[i].status in RUNNING_STATUSES
-    memory = float(state.inst.mem[i]) if running else 0.0
-    disk = float(state.inst.dsk[i])
-    return {
-        Kind.FAILOVER: memory,
-        Kind.REPLACE_SECONDARY: disk,
-        Kind.REPLACE_AND_FAILOVER: disk + memory,
-        Kind.REPLACE_PRIMARY: disk + 2 * memory,
-        Kind.FAILOVER_AND_REPLACE: disk + memory,
-        Kind.FAILOVER_TO_ANY: memory,
-    }[move.kind]
+    return float(costs(state, np.array([move.instance]), move.kind)[0])
+
+
+def costs(state: State, which: Ints, kind: Kind) -> Floats:
+    """MiB that moves of one kind copy, per instance."""
+    migrations, disks = _COPIES[kind]
+    inst = state.inst
+    result: Floats = migrations * (inst.mem * inst.running)[which] + disks * inst.dsk[which]
+    return result
+
+
+#: How often a kind of move copies an instance's memory, and how often its disks.
+_COPIES = {
+    Kind.FAILOVER: (1.0, 0.0),
+    Kind.REPLACE_SECONDARY: (0.0, 1.0),
+    Kind.REPLACE_AND_FAILOVER: (1.0, 1.0),
+    Kind.REPLACE_PRIMARY: (2.0, 1.0),
+    Kind.FAILOVER_AND_REPLACE: (1.0, 1.0),
+    Kind.FAILOVER_TO_ANY: (1.0, 0.0),
+}
 
 
 def involved(state: State, move: Move) -> frozenset[int]:

@@ -78,6 +78,10 @@ def rolling(state: State, options: RollingOptions | None = None) -> list[Reboot]
     _check_master(state, options)
     chosen = _chosen(state, options)
     classes = fewest_colours_of(state, chosen, options)
+    members = set(chosen)
+    if options.evacuate:
+        # Only what is rebooted is emptied. hroller also empties the nodes numbered between the chosen ones.
+        classes = [[n for n in nodes if n in members] for nodes in classes]
     targets = np.flatnonzero(state.online).tolist()
     start = _Trial.of(state)
     steps = [(nodes, start) for nodes in classes]
@@ -90,9 +94,8 @@ def rolling(state: State, options: RollingOptions | None = None) -> list[Reboot]
         steps = [(nodes, _migrated(nodes, trial)) for nodes, trial in steps]
         problem = "Not enough capacity to move secondaries"
         steps = [
-            s for nodes, trial in steps for s in _partition(nodes, targets, trial, _seconds, _replace, problem=problem)
+            s for nodes, trial in steps for s in _partition(nodes, targets, trial, _pairs, _take_off, problem=problem)
         ]
-    members = set(chosen)
     kept = [([n for n in nodes if n in members], trial) for nodes, trial in steps]
     kept.sort(key=lambda step: -len(step[0]))
     return [Reboot(tuple(nodes), _moves(state, trial.state)) for nodes, trial in _master_last(state, kept)]
@@ -149,7 +152,8 @@ def _shared_secondaries(state: State, known: set[tuple[int, int]]) -> list[tuple
 
 
 Instances = Callable[[_Trial, int], list[int]]
-Relocate = Callable[[_Trial, int, int], bool]
+#: Moves an instance off a node to some of the nodes given; False, with the trial spoilt, if they have no room.
+Relocate = Callable[[_Trial, int, int, list[int]], bool]
 
 
 def _partition(
@@ -177,7 +181,7 @@ def _clear(
     for n in nodes:
         others = [t for t in targets if t != n and group[t] == group[n]]
         attempt = trial.copy()
-        if all(any(relocate(attempt, i, t) for t in others) for i in instances(trial, n)):
+        if all(relocate(attempt, i, n, others) for i in instances(trial, n)):
             cleared.append(n)
             targets = [t for t in targets if t != n]
             trial = attempt
@@ -189,21 +193,40 @@ def _singles(trial: _Trial, n: int) -> list[int]:
     return [i for i in trial.pri[n] if not trial.state.inst.drbd[i]]
 
 
-def _seconds(trial: _Trial, n: int) -> list[int]:
-    return list(trial.sec[n])
+def _pairs(trial: _Trial, n: int) -> list[int]:
+    """The mirrored instances of a node: its secondaries, and the primaries that could not migrate."""
+    return trial.sec[n] + [i for i in trial.pri[n] if trial.state.inst.drbd[i]]
 
 
-def _move(trial: _Trial, i: int, target: int) -> bool:
-    """Move an instance without a second copy, if the target can take it in an emergency."""
-    state, old = trial.state, int(trial.state.pri[i])
-    if check_primary(state, i, target, forced=True):
+def _move(trial: _Trial, i: int, old: int, targets: list[int]) -> bool:
+    """Move an instance without a second copy to the first target that can take it in an emergency."""
+    state = trial.state
+    for target in targets:
+        if check_primary(state, i, target, forced=True):
+            continue
+        state.remove_primary(i, old)
+        state.add_primary(i, target)
+        state.pri[i] = target
+        trial.pri[old].remove(i)
+        trial.pri[target].insert(0, i)
+        return True
+    return False
+
+
+def _take_off(trial: _Trial, i: int, n: int, targets: list[int]) -> bool:
+    """Give a mirrored instance a place without node n.
+
+    If its other node is offline, its only good copy is on n: it runs there until it has a second one elsewhere.
+    """
+    state, offline = trial.state, trial.state.nodes.offline
+    if offline[state.pri[i]] and not _swap(trial, i):
         return False
-    state.remove_primary(i, old)
-    state.add_primary(i, target)
-    state.pri[i] = target
-    trial.pri[old].remove(i)
-    trial.pri[target].insert(0, i)
-    return True
+    if state.pri[i] == n:
+        if offline[state.sec[i]] and not any(_replace(trial, i, t) for t in targets):
+            return False
+        if not _swap(trial, i):
+            return False
+    return any(_replace(trial, i, t) for t in targets)
 
 
 def _replace(trial: _Trial, i: int, target: int) -> bool:
@@ -221,23 +244,33 @@ def _replace(trial: _Trial, i: int, target: int) -> bool:
 
 
 def _migrated(nodes: list[int], start: _Trial) -> _Trial:
-    """Every mirrored instance of the nodes runs on its secondary."""
+    """Every mirrored instance of the nodes runs on its secondary, if that is online."""
     trial = start.copy()
     state = trial.state
     for i in [i for n in nodes for i in start.pri[n] if state.inst.drbd[i]]:
-        p, s = int(state.pri[i]), int(state.sec[i])
-        state.remove_primary(i, p)
-        state.remove_secondary(i, s, p)
-        if check_primary(state, i, s, forced=True) or check_secondary(state, i, p, s, forced=True):
-            raise RequestError("Failed to migrate instances off nodes")
-        state.add_primary(i, s)
-        state.add_secondary(i, p, s)
-        state.pri[i], state.sec[i] = s, p
-        trial.pri[p].remove(i)
-        trial.sec[s].remove(i)
-        trial.pri[s].insert(0, i)
-        trial.sec[p].insert(0, i)
+        target = int(state.sec[i])
+        if not state.nodes.offline[target] and not _swap(trial, i):
+            name = state.inst.names[i]
+            raise RequestError(f"Failed to migrate instances off nodes: {state.nodes.names[target]} cannot run {name}")
     return trial
+
+
+def _swap(trial: _Trial, i: int) -> bool:
+    """Let a mirrored instance run on its secondary, if that can take it in an emergency."""
+    state = trial.state
+    p, s = int(state.pri[i]), int(state.sec[i])
+    state.remove_primary(i, p)
+    state.remove_secondary(i, s, p)
+    if check_primary(state, i, s, forced=True) or check_secondary(state, i, p, s, forced=True):
+        return False
+    state.add_primary(i, s)
+    state.add_secondary(i, p, s)
+    state.pri[i], state.sec[i] = s, p
+    trial.pri[p].remove(i)
+    trial.sec[s].remove(i)
+    trial.pri[s].insert(0, i)
+    trial.sec[p].insert(0, i)
+    return True
 
 
 def _master_last(state: State, steps: list[tuple[list[int], _Trial]]) -> list[tuple[list[int], _Trial]]:

@@ -2,34 +2,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The score after every possible move of many instances at once, from differences.
 
-A move changes three nodes at most, and a metric's spread after it follows from two sums: with x the metric's value
-per node, centred on the mean, and d the change, n*variance' = n*variance + sum(d*(2x + d)) - sum(d)**2 / n. Metrics
-that change together (everything that goes with the primary; everything that goes with the disks) share their work:
-five kinds of moves need two matrices for storage, one for the primary, and four for reserved memory.
+A move changes three nodes at most, and what it does to a metric follows from two sums (spread.py). Metrics that change
+together (everything that goes with the primary; everything that goes with the disks) share their work: five kinds of
+moves need two matrices for storage, one for the primary, and four for reserved memory. What nodes can take is asked
+again only where they have changed (fits.py).
 The result is exact to rounding; who needs the last bit carries a move out and scores the state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from .admission import (
+    Condition,
     Need,
     Room,
     admitted,
-    need_of,
+    overloaded,
     primary_conditions,
     room_of,
     secondary_conditions,
-    tag_gains,
-    vacated,
 )
-from .moves import Kind
-from .score import SPREAD, WEIGHTS, metrics_of, node_values, real_tag_count, weigh
-from .state import N_PRI, N_SEC, R_MEM, Bools, Floats, Ints, State
+from .counts import Counts
+from .fits import Fits
+from .moves import Kind, Move
+from .pairs import Largest, Pair, Targets, pair_of, single_of
+from .score import SPREAD, WEIGHTS, metrics_of, node_values, weigh
+from .spread import Spread, Spreads
+from .state import R_MEM, Bools, Floats, Ints, State
 
 #: Elements of the matrices that are worked on at once: 64 KiB each.
 _BATCH = 8192
@@ -54,87 +58,28 @@ class Rules:
 
 
 @dataclass(slots=True)
-class _Pair:
-    """A batch of instances on two nodes each, and what these nodes have once the instance is gone from them.
-
-    Attributes:
-        rows_s: memory that the secondary reserves per primary, without the instance; r_s: the largest of it.
-        real: 1, or 0 for forthcoming instances.
-        r_rs, r_raf, r_rp, r_far, r_f: memory reserved, after each kind of move, by the node that gets the second copy.
-    """
-
-    which: Ints
-    p: Ints
-    s: Ints
-    need: Need
-    room_p: Room
-    room_s: Room
-    off_p: Bools
-    off_s: Bools
-    rows_s: Floats
-    r_s: Floats
-    real: Floats = field(init=False)
-    r_rs: Floats = field(init=False)
-    r_raf: Floats = field(init=False)
-    r_rp: Floats = field(init=False)
-    r_far: Floats = field(init=False)
-    r_f: Floats = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.real = np.where(self.need.forthcoming, 0.0, 1.0)
-
-
-class _Spread:
-    """One metric that is a standard deviation: where the nodes stand and how an instance shifts them.
-
-    need holds the change of the metric per instance, before division by what the node has; slope is that divisor's
-    inverse, zero for offline nodes, which no spread counts.
-    """
-
-    __slots__ = ("centred2", "count", "needs", "slopes", "total", "weight")
-
-    def __init__(self, weight: float, values: Floats, online: Bools, needs: list[Floats], slopes: list[Floats]) -> None:
-        count = int(online.sum())
-        mean = values[online].mean() if count else 0.0
-        centred = np.where(online, values - mean, 0.0)
-        self.weight = weight / np.sqrt(max(count, 1))
-        self.centred2 = 2.0 * centred
-        self.total = float(np.dot(centred, centred))
-        self.count = max(count, 1)
-        self.needs = needs
-        self.slopes = [np.where(online, slope, 0.0) for slope in slopes]
-
-    def base(self) -> float:
-        return float(self.weight * np.sqrt(self.total))
-
-    def shift(self, which: Ints, at: Ints | None) -> Floats:
-        """Change of x when the instances arrive: on every node, or on one node each (a column)."""
-        parts = [
-            need[which][:, None] * (slope[None, :] if at is None else slope[at][:, None])
-            for need, slope in zip(self.needs, self.slopes, strict=True)
-        ]
-        return sum(parts[1:], start=parts[0])
-
-    def after(self, total: Floats, change: Floats) -> Floats:
-        """The weighted spread after a change of sum(d) and of n*variance before its correction."""
-        value = total - change * change / self.count
-        np.maximum(value, 0.0, out=value)
-        np.sqrt(value, out=value)
-        value *= self.weight
-        result: Floats = value
-        return result
-
-
-@dataclass(slots=True)
 class Scores:
-    """Scores after moves: rows are the instances of which, columns nodes; infinity where a move is not allowed.
+    """Scores after moves: rows are the instances of which, columns the nodes of targets; infinity where not allowed.
 
     failover has one column. by_kind maps every other kind of move to a matrix.
     """
 
     which: Ints
+    targets: Ints
     failover: Floats
     by_kind: dict[Kind, Floats]
+
+    def matrices(self) -> list[tuple[Kind, Floats]]:
+        """Every kind of move with its scores."""
+        return [(Kind.FAILOVER, self.failover), *self.by_kind.items()]
+
+    def move(self, kind: Kind, row: int, column: int) -> Move:
+        """The move that an element of a matrix stands for."""
+        return Move(int(self.which[row]), kind, -1 if kind is Kind.FAILOVER else int(self.targets[column]))
+
+    def lowest(self) -> float:
+        """The best score of all."""
+        return min(float(matrix.min(initial=np.inf)) for _kind, matrix in self.matrices())
 
     def best(self) -> Floats:
         """The best score that each instance can reach."""
@@ -144,32 +89,56 @@ class Scores:
         return result
 
 
+class Adjuster(Protocol):
+    """Something that changes the scores of moves."""
+
+    def adjust(self, table: Scores) -> None:
+        """Change the scores of a table in place."""
+
+
 class Scanner:
     """Scores of all moves from one state. Make a new one, or call refresh(), after the state has changed."""
 
-    def __init__(self, state: State, rules: Rules, within: Bools | None = None) -> None:
-        """Prepare scans of a state; within limits both scores and targets to some of its nodes."""
+    def __init__(
+        self,
+        state: State,
+        rules: Rules,
+        within: Bools | None = None,
+        targets: Ints | None = None,
+        book: Adjuster | None = None,
+    ) -> None:
+        """Prepare scans of a state.
+
+        Args:
+            within: the only nodes that scores and targets are about. targets: numbers of the only nodes to move to.
+            book: adds to scores what else counts (rules of instances).
+        """
+        self.book = book
         self.state, self.rules, self.within = state, rules, within
+        self.targets = Targets(len(state.nodes.names), targets)
         self._needs()
         self.peers_t = np.ascontiguousarray(state.peers.T)
+        self.largest = Largest(state)
+        self._fits: dict[tuple[str, bool], Fits] = {}
         self.refresh()
 
     def refresh(self, changed: Iterable[int] | None = None) -> None:
-        """Take in the state as it is now; changed are the only nodes that are different, if that is known."""
+        """Take in the state as it is now; changed are the only nodes that are different since the last time."""
         state = self.state
         if changed is not None:
-            for n in changed:
-                self.peers_t[:, n] = state.peers[n]
+            nodes = np.array(sorted(changed), dtype=np.intp)
+            self.peers_t[:, nodes] = state.peers[nodes].T
+            self.largest.refresh(state, nodes)
+            for fits in self._fits.values():
+                fits.refresh(nodes)
         self.online = state.online if self.within is None else state.online & self.within
         self.values = node_values(state)
         metrics = metrics_of(state, self.values, state.online, self.within)
         self.current = weigh(metrics)
         self.rest = self.current - float(np.dot(metrics[list(SPREAD)], WEIGHTS[list(SPREAD)]))
-        self.room = room_of(state)
+        self.room = room_of(state, among=self.targets.chosen)
         self.w_mem = np.where(self.online, 1.0 / state.nodes.d_mem, 0.0)
-        self.gains = tag_gains(state) if state.has_tags else None
-        self.fails = state.fails_n1
-        self.counts = state.dyn[N_PRI] + state.dyn[N_SEC]
+        self.counts = Counts(state, self.online, self.targets)
         self._spreads()
 
     def _needs(self) -> None:
@@ -191,6 +160,11 @@ class Scanner:
             "spin_forth": spin,
             **{f"load{k}": loads[:, k] * real for k in range(4)},
         }
+        drbd = np.flatnonzero(inst.drbd)
+        self.example = int(drbd[0]) if len(drbd) else 0
+        self.flat = {
+            name: len(drbd) > 0 and bool(np.all(need[drbd] == need[drbd[0]])) for name, need in self.needs.items()
+        }
         self.one_load = np.array_equal(loads[:, 0], loads[:, 1]) and np.array_equal(loads[:, 0], loads[:, 3])
         self.slopes = {
             "mem": 1.0 / nodes.d_mem,
@@ -201,346 +175,217 @@ class Scanner:
             "load": np.ones(len(nodes.names)),
         }
 
-    def _spread(self, row: int, weight: float, *names: str) -> _Spread:
+    def _spread(self, row: int, weight: float, *names: str) -> Spread:
         """The metric of a row of node_values(), shifted by the named needs."""
         slopes = [self.slopes[name.removesuffix("_forth").rstrip("0123")] for name in names]
-        return _Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes)
+        flat = all(self.flat[name] for name in names)
+        return Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes, flat=flat)
 
     def _spreads(self) -> None:
         """Group the metrics by what shifts them; those that cannot differ are counted once, their weights added."""
         w, v, double = WEIGHTS[list(SPREAD)], self.values, self.state.plain
         one = self.one_load and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
         disk = ("disk", "excl") if self.state.has_exclusive else ("disk",)
-        self.primary = [
+        primary = [
             self._spread(0, w[0] + (w[9] if double else 0.0), "mem"),
             self._spread(3, w[3] + (w[11] if double else 0.0), "cpu"),
             self._spread(4, w[4] + (w[5] + w[7] if one else 0.0), "load0"),
         ]
         if not one:
-            self.primary += [self._spread(5, w[5], "load1"), self._spread(7, w[7], "load3")]
-        self.storage = [
+            primary += [self._spread(5, w[5], "load1"), self._spread(7, w[7], "load3")]
+        storage = [
             self._spread(1, w[1] + (w[10] if double else 0.0), *disk),
             self._spread(6, w[6], "load2"),
             self._spread(8, w[8] + (w[12] if double else 0.0), "spin"),
         ]
         if not double:
-            self.primary += [self._spread(9, w[9], "mem_forth"), self._spread(11, w[11], "cpu_forth")]
+            primary += [self._spread(9, w[9], "mem_forth"), self._spread(11, w[11], "cpu_forth")]
             forth = [f"{name}_forth" for name in disk]
-            self.storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
-        self.reserved = self._spread(2, w[2])
+            storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
+        self.primary, self.storage = Spreads(primary, self.example), Spreads(storage, self.example)
+        self.reserved = Spread(w[2], self.values[2], self.online, [], [])
 
     # -- instances with two copies ------------------------------------------------------------------------------
 
     def internal(self, which: Ints) -> Scores:
         """Scores after every move of instances whose disks have two copies (drbd)."""
-        rules, pair = self.rules, self._pair(which)
-        p, s, off_p, off_s = pair.p, pair.s, pair.off_p, pair.off_s
+        rules, pair = self.rules, pair_of(self.state, which, self.largest)
+        valid_s = ~pair.off_s & rules.instance_moves
+        # With restricted migration only instances on offline nodes change their primary.
+        strict = pair.off_p if rules.restricted else np.ones_like(pair.off_p)
+        gates: dict[Kind, Bools] = {
+            Kind.FAILOVER: valid_s,
+            Kind.REPLACE_SECONDARY: np.ones_like(valid_s),
+            Kind.REPLACE_AND_FAILOVER: strict & rules.instance_moves,
+            Kind.REPLACE_PRIMARY: valid_s & (not rules.restricted),
+            Kind.FAILOVER_AND_REPLACE: valid_s & strict,
+        }
         scores = self._values(pair)
         allowed = self._allowed(pair)
-        result = Scores(which, np.full((len(which), 1), np.inf), {})
-        moves_instance = rules.instance_moves
-        valid_s = ~off_s & moves_instance
-        strict_kinds = (
-            np.ones_like(off_p)
-            if not rules.restricted
-            else off_p  # with restricted migration only instances on offline nodes change their primary
-        )
-        result.failover = np.where(allowed[Kind.FAILOVER] & valid_s, scores[Kind.FAILOVER], np.inf)
-        if not rules.disk_moves:
-            return result
-        target = self.online[None, :].repeat(len(which), axis=0)
-        target[np.arange(len(which)), p] = False
-        target[np.arange(len(which)), s] = False
-        gates: dict[Kind, Bools | bool] = {
-            Kind.REPLACE_SECONDARY: True,
-            Kind.REPLACE_AND_FAILOVER: strict_kinds & moves_instance,
-            Kind.REPLACE_PRIMARY: valid_s & (not rules.restricted),
-            Kind.FAILOVER_AND_REPLACE: valid_s & strict_kinds,
-        }
-        for kind, gate in gates.items():
-            result.by_kind[kind] = np.where(allowed[kind] & target & gate, scores[kind], np.inf)
+        for kind, matrix in scores.items():
+            good = allowed[kind] if gates[kind].all() else allowed[kind] & gates[kind]
+            scores[kind] = np.where(good, matrix, np.inf)
+        failover = scores.pop(Kind.FAILOVER)
+        result = Scores(which, self.targets.nodes, failover, scores if rules.disk_moves else {})
+        for matrix in result.by_kind.values():
+            self.targets.exclude(matrix, pair.p)
+            self.targets.exclude(matrix, pair.s)
         return result
 
-    def _pair(self, which: Ints) -> _Pair:
-        state = self.state
-        p, s = state.pri[which], state.sec[which]
-        need = need_of(state, which)
-        rows_s = state.peers[s]
-        rows_s[np.arange(len(which)), p] -= need.peer_mem[:, 0]
-        r_s = np.maximum(rows_s.max(axis=1), state.r_floor[s])[:, None]
-        room_p = vacated(room_of(state, p), need, primary=True)
-        room_s = vacated(room_of(state, s), need, primary=False, reserved=r_s)
-        offline = state.nodes.offline
-        return _Pair(which, p, s, need, room_p, room_s, offline[p][:, None], offline[s][:, None], rows_s, r_s)
-
-    def _allowed(self, pair: _Pair) -> dict[Kind, Bools]:
-        state, need, simple = self.state, pair.need, self.state.plain
-        room_p, room_s, ignore = pair.room_p, pair.room_s, self.rules.ignore_soft
-        conflict = self._conflict(pair.which)
-        on_s = primary_conditions(room_s, need, _at(conflict, pair.s), simple)
+    def _allowed(self, pair: Pair) -> dict[Kind, Bools]:
+        """Where each kind of move is allowed; needs the memory that _reserved_values() found."""
+        need, simple, ignore = pair.need, self.state.plain, self.rules.ignore_soft
+        room_p, room_s = pair.room_p, pair.room_s
+        on_s = primary_conditions(room_s, need, _at(self.counts.conflicts(pair.which), pair.s), simple)
         force_p, force_s = pair.off_p | ignore, pair.off_s | ignore
         s_ok = admitted(on_s, force_p)
-        on_t = primary_conditions(self.room, need, conflict, simple)
-        t_strict = admitted(on_t, ignore)
-        t_forced = admitted(on_t, force_p) if pair.off_p.any() and not ignore else t_strict
-        sec_p = admitted(secondary_conditions(self.room, need, self.peers_t[pair.p], None, simple), force_s)
-        sec_s = admitted(secondary_conditions(self.room, need, self.peers_t[pair.s], None, simple), force_p)
-        p_back = admitted(secondary_conditions(room_p, need, state.peers[pair.p], None, simple), force_s)
-        s_back = admitted(secondary_conditions(room_s, need, pair.rows_s, None, simple), force_p)
+        t_strict = self._targets("primary", pair.which, np.array(ignore))
+        t_forced = self._targets("primary", pair.which, force_p)
+        p_back = admitted(secondary_conditions(room_p, need, None, None, simple), force_s)
+        s_back = admitted(secondary_conditions(room_s, need, None, None, simple), force_p)
         # The primary is put back where it was; that fails on a node that is overfull.
         p_stays = admitted(primary_conditions(room_p, need, None, simple), True)
-        peer = state.peers[pair.p, pair.s][:, None]
+        peer = self.state.peers[pair.p, pair.s][:, None]
         p_swap = admitted(secondary_conditions(room_p, need, peer, pair.off_p, simple), force_p)
+
+        def calm(room: Room, reserved: Floats, forced: Bools) -> Bools:
+            """Where the reservation of the second copy does no harm, or does not count."""
+            result: Bools = ~overloaded(room, reserved) | need.forthcoming | forced
+            return result
+
         allowed: dict[Kind, Bools] = {
             Kind.FAILOVER: s_ok & p_swap,
-            Kind.REPLACE_SECONDARY: sec_p & p_stays,
-            Kind.REPLACE_AND_FAILOVER: t_strict & p_back,
-            Kind.REPLACE_PRIMARY: s_ok & t_forced & s_back,
-            Kind.FAILOVER_AND_REPLACE: s_ok & sec_s,
+            Kind.REPLACE_SECONDARY: self._targets("secondary", pair.which, force_s)
+            & calm(self.room, pair.r_rs, force_s)
+            & p_stays,
+            Kind.REPLACE_AND_FAILOVER: t_strict & p_back & calm(room_p, pair.r_raf, force_s),
+            Kind.REPLACE_PRIMARY: t_forced & (s_ok & s_back) & calm(room_s, pair.r_rp, force_p),
+            Kind.FAILOVER_AND_REPLACE: self._targets("secondary", pair.which, force_p)
+            & calm(self.room, pair.r_far, force_p)
+            & s_ok,
         }
-        if state.has_migration_tags:
-            may = state.may_migrate
+        if self.state.has_migration_tags:
+            may = self.state.may_migrate
             swap = may[pair.p, pair.s][:, None]
             allowed[Kind.FAILOVER] = allowed[Kind.FAILOVER] & swap
-            allowed[Kind.REPLACE_AND_FAILOVER] = allowed[Kind.REPLACE_AND_FAILOVER] & may[pair.p]
-            allowed[Kind.REPLACE_PRIMARY] = allowed[Kind.REPLACE_PRIMARY] & swap & may[pair.s]
+            allowed[Kind.REPLACE_AND_FAILOVER] = allowed[Kind.REPLACE_AND_FAILOVER] & self._may(pair.p)
+            allowed[Kind.REPLACE_PRIMARY] = allowed[Kind.REPLACE_PRIMARY] & swap & self._may(pair.s)
             allowed[Kind.FAILOVER_AND_REPLACE] = allowed[Kind.FAILOVER_AND_REPLACE] & swap
         return allowed
 
-    def _conflict(self, which: Ints) -> Bools | None:
-        if self.gains is None:
-            return None
-        taken: Bools = self.gains[self.state.inst.tag_set[which]] > 0
-        # An instance does not exclude itself; it is never checked against the node that it is primary on.
-        return taken
+    def _may(self, source: Ints) -> Bools:
+        """Which targets accept migrations from each source."""
+        return self.targets.flag_rows(self.state.may_migrate, source)
 
-    def _values(self, pair: _Pair) -> dict[Kind, Floats]:
-        to_s, to_t = self._primary_values(pair)
-        stay = self.rest + sum(m.base() for m in self.primary)
-        from_s, from_p = self._storage_values(pair)
-        still = sum(m.base() for m in self.storage)
+    def _targets(self, role: str, which: Ints, forced: Bools) -> Bools:
+        """Which targets take which instances in a role, but for memory reserved per peer; forced is per instance."""
+        online = self.targets.flags(self.online)
+        if not forced.any():
+            return self._fit(role, False).of(which) & online
+        hard = self._fit(role, True).of(which)
+        if not forced.all():
+            hard = np.where(forced, hard, self._fit(role, False).of(which))
+        return hard & online
+
+    def _fit(self, role: str, forced: bool) -> Fits:
+        key = (role, forced)
+        if key not in self._fits:
+            checks = self._primary_checks if role == "primary" else self._secondary_checks
+            self._fits[key] = Fits(self.state, checks, self.targets.nodes, forced=forced)
+        return self._fits[key]
+
+    def _primary_checks(self, room: Room, need: Need, which: Ints, nodes: Ints) -> list[Condition]:
+        conflict = self.counts.conflicts(which)
+        return primary_conditions(room, need, None if conflict is None else conflict[:, nodes], self.state.plain)
+
+    def _secondary_checks(self, room: Room, need: Need, _which: Ints, _nodes: Ints) -> list[Condition]:
+        return secondary_conditions(room, need, None, None, self.state.plain)
+
+    def _values(self, pair: Pair) -> dict[Kind, Floats]:
+        """The score after each kind of move, allowed or not."""
+        to = self.targets
+        to_s = self.primary.moved_to(pair.which, pair.p, pair.s) + self.rest
+        to_t = self.primary.moved(pair.which, pair.p, to) + self.rest
+        from_s = self.storage.moved(pair.which, pair.s, to)
+        from_p = self.storage.moved(pair.which, pair.p, to)
+        stay = self.rest + self.primary.base()
         scores = self._reserved_values(pair)
-        scores[Kind.FAILOVER] += to_s + still
+        scores[Kind.FAILOVER] += to_s + self.storage.base()
         scores[Kind.REPLACE_SECONDARY] += stay + from_s
         scores[Kind.REPLACE_AND_FAILOVER] += to_t + from_s
         scores[Kind.REPLACE_PRIMARY] += to_t + from_p
         scores[Kind.FAILOVER_AND_REPLACE] += to_s + from_p
-        self._add_offline(pair, scores)
-        self._add_tags(pair, scores)
-        self._add_locations(pair, scores)
-        if self.fails[self.online].any() or self.rules.ignore_soft or pair.off_p.any() or pair.off_s.any():
-            self._add_failing(pair, scores)
+        self.counts.add_internal(pair, self.room, scores, forced=self.rules.ignore_soft)
         return scores
 
-    def _primary_values(self, pair: _Pair) -> tuple[Floats, Floats]:
-        """Metrics of primaries when the primary goes to the secondary (column) and to each target (matrix)."""
-        to_s: Floats = np.full((len(pair.which), 1), self.rest)
-        to_t: Floats = np.full((len(pair.which), len(self.online)), self.rest)
-        for metric in self.primary:
-            at_p, at_s, at_t = (metric.shift(pair.which, where) for where in (pair.p, pair.s, None))
-            left = metric.total - at_p * (metric.centred2[pair.p][:, None] - at_p)
-            to_s += metric.after(left + at_s * (metric.centred2[pair.s][:, None] + at_s), at_s - at_p)
-            to_t += metric.after(left + at_t * (metric.centred2[None, :] + at_t), at_t - at_p)
-        return to_s, to_t
-
-    def _storage_values(self, pair: _Pair) -> tuple[Floats, Floats]:
-        """Metrics of disks when a copy goes from the secondary, or from the primary, to each target."""
-        shape = (len(pair.which), len(self.online))
-        from_s, from_p = np.zeros(shape), np.zeros(shape)
-        for metric in self.storage:
-            at_p, at_s, at_t = (metric.shift(pair.which, where) for where in (pair.p, pair.s, None))
-            arrive = at_t * (metric.centred2[None, :] + at_t)
-            left_s = metric.total - at_s * (metric.centred2[pair.s][:, None] - at_s)
-            left_p = metric.total - at_p * (metric.centred2[pair.p][:, None] - at_p)
-            from_s += metric.after(arrive + left_s, at_t - at_s)
-            from_p += metric.after(arrive + left_p, at_t - at_p)
-        return from_s, from_p
-
-    def _reserved_values(self, pair: _Pair) -> dict[Kind, Floats]:
+    def _reserved_values(self, pair: Pair) -> dict[Kind, Floats]:
         """Spread and sum of reserved memory after each kind of move."""
-        state, metric = self.state, self.reserved
-        r_all, r_p = state.dyn[R_MEM], state.dyn[R_MEM][pair.p][:, None]
-        w_p, w_s, w_t = self.w_mem[pair.p][:, None], self.w_mem[pair.s][:, None], self.w_mem[None, :]
-        c_p, c_s, c_t = metric.centred2[pair.p][:, None], metric.centred2[pair.s][:, None], metric.centred2[None, :]
-        m = pair.need.peer_mem
-        old_s = r_all[pair.s][:, None]
+        state, metric, to = self.state, self.reserved, self.targets
+        r_all, m = state.dyn[R_MEM], pair.need.peer_mem
+        r_p, r_t, old_s = r_all[pair.p][:, None], to.row(r_all), r_all[pair.s][:, None]
+        w_p, w_s, w_t = self.w_mem[pair.p][:, None], self.w_mem[pair.s][:, None], to.row(self.w_mem)
+        c_p, c_s = metric.centred2[pair.p][:, None], metric.centred2[pair.s][:, None]
+        c_t = to.row(metric.centred2)
         d_s = (pair.r_s - old_s) * w_s
         left = metric.total + d_s * (c_s + d_s)
 
-        def value(total: Floats, change: Floats) -> Floats:
-            return metric.after(total, change) + 0.25 * change
+        def value(centred2: Floats, here: Floats, before: Floats | float, change: Floats) -> Floats:
+            """The metric when a node's value changes by here, and the sum of all values by change."""
+            total = centred2 + here
+            total *= here
+            total += before
+            result = metric.after(total, change)
+            result += 0.25 * change
+            return result
 
-        pair.r_rs = np.maximum(r_all[None, :], self.peers_t[pair.p] + m)
-        pair.r_far = np.maximum(r_all[None, :], self.peers_t[pair.s] + m)
-        pair.r_raf = np.maximum(r_p, state.peers[pair.p] + m)
-        pair.r_rp = np.maximum(pair.r_s, pair.rows_s + m)
+        pair.r_rs = np.maximum(r_t, to.rows(self.peers_t, pair.p) + m)
+        pair.r_far = np.maximum(r_t, to.rows(self.peers_t, pair.s) + m)
+        pair.r_raf = np.maximum(r_p, to.rows(state.peers, pair.p) + m)
+        # The instance itself is counted for its old primary only, which is no target.
+        pair.r_rp = np.maximum(pair.r_s, to.rows(state.peers, pair.s) + m)
         pair.r_f = np.maximum(r_p, state.peers[pair.p, pair.s][:, None] + m)
-        d_rs, d_far = (pair.r_rs - r_all[None, :]) * w_t, (pair.r_far - r_all[None, :]) * w_t
+        d_rs, d_far = (pair.r_rs - r_t) * w_t, (pair.r_far - r_t) * w_t
         d_raf, d_f, d_rp = (pair.r_raf - r_p) * w_p, (pair.r_f - r_p) * w_p, (pair.r_rp - old_s) * w_s
         return {
-            Kind.FAILOVER: value(left + d_f * (c_p + d_f), d_s + d_f),
-            Kind.REPLACE_SECONDARY: value(left + d_rs * (c_t + d_rs), d_s + d_rs),
-            Kind.REPLACE_AND_FAILOVER: value(left + d_raf * (c_p + d_raf), d_s + d_raf),
-            Kind.REPLACE_PRIMARY: value(metric.total + d_rp * (c_s + d_rp), d_rp),
-            Kind.FAILOVER_AND_REPLACE: value(left + d_far * (c_t + d_far), d_s + d_far),
+            Kind.FAILOVER: value(c_p, d_f, left, d_s + d_f),
+            Kind.REPLACE_SECONDARY: value(c_t, d_rs, left, d_s + d_rs),
+            Kind.REPLACE_AND_FAILOVER: value(c_p, d_raf, left, d_s + d_raf),
+            Kind.REPLACE_PRIMARY: value(c_s, d_rp, metric.total, d_rp),
+            Kind.FAILOVER_AND_REPLACE: value(c_t, d_far, left, d_s + d_far),
         }
-
-    def _add_offline(self, pair: _Pair, scores: dict[Kind, Floats]) -> None:
-        """Primaries (16 each) and any copies (4 each) that leave offline nodes."""
-        if not (pair.off_p.any() or pair.off_s.any()):
-            return
-        off_p, off_s = pair.off_p * pair.real, pair.off_s * pair.real
-        scores[Kind.FAILOVER] -= 16.0 * off_p
-        scores[Kind.REPLACE_SECONDARY] -= 4.0 * off_s
-        scores[Kind.REPLACE_AND_FAILOVER] -= 16.0 * off_p + 4.0 * off_s
-        scores[Kind.REPLACE_PRIMARY] -= 20.0 * off_p
-        scores[Kind.FAILOVER_AND_REPLACE] -= 20.0 * off_p
-
-    def _add_tags(self, pair: _Pair, scores: dict[Kind, Floats]) -> None:
-        """Exclusion tags (2 each) that meet on the new primary and part on the old one."""
-        if self.gains is None:
-            return
-        state = self.state
-        gain = 2.0 * self.gains[state.inst.tag_set[pair.which]] * self.online
-        loss = np.array(
-            [
-                float((state.tag_count[n, state.inst.tag_keys[i]] > 1).sum()) if self.online[n] else 0.0
-                for i, n in zip(pair.which, pair.p, strict=True)
-            ]
-        )
-        gain -= 2.0 * loss[:, None]
-        at_s = gain[np.arange(len(pair.which)), pair.s][:, None]
-        scores[Kind.FAILOVER] += at_s
-        scores[Kind.REPLACE_AND_FAILOVER] += gain
-        scores[Kind.REPLACE_PRIMARY] += gain
-        scores[Kind.FAILOVER_AND_REPLACE] += at_s
-
-    def _add_locations(self, pair: _Pair, scores: dict[Kind, Floats]) -> None:
-        """Shared failure domains, unmet wishes, and exclusion tags that share a failure domain."""
-        state = self.state
-        if not state.has_locations:
-            return
-        rows = np.arange(len(pair.which))
-        real, on_p = pair.real, self.online[pair.p][:, None]
-        own = state.loc_score[pair.which][:, None]
-        unmet = state.unmet[state.inst.wishes[pair.which]]
-        at_p, at_s = unmet[rows, pair.p][:, None], unmet[rows, pair.s][:, None]
-        leave = (own + at_p) * on_p
-        shared_p, shared_s = state.shared[pair.p], state.shared[pair.s]
-        exclusion = self._exclusion_changes(pair)
-        excl_s = exclusion[rows, pair.s][:, None]
-        on_s = self.online[pair.s][:, None]
-        scores[Kind.FAILOVER] += real * ((own + at_s) * on_s - leave + excl_s)
-        scores[Kind.REPLACE_SECONDARY] += real * ((shared_p - own) * on_p)
-        scores[Kind.REPLACE_AND_FAILOVER] += real * (shared_p + unmet - leave + exclusion)
-        scores[Kind.REPLACE_PRIMARY] += real * (shared_s + unmet - leave + exclusion)
-        scores[Kind.FAILOVER_AND_REPLACE] += real * ((shared_s + at_s) * on_s - leave + excl_s)
-
-    def _exclusion_changes(self, pair: _Pair) -> Floats:
-        """Change of location_exclusion_score when the primary goes to each node."""
-        state = self.state
-        if not state.has_tags:
-            return np.zeros((len(pair.which), len(self.online)))
-        member = state.loc_member * self.online[:, None]
-        pairs = member.T @ real_tag_count(state)
-        keys = state.inst.tag_sets
-        once = np.stack([(pairs[:, k] > 0).sum(axis=1) for k in keys]).astype(np.float64)
-        twice = np.stack([(pairs[:, k] > 1).sum(axis=1) for k in keys]).astype(np.float64)
-        sets = state.inst.tag_set[pair.which]
-        own = member[pair.p]
-        lost, gained = own * twice[sets], (1.0 - own) * once[sets]
-        result: Floats = gained @ member.T - (lost.sum(axis=1)[:, None] - lost @ member.T)
-        return result
-
-    def _add_failing(self, pair: _Pair, scores: dict[Kind, Floats]) -> None:
-        """Instances on nodes that fail N+1, where some fail now or may fail after a forced move."""
-        room, need, real = self.room, pair.need, pair.real
-        on = self.online
-        count = self.counts
-        c_p, c_s, c_t = count[pair.p][:, None], count[pair.s][:, None], count[None, :]
-        on_p, on_s, on_t = on[pair.p][:, None], on[pair.s][:, None], on[None, :]
-        used = need.used_mem
-        old = np.where(self.fails & on, count, 0.0)
-        old_p, old_s, old_t = old[pair.p][:, None], old[pair.s][:, None], old[None, :]
-        r_p = self.state.dyn[R_MEM][pair.p][:, None]
-        free_p, free_s = pair.room_p.free, pair.room_s.free
-
-        def part(free: Floats, reserved: Floats, number: Floats, online: Bools) -> Floats:
-            return np.where((free <= reserved) & online, number, 0.0)
-
-        s_left = part(free_s, pair.r_s, c_s - real, on_s) - old_s
-        s_primary = part(free_s - used, pair.r_s, c_s, on_s) - old_s
-        p_left = part(free_p, r_p, c_p - real, on_p) - old_p
-        t_primary = part(room.free - used, room.reserved, c_t + real, on_t) - old_t
-        scores[Kind.FAILOVER] += s_primary + part(free_p, pair.r_f, c_p, on_p) - old_p
-        scores[Kind.REPLACE_SECONDARY] += s_left + part(room.free, pair.r_rs, c_t + real, on_t) - old_t
-        scores[Kind.REPLACE_AND_FAILOVER] += s_left + t_primary + part(free_p, pair.r_raf, c_p, on_p) - old_p
-        scores[Kind.REPLACE_PRIMARY] += p_left + t_primary + part(free_s, pair.r_rp, c_s, on_s) - old_s
-        scores[Kind.FAILOVER_AND_REPLACE] += p_left + s_primary + part(room.free, pair.r_far, c_t + real, on_t) - old_t
 
     # -- instances on shared storage ----------------------------------------------------------------------------
 
     def external(self, which: Ints) -> Scores:
         """Scores after moving instances on shared storage to each node."""
-        state, rules = self.state, self.rules
-        p = state.pri[which]
-        need = need_of(state, which)
-        off_p = state.nodes.offline[p][:, None]
-        result = Scores(which, np.full((len(which), 1), np.inf), {})
+        state, rules, to = self.state, self.rules, self.targets
+        result = Scores(which, to.nodes, np.full((len(which), 1), np.inf), {})
         if not rules.instance_moves:
             return result
-        checks = primary_conditions(self.room, need, self._conflict(which), state.plain)
-        allowed = admitted(checks, off_p | rules.ignore_soft) & self.online[None, :]
+        pair = single_of(state, which)
+        allowed = self._targets("primary", which, pair.off_p | rules.ignore_soft)
         if state.has_migration_tags:
-            allowed = allowed & state.may_migrate[p]
-        here = vacated(room_of(state, p), need, primary=True)
-        nothing = np.zeros((len(which), 1))
-        pair = _Pair(which, p, p, need, here, here, off_p, off_p, nothing, nothing)
-        _ignored, scores = self._primary_values(pair)
-        for metric in self.storage:
-            # Only the load of disks and reservations change: shared storage takes nothing from a node.
-            at_p, at_t = metric.shift(which, p), metric.shift(which, None)
-            left = metric.total - at_p * (metric.centred2[p][:, None] - at_p)
-            scores += metric.after(left + at_t * (metric.centred2[None, :] + at_t), at_t - at_p)
-        scores += self.reserved.base()
-        scores -= 20.0 * off_p * pair.real
-        self._add_external_tags(pair, scores)
-        self._add_external_failing(pair, scores)
-        rows = np.arange(len(which))
-        allowed = np.array(allowed)
-        allowed[rows, p] = False
-        result.by_kind[Kind.FAILOVER_TO_ANY] = np.where(allowed, scores, np.inf)
+            allowed = allowed & self._may(pair.p)
+        # Of the storage only the load of disks changes: shared storage takes nothing from a node.
+        scores = self.primary.moved(which, pair.p, to, same=False) + self.storage.moved(which, pair.p, to, same=False)
+        scores += self.rest + self.reserved.base()
+        self.counts.add_external(pair, self.room, scores)
+        scores = np.where(allowed, scores, np.inf)
+        to.exclude(scores, pair.p)
+        result.by_kind[Kind.FAILOVER_TO_ANY] = scores
         return result
-
-    def _add_external_tags(self, pair: _Pair, scores: Floats) -> None:
-        dummy = {kind: np.zeros_like(scores) for kind in Kind}
-        self._add_tags(pair, dummy)
-        scores += dummy[Kind.REPLACE_PRIMARY]
-        if self.state.has_locations:
-            state, rows = self.state, np.arange(len(pair.which))
-            unmet = state.unmet[state.inst.wishes[pair.which]]
-            own = state.loc_score[pair.which][:, None]
-            on_p = self.online[pair.p][:, None]
-            leave = (own + unmet[rows, pair.p][:, None]) * on_p
-            scores += pair.real * (own + unmet - leave + self._exclusion_changes(pair))
-
-    def _add_external_failing(self, pair: _Pair, scores: Floats) -> None:
-        room, used, on = self.room, pair.need.used_mem, self.online
-        old = np.where(self.fails & on, self.counts, 0.0)
-        r_p, c_p = self.state.dyn[R_MEM][pair.p][:, None], self.counts[pair.p][:, None]
-        on_p = on[pair.p][:, None]
-        left = np.where((pair.room_p.free <= r_p) & on_p, c_p - pair.real, 0.0) - old[pair.p][:, None]
-        fails = (room.free - used <= room.reserved) & on[None, :]
-        scores += left + np.where(fails, self.counts[None, :] + pair.real, 0.0) - old[None, :]
 
     def scan(self, which: Ints) -> Iterator[Scores]:
         """Scores after every move of these instances, in batches that stay in the processor's cache."""
         inst = self.state.inst
-        size = max(1, _BATCH // max(1, len(self.online)))
+        size = max(1, _BATCH // max(1, len(self.targets)))
         for kind, score in ((inst.drbd, self.internal), (inst.external, self.external)):
             members = which[kind[which]]
             for start in range(0, len(members), size):
-                yield score(members[start : start + size])
+                table = score(members[start : start + size])
+                if self.book is not None:
+                    self.book.adjust(table)
+                yield table
 
 
 def _at(matrix: Bools | None, columns: Ints) -> Bools | None:

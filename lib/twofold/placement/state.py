@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from . import tags as tagging
 from .errors import RequestError
-from .model import LOCAL_TEMPLATES, MOVABLE_TEMPLATES, Cluster, Instance, Mirror, Node, Policy
+from .model import LOCAL_TEMPLATES, MOVABLE_TEMPLATES, RUNNING_STATUSES, Cluster, Instance, Mirror, Node, Policy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -150,6 +150,7 @@ class InstanceArrays:
         self.dsk = column(i.disk for i in instances)
         self.vcpus = column(i.vcpus for i in instances)
         self.uses_mem = flags(i.uses_memory for i in instances)
+        self.running = flags(i.status in RUNNING_STATUSES for i in instances)
         self.not_offline = flags(i.not_offline for i in instances)
         self.auto = flags(i.auto_balance for i in instances)
         self.forthcoming = flags(i.forthcoming for i in instances)

@@ -2,27 +2,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the loss of nodes would do: of one node, of any two, of a whole failure domain.
 
-An instance survives a loss when a copy of its disks is left and a node with that copy (any node of its group, for
-shared storage) has memory for it, together with all other instances that lose their nodes at the same moment.
+An instance survives a loss when a copy of its disks is left on a node that is online, and a node with such a copy (any
+node of its group, for shared storage) has memory for it, together with all other instances that lose their nodes at
+the same moment. This is the definition of every verb; Ganeti's "global N+1" (redundancy.py), which allocate and
+capacity ask for as hail and hspace do, differs in that it also lets disks that are lost be made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import enum
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from .state import I_MEM, Bools, State
+from .redundancy import takeover
+from .state import Bools, Floats, State
+
+
+class Level(enum.Enum):
+    """What a cluster can be asked to survive."""
+
+    NODE = "node"
+    TWO = "two"
+    DOMAIN = "domain"
 
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
-    """An instance that a loss would stop for good, or until room is made."""
+    """An instance that a loss would stop for good, or until room is made.
+
+    Attributes:
+        data: whether no copy of its disks is left; otherwise there is no room to run it.
+    """
 
     instance: int
     reason: str
+    data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,46 +55,44 @@ def loss(state: State, what: str, nodes: Iterable[int]) -> Loss:
     lost = np.zeros(len(state.nodes.names), dtype=bool)
     lost[list(nodes)] = True
     gone: Bools = lost | state.nodes.offline
-    trial = state.copy()
-    inst = trial.inst
+    inst, free = state.inst, state.unallocated.copy()
     hurt: list[Hurt] = []
     here = np.flatnonzero((state.pri >= 0) & lost[state.pri] & ~inst.forthcoming)
     for i in sorted(here.tolist(), key=lambda one: (not inst.drbd[one], -inst.mem[one])):
-        reason = _restart(trial, i, gone)
-        if reason:
-            hurt.append(Hurt(i, reason))
+        problem = _restart(state, i, gone, free)
+        if problem is not None:
+            hurt.append(problem)
     return Loss(what, tuple(int(n) for n in np.flatnonzero(lost)), tuple(hurt))
 
 
-def _restart(state: State, i: int, gone: Bools) -> str:
-    """Run an instance elsewhere; why that is not possible, or nothing."""
+def _restart(state: State, i: int, gone: Bools, free: Floats) -> Hurt | None:
+    """Run an instance elsewhere, which takes free memory there; why that is not possible, or nothing."""
     inst, p, s = state.inst, int(state.pri[i]), int(state.sec[i])
     if inst.drbd[i]:
-        if s < 0 or gone[s]:
-            return "both copies of its disks are lost"
-        return _start(state, i, [s])
+        return _start(state, i, [s], free) if s >= 0 and not gone[s] else Hurt(i, _NO_PAIR, True)
     if not inst.external[i]:
-        return "the only copy of its disks is lost"
-    group = state.nodes.group == state.nodes.group[p]
-    targets = np.flatnonzero(group & ~gone)
-    free = state.unallocated
-    return _start(state, i, sorted(targets.tolist(), key=lambda n: -free[n]))
+        return Hurt(i, "the only copy of its disks is lost", True)
+    targets = np.flatnonzero((state.nodes.group == state.nodes.group[p]) & ~gone)
+    return _start(state, i, sorted(targets.tolist(), key=lambda n: -free[n]), free)
 
 
-def _start(state: State, i: int, targets: list[int]) -> str:
-    inst = state.inst
-    for n in targets:
-        free = state.unallocated[n]
-        if inst.uses_mem[i] and free - inst.mem[i] <= 0:
-            continue
-        # Its disks are there already, or elsewhere: only memory is taken.
-        state.dyn[I_MEM, n] += inst.mem[i] if inst.uses_mem[i] else 0.0
-        return ""
+_NO_PAIR = "both copies of its disks are lost"
+
+
+def _start(state: State, i: int, targets: list[int], free: Floats) -> Hurt | None:
+    need = state.inst.mem[i]
     if not targets:
-        return "no node of its group is left"
-    best = max(float(state.unallocated[n]) for n in targets)
+        return Hurt(i, "no node of its group is left")
+    if not state.inst.uses_mem[i]:
+        return None
+    for n in targets:
+        if free[n] > need:
+            # Its disks are there already, or elsewhere: only memory is taken.
+            free[n] -= need
+            return None
+    best = max(float(free[n]) for n in targets)
     names = state.nodes.names[targets[0]] if len(targets) == 1 else "any node of its group"
-    return f"{names} has no memory for it: needs {inst.mem[i]:.0f} MiB, has {best:.0f} MiB"
+    return Hurt(i, f"{names} has no memory for it: needs {need:.0f} MiB, has {best:.0f} MiB")
 
 
 def single_losses(state: State) -> list[Loss]:
@@ -86,20 +100,6 @@ def single_losses(state: State) -> list[Loss]:
     names = state.nodes.names
     every = (loss(state, f"node {names[n]}", [n]) for n in np.flatnonzero(state.online).tolist())
     return [one for one in every if one.hurt]
-
-
-def double_losses(state: State) -> list[Loss]:
-    """The loss of each two online nodes that hurts more than the loss of each of them."""
-    names = state.nodes.names
-    online = np.flatnonzero(state.online).tolist()
-    single = {n: {h.instance for h in loss(state, "", [n]).hurt} for n in online}
-    result = []
-    for a, b in combinations(online, 2):
-        both = loss(state, f"nodes {names[a]} and {names[b]}", [a, b])
-        hurt = tuple(h for h in both.hurt if h.instance not in single[a] | single[b])
-        if hurt:
-            result.append(Loss(both.what, both.nodes, hurt))
-    return result
 
 
 def domain_losses(state: State) -> list[Loss]:
@@ -111,3 +111,98 @@ def domain_losses(state: State) -> list[Loss]:
         if one.hurt:
             result.append(one)
     return result
+
+
+# -- two nodes ------------------------------------------------------------------------------------------------------
+
+
+def double_losses(state: State) -> list[Loss]:
+    """The loss of each two online nodes that hurts more than the loss of each of them."""
+    return list(_double_losses(state, data=True))
+
+
+def _double_losses(state: State, *, data: bool) -> Iterator[Loss]:
+    """Whether memory could be short is asked of all pairs at once; only such pairs are gone through.
+
+    Args:
+        data: also tell the instances that have both copies on the two nodes.
+    """
+    names = state.nodes.names
+    alone = {n: {h.instance for h in loss(state, "", [n]).hurt} for n in np.flatnonzero(state.online).tolist()}
+    cut_off = _pairs_in_use(state, alone) if data else {}
+    tight = {(a, b) for a, b in np.argwhere(np.triu(_tight(state), 1)).tolist()}
+    for a, b in sorted(tight | cut_off.keys()):
+        hurt = {i: Hurt(i, _NO_PAIR, True) for i in cut_off.get((a, b), [])}
+        if (a, b) in tight:
+            both = loss(state, "", [a, b]).hurt
+            hurt |= {h.instance: h for h in both if h.instance not in alone[a] | alone[b] and (data or not h.data)}
+        if hurt:
+            yield Loss(f"nodes {names[a]} and {names[b]}", (a, b), tuple(hurt[i] for i in sorted(hurt)))
+
+
+def _pairs_in_use(state: State, alone: dict[int, set[int]]) -> dict[tuple[int, int], list[int]]:
+    """The pairs of nodes that hold both copies of instances; alone are those that the loss of one node hurts."""
+    inst = state.inst
+    result: dict[tuple[int, int], list[int]] = {}
+    for i in np.flatnonzero((state.pri >= 0) & (state.sec >= 0) & inst.drbd & ~inst.forthcoming).tolist():
+        p, s = int(state.pri[i]), int(state.sec[i])
+        if p in alone and s in alone and i not in alone[p]:
+            result.setdefault((min(p, s), max(p, s)), []).append(i)
+    return result
+
+
+def _tight(state: State) -> Bools:
+    """Per two nodes whether memory could be short when both are lost; true too often rather than too seldom.
+
+    Mirrored instances have one place to go, so their sums decide. Those on shared storage go wherever there is room:
+    they all find some if the room beyond the largest of them, over the nodes that are left, exceeds their sum.
+    """
+    memory, _number = takeover(state)
+    free, online, group = state.unallocated, state.online, state.nodes.group
+    count = len(free)
+    result = np.zeros((count, count), dtype=bool)
+    largest = np.sort(memory, axis=1)[:, -2:].sum(axis=1) if count else np.zeros(0)
+    own, most = _shared(state)
+    for a in range(count):
+        sums = memory + memory[:, a : a + 1]
+        short = (sums >= free[:, None]) & (sums > 0) & online[:, None]
+        short[a, :] = False
+        np.fill_diagonal(short, False)
+        result[a] = short.any(axis=0)
+    spare = np.where(online, np.maximum(0.0, free - largest - most[group]), 0.0)
+    for g in np.unique(group).tolist():
+        inside = group == g
+        left = spare[inside].sum() - np.where(inside, spare, 0.0)
+        load = np.where(inside, own, 0.0)
+        total = load[:, None] + load[None, :]
+        result |= (total > 0) & (left[:, None] - np.where(inside, spare, 0.0)[None, :] <= total)
+    both: Bools = result & online[:, None] & online[None, :]
+    return both
+
+
+def _shared(state: State) -> tuple[Floats, Floats]:
+    """Memory of the instances on shared storage: per node the sum, per node group the largest."""
+    inst = state.inst
+    here = (state.pri >= 0) & inst.external & ~inst.forthcoming
+    memory = (inst.mem * inst.uses_mem)[here]
+    own = np.bincount(state.pri[here], weights=memory, minlength=len(state.nodes.names))
+    most = np.zeros(len(state.cluster.groups))
+    np.maximum.at(most, state.nodes.group[state.pri[here]], memory)
+    # An instance that holds no memory still needs a node.
+    return own + np.bincount(state.pri[here], minlength=len(own)) * 1e-9, most
+
+
+# -- as a condition ---------------------------------------------------------------------------------------------------
+
+
+def survives(state: State, level: Level) -> bool:
+    """Whether every instance survives losses of a kind.
+
+    What two copies cannot give is not asked for: the loss of both nodes of an instance, and instances that have one
+    copy only. Failure domains must not hold both copies.
+    """
+    if level is Level.TWO:
+        return survives(state, Level.NODE) and next(_double_losses(state, data=False), None) is None
+    losses = single_losses(state) if level is Level.NODE else domain_losses(state)
+    mirrored = state.inst.drbd
+    return not any(not h.data or (level is Level.DOMAIN and mirrored[h.instance]) for one in losses for h in one.hurt)

@@ -16,7 +16,6 @@ from twofold.placement.model import Cluster, Group, Instance, Node
 from twofold.placement.room import make_room
 from twofold.placement.scan import Rules as MoveRules
 from twofold.placement.state import State
-from twofold.placement.survival import domain_losses, double_losses, single_losses
 
 GROUP = Group("g", "u")
 
@@ -106,28 +105,6 @@ def test_no_room_can_be_made() -> None:
         extra=[Instance("x", 11000, 2048, 1, template="ext", disks=(2048,))],
     )
     assert make_room(state, 2) is None
-
-
-def test_losses_name_the_instance_and_the_reason() -> None:
-    nodes = tuple(
-        Node(f"n{k}", 8000, 0, 8000 - used, 100000, 90000, 8, "u", tags=(f"rack:{k // 2}",))
-        for k, used in enumerate((3000, 4000, 7000, 0))
-    )
-    instances = (
-        Instance("pair", 3000, 1000, 1, "n0", "n1"),
-        Instance("tight", 4000, 1000, 1, "n1", "n2"),
-        Instance("only", 7000, 1000, 1, "n2", template="plain"),
-    )
-    state = State(Cluster((GROUP,), nodes, instances, ("htools:nlocation:rack",)))
-    single = {loss.what: [(state.inst.names[h.instance], h.reason) for h in loss.hurt] for loss in single_losses(state)}
-    assert single == {
-        "node n1": [("tight", "n2 has no memory for it: needs 4000 MiB, has 1000 MiB")],
-        "node n2": [("only", "the only copy of its disks is lost")],
-    }
-    double = {loss.what: [h.reason for h in loss.hurt] for loss in double_losses(state)}
-    assert double["nodes n0 and n1"] == ["both copies of its disks are lost"]
-    domains = {loss.what: [state.inst.names[h.instance] for h in loss.hurt] for loss in domain_losses(state)}
-    assert domains == {"failure domain rack:0": ["tight", "pair"], "failure domain rack:1": ["only"]}
 
 
 def test_the_state_is_the_plan() -> None:

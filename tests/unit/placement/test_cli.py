@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,54 @@ def test_score_and_balance_have_their_keys(file: Path, capsys: pytest.CaptureFix
     assert cheap["curve"][-1] == {"copied_mib": cheap["copied_mib"], "score": cheap["final_score"]}
 
 
+def test_balance_explains_every_move(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("balance", "-t", file, "--max-moves", "2", "--explain")
+    plan = json.loads(run(capsys, *arguments, "--json")[1])
+    assert len(plan["moves"]) == 2
+    before = plan["initial_score"]
+    for move in plan["moves"]:
+        why = move["explain"]
+        assert why["stays"] == pytest.approx(before)
+        (chosen,) = (node for node in why["nodes"] if node["score"] == pytest.approx(move["score"], abs=1e-7))
+        assert chosen["node"] in move["to"]
+        assert all(node["score"] is not None or node["primary"] or node["secondary"] for node in why["nodes"])
+        changes = sum(one["after"] - one["before"] for one in why["metrics"].values())
+        assert changes == pytest.approx(move["score"] - before, abs=1e-6)
+        before = move["score"]
+    words = run(capsys, *arguments)[1]
+    assert f"score {plan['initial_score']:.8f} if it stays" in words
+    assert set(plan["survives"]) == {"before", "after"}
+    assert set(plan["survives"]["after"]) == {"node", "two", "domain"}
+
+
+def test_rules_and_weights(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = json.loads(run(capsys, "balance", "-t", file, "--json")[1])["moves"][0]["instance"]
+    rules = tmp_path / "rules.json"
+    home = next(line.split("|")[6] for line in file.read_text().splitlines() if line.startswith(f"{moved}|"))
+    rules.write_text(json.dumps({moved: {"primary": home, "avoid": ["x"]}}))
+    plan = json.loads(run(capsys, "balance", "-t", file, "--json", "--rules", rules, "--weight", "x=0.5")[1])
+    assert all(move["to"][0] == home for move in plan["moves"] if move["instance"] == moved)
+    assert plan["rules_cost"] == {"before": 0.0, "after": 0.0}
+
+
+def test_the_command_is_an_entry_point_of_the_package(file: Path) -> None:
+    root = Path(cli.__file__).resolve().parents[3]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    module, _colon, function = project["project"]["scripts"]["twofold"].partition(":")
+    # setuptools installs folders with an __init__.py alone.
+    folders = {path.parent for path in (root / "lib/twofold").rglob("*.py")}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+    program = f"import sys, {module}; sys.exit({module}.{function}(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "score", "-t", str(file), "--json"],
+        env={"PYTHONPATH": str(root / "lib")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["score"] > 0
+
+
 def test_capacity_of_an_imagined_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("capacity", "--simulate", "p,3,100g,8g,8", "--disk-template", "drbd", "--standard-alloc", "10g,2g,1")
     found = json.loads(run(capsys, *arguments, "--json")[1])
@@ -113,6 +164,19 @@ def test_request_alone_with_a_text_file(file: Path, tmp_path: Path, capsys: pyte
         (["balance", "-t", "FILE", "--max-copy", "much"], "--max-copy: size: is 'much'; expected a size as 4g"),
         (["balance", "-t", "FILE", "--exclude-instances", "ghost"], "unknown instance 'ghost'"),
         (["score", "-t", "FILE", "--util", "BAD"], "BAD:1: line: has 1 fields; expected instance cpu memory disk"),
+        (["score", "-t", "FILE", "--util", "LOAD"], "LOAD:2: load: is '1 x 1 1'; expected four numbers"),
+        (["balance", "-t", "FILE", "--rules", "BAD"], "BAD:1: JSON: Expecting value"),
+        (
+            ["balance", "-t", "FILE", "--rules", "GHOST"],
+            "GHOST: ghost: expected the name of an instance",
+        ),
+        (["balance", "-t", "FILE", "--rules", "RULES"], 'RULES: inst000.avoid: is "x"; expected a list of strings'),
+        (["balance", "-t", "FILE", "--weight", "x=1"], "--weight is about the wishes of --rules, which is missing"),
+        (["balance", "-t", "FILE", "--rules", "NONE", "--weight", "x"], "weight: is 'x'; expected LABEL=NUMBER"),
+        (["rolling", "-t", "FILE", "--node-tags", "ghost"], "no node is left to reboot"),
+        (["capacity", "--simulate", "p,3,1g,1g"], "specification: has 4 fields; expected policy,count,disk"),
+        (["capacity", "--simulate", "p,3,1g,1g,1", "--standard-alloc", "1g"], "expected DISK,MEMORY,CPUS"),
+        (["allocate", "EMPTY"], "EMPTY: nodegroups: is missing; expected an object"),
         (["capacity"], "give either --text-data or --simulate"),
         (["capacity", "--simulate", "x,3,1g,1g,1"], "policy: is 'x'; expected one of p, a, u"),
         (["allocate", "BAD"], "BAD:1: JSON: Expecting value"),
@@ -123,7 +187,19 @@ def test_errors(
 ) -> None:
     bad = tmp_path / "bad"
     bad.write_text("nonsense\n\n\n\n")
-    words = [{"FILE": str(file), "BAD": str(bad)}.get(word, word) for word in arguments]
-    status, out, err = run(capsys, *words)
+    contents = {
+        "LOAD": "inst000 1 1 1 1\ninst001 1 x 1 1\n",
+        "GHOST": '{"ghost": {}}',
+        "RULES": '{"inst000": {"avoid": "x"}}',
+        "NONE": "{}",
+        "EMPTY": "{}",
+    }
+    names = {"FILE": str(file), "BAD": str(bad)}
+    for name, content in contents.items():
+        names[name] = str(tmp_path / name.lower())
+        Path(names[name]).write_text(content)
+    status, out, err = run(capsys, *(names.get(word, word) for word in arguments))
     assert (status, out) == (1, "")
-    assert message.replace("BAD", str(bad)) in err
+    for name, path in names.items():
+        message = message.replace(f"{name}:", f"{path}:")
+    assert message in err

@@ -137,7 +137,7 @@ def test_every_plan_can_be_carried_out_in_order_within_its_budget(seed: int, mos
 def test_no_step_breaks_a_limit_that_held(seed: int) -> None:
     state = state_of(seed)
     for _ignored in range(10):
-        step = best_step(state, Rules(), score(state))
+        step = best_step(state, Scanner(state, Rules()), score(state))
         if step is None:
             break
         old = state.fails_n1 & state.online

@@ -61,6 +61,9 @@ def _balance(console: Console, result: Json) -> None:
     console.print(f"score {result['initial_score']:.8f} -> {result['final_score']:.8f} with {count} moves", end="")
     console.print(f" in {len(result['jobs'])} waves, {_gib(result['copied_mib'])} copied")
     _curve(console, result["curve"])
+    for move in result["moves"]:
+        if "explain" in move:
+            _explained(console, move)
 
 
 def _curve(console: Console, curve: list[Json]) -> None:
@@ -71,6 +74,23 @@ def _curve(console: Console, curve: list[Json]) -> None:
     table = _table("moves ", "copied ", "score ")
     for k in picked:
         table.add_row(str(k), _gib(curve[k]["copied_mib"]), f"{curve[k]['score']:.8f}")
+    console.print(table)
+
+
+def _explained(console: Console, move: Json) -> None:
+    """Why a move leads where it does: the metrics that change, and every other node."""
+    why = move["explain"]
+    console.print(escape(f"\n{move['instance']}: {move['ops']}; score {why['stays']:.8f} if it stays"))
+    changes = (f"{name} {m['before']:.6f} -> {m['after']:.6f}" for name, m in why["metrics"].items())
+    console.print(escape(f"  {', '.join(changes)}"))
+    table = _table("", "node", "operations", "score ", "why not")
+    # The best first; what cannot be had last.
+    for node in sorted(why["nodes"], key=lambda one: (one["score"] is None, one["score"] or 0.0)):
+        reasons = [f"as {role}: {node[role]}" for role in ("primary", "secondary") if node[role]]
+        score = "" if node["score"] is None else f"{node['score']:.8f}"
+        table.add_row(
+            *_cells("*" if node["chosen"] else "", node["node"], node["ops"] or "", score, "; ".join(reasons))
+        )
     console.print(table)
 
 

@@ -1,0 +1,170 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the options name: files that are read, and settings of the engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..placement.errors import DataError, RequestError
+from ..placement.greedy import Limits
+from ..placement.model import Cluster
+from ..placement.scan import Rules
+from ..placement.state import BuildOptions, State
+from ..placement.textformat import parse
+
+if TYPE_CHECKING:
+    from ..placement.affinity import Book
+    from ..placement.affinity import Rules as InstanceRules
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The names of a list parted by commas."""
+    return tuple(name for name in (text or "").split(",") if name)
+
+
+def read(path: str) -> str:
+    """The text of a file; - is standard input."""
+    if path == "-":
+        return sys.stdin.read()
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(path, None, "file", f"{error.reason} at byte {error.start}; expected UTF-8 text") from None
+
+
+def build(options: argparse.Namespace) -> BuildOptions:
+    """How to look at the cluster."""
+    return BuildOptions(
+        exclusion_tags=names(options.exclusion_tags),
+        utilisation=utilisation(options.util) if options.util else {},
+        ignore_utilisation=options.ignore_dynu,
+        offline=tuple(options.offline),
+        min_disk=options.min_disk,
+        max_cpu=options.max_cpu,
+        selected=names(getattr(options, "select_instances", "")),
+        excluded=names(getattr(options, "exclude_instances", "")),
+    )
+
+
+def utilisation(path: str) -> dict[str, tuple[float, float, float, float]]:
+    """The measured load of instances, from a file."""
+    result: dict[str, tuple[float, float, float, float]] = {}
+    for number, line in enumerate(read(path).splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        if len(parts) != 5:
+            raise DataError(path, number, "line", f"has {len(parts)} fields; expected instance cpu memory disk network")
+        try:
+            cpu, mem, dsk, net = (float(part) for part in parts[1:])
+        except ValueError:
+            raise DataError(path, number, "load", f"is {' '.join(parts[1:])!r}; expected four numbers") from None
+        result[parts[0]] = (cpu, mem, dsk, net)
+    return result
+
+
+def cluster(options: argparse.Namespace) -> Cluster:
+    """The cluster of the text format."""
+    return parse(read(options.text_data), options.text_data)
+
+
+def state(options: argparse.Namespace) -> State:
+    """The cluster as the engine sees it."""
+    return State(cluster(options), build(options))
+
+
+def one_group(options: argparse.Namespace, state: State) -> State:
+    """The node group to work on: the only one, or the one asked for."""
+    groups = state.cluster.groups
+    if options.group:
+        return state.subset(group_number(options, state))
+    used = sorted(set(state.nodes.group.tolist()))
+    if len(used) > 1:
+        names = ", ".join(groups[g].name for g in used)
+        raise RequestError(f"the cluster has several node groups; choose one with --group: {names}")
+    return state.subset(used[0]) if used else state
+
+
+def group_number(options: argparse.Namespace, state: State) -> int:
+    """The number of the node group of --group."""
+    for number, group in enumerate(state.cluster.groups):
+        if options.group in (group.name, group.uuid):
+            return number
+    raise RequestError(f"unknown node group {options.group!r}")
+
+
+def rules(options: argparse.Namespace) -> Rules:
+    """Which moves may be made."""
+    return Rules(
+        disk_moves=not options.no_disk_moves,
+        instance_moves=not options.no_instance_moves,
+        restricted=options.restricted_migration,
+        ignore_soft=options.ignore_soft_errors,
+        evacuate=options.evac_mode,
+    )
+
+
+def limits(options: argparse.Namespace) -> Limits:
+    """When balancing stops."""
+    most = getattr(options, "max_moves", None)
+    most = options.max_length if most is None else most
+    return Limits(None if most < 0 else most, options.min_score, options.min_gain, options.min_gain_limit)
+
+
+def book(path: str | None, weights: list[str], state: State) -> Book | None:
+    """The rules of instances; None without a file of them."""
+    # Most calls have no rules: what reads them is loaded for those that have.
+    from ..placement.affinity import Book
+
+    if not path:
+        if weights:
+            raise RequestError("--weight is about the wishes of --rules, which is missing")
+        return None
+    return Book(state, _rules_of(path, state), dict(_weight(one) for one in weights))
+
+
+def _weight(text: str) -> tuple[str, float]:
+    label, _equals, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not label or not 0 <= value < 1e9:
+        raise DataError("--weight", None, "weight", f"is {text!r}; expected LABEL=NUMBER, as web=0.5")
+    return label, value
+
+
+def _rules_of(path: str, state: State) -> dict[str, InstanceRules]:
+    from ..placement.affinity import Rules as InstanceRules
+
+    try:
+        data = json.loads(read(path))
+    except ValueError as error:
+        raise DataError(path, getattr(error, "lineno", None), "JSON", f"{error}; expected an object") from None
+    if not isinstance(data, dict):
+        raise DataError(path, None, "rules", "expected an object: instance to its rules")
+    known = set(InstanceRules.__dataclass_fields__)
+    texts = {"primary", "secondary"}
+    result = {}
+    for name, values in data.items():
+        if name not in state.inst.names:
+            raise DataError(path, None, name, "expected the name of an instance of the cluster")
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise DataError(path, None, name, f"expected an object with some of {', '.join(sorted(known))}")
+        for key, value in values.items():
+            good = isinstance(value, str) if key in texts else _is_list_of_strings(value)
+            if not good:
+                expected = "a string" if key in texts else "a list of strings"
+                raise DataError(path, None, f"{name}.{key}", f"is {json.dumps(value)}; expected {expected}")
+        fields: dict[str, Any] = {k: v if k in texts else tuple(v) for k, v in values.items()}
+        result[name] = InstanceRules(**fields)
+    return result
+
+
+def _is_list_of_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
