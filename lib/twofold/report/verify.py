@@ -27,6 +27,7 @@ CODES = {
     "replication.configure": "replication-differs",
     "replication.settle": "two-primaries",
     "replication.promote": "not-primary",
+    "replication.take_over": "not-primary",
     "replication.demote": "primary-unused",
     "seed.write": "seed-differs",
     "seed.remove": "seed-differs",
