@@ -18,6 +18,7 @@ from . import (
     failover,
     fingerprint,
     grow,
+    maintenance,
     migrate,
     placement,
     recreate,
@@ -89,8 +90,8 @@ def _drain(context: Context, intent: dict[str, Any]) -> None:
     evacuate.drain(context, str(intent.get("node") or ""))
 
 
-def _undrain(context: Context, intent: dict[str, Any]) -> None:
-    evacuate.undrain(context, str(intent.get("node") or ""))
+def _remove_node(context: Context, intent: dict[str, Any]) -> None:
+    maintenance.removable(context, str(intent.get("node") or ""))
 
 
 def _grow(context: Context, intent: dict[str, Any]) -> None:
@@ -143,13 +144,16 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "evacuate": _evacuate,
     "failover": failover.instance,
     "grow": _grow,
+    "maintain": maintenance.clear,
     "migrate": _migrate,
     "recover": failover.recover,
+    "rejoin": maintenance.rejoin,
+    "remove_node": _remove_node,
     "recreate_disks": _recreate_disks,
     "reinstall": _reinstall,
     "replace_disks": _replace_disks,
     "resolve_split_brain": _resolve_split_brain,
-    "undrain": _undrain,
+    "undrain": maintenance.undrain,
 }
 
 
