@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import _definitions, _power_back_notes
+from . import _definitions, _power_back_notes, _steps_rolling
 from ._clock import wait_for
 from ._drbd import Configuration, ResourceState
 from ._errors import TimedOut, TwofoldError
@@ -173,5 +173,6 @@ PARTS: list[Part] = [
     ("bridges", lambda node: node.host.bridges()),
     ("journal", lambda node: node.journal.entries()),
     ("lock", lambda node: node.lock.holder()),
+    ("rolling", lambda node: _steps_rolling.read(node.files)),
     ("left_off", lambda node: _power_back_notes.left(node.files)),
 ]

@@ -82,6 +82,13 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
 
 
+def _rolling(context: Context, intent: dict[str, Any]) -> None:
+    # As above.
+    from . import rolling
+
+    rolling.cluster(context, intent)
+
+
 def _evacuate(context: Context, intent: dict[str, Any]) -> None:
     evacuate.node(context, str(intent.get("node") or ""), str(intent.get("mode") or "both"))
 
@@ -153,6 +160,7 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "reinstall": _reinstall,
     "replace_disks": _replace_disks,
     "resolve_split_brain": _resolve_split_brain,
+    "rolling": _rolling,
     "undrain": maintenance.undrain,
 }
 

@@ -39,12 +39,6 @@ def running(world: World, node: str) -> set[str]:
     return {name for name, domain in world.nodes[node]["domains"].items() if domain["state"] == "running"}
 
 
-def reboot(world: World, node: str) -> None:
-    """The node boots; nothing brings its resources up."""
-    for resource in world.nodes[node]["resources"].values():
-        resource["role"] = None
-
-
 def codes(plan: Plan) -> list[tuple[str, str]]:
     return [(finding.object, finding.code) for finding in plan.errors]
 
@@ -58,7 +52,7 @@ def test_a_node_is_cleared_rebooted_and_filled_again() -> None:
     assert not plan.findings
     assert running(world, "node1") == set() and "off1" in world.nodes["node1"]["domains"]
     assert {"web1"} <= running(world, "node2")
-    reboot(world, "node1")
+    world.reboot("node1")
     plan = play(world, "rejoin", node="node1")
     assert {(s.instance, s.op) for s in plan.steps} == {
         (name, op) for name in ("web1", "off1") for op in ("replication.configure", "replication.wait")

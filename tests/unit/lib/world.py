@@ -69,7 +69,7 @@ class World:
     def _node(name: str, memory: int, space: int) -> dict[str, Any]:
         return {
             "format": 1, "node": name, "hostname": f"{name}.example", "time": 0.0, "uptime": 60.0,
-            "load": 0.0, "cpus": 1,
+            "load": 0.0, "cpus": 1, "boot_id": "1", "rolling": None,
             "memory": {"total": memory, "available": memory},
             "volume_groups": {"twofold": {"size": space, "free": space, "extent": EXTENT}},
             "volumes": [], "resources": {}, "domains": {}, "definitions": {}, "seeds": {}, "images": [],
@@ -159,6 +159,18 @@ class World:
             for volume in resource["volumes"]:
                 if others and volume["disk"] == "Outdated":
                     volume["disk"] = "UpToDate"
+
+    def reboot(self, node: str) -> None:
+        """The node boots; nothing brings its resources up."""
+        self.power_off(node)
+        self.down.remove(node)
+        self.nodes[node]["boot_id"] += "1"
+
+    def _rolling_begin(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["rolling"] = copy.deepcopy(args["note"])
+
+    def _rolling_end(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["rolling"] = None
 
     # Volumes
 
