@@ -126,7 +126,8 @@ def _domains(context: Context, node: str) -> dict[str, Any]:
 def _nodes(context: Context, intent: dict[str, Any]) -> list[str]:
     """The nodes of an intent; none if one of them is unknown, with a finding."""
     found = proof.names(intent.get("node")) or [""]
-    return found if all([evacuate.answers(context, name) for name in found]) else []
+    answering = [name for name in found if evacuate.answers(context, name)]
+    return found if answering == found else []
 
 
 def _error(context: Context, node: str, code: str, message: str, remedy: str) -> None:

@@ -3,8 +3,8 @@
 
 """The reboot of the whole cluster, group after group, in the order that the placement engine computes.
 
-What is done is read from the nodes: a note, the same on each, says which boot each of them was in when it began. Who has
-booted since is done. So it can be gone on with from anywhere, also if the node that was just rebooted is lost.
+What is done is read from the nodes: a note, the same on each, says which boot each of them was in when it began. Who
+has booted since is done. So it can be gone on with from anywhere, also if the node that was just rebooted is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGES = ("", "upgrade", "full")
 
 
 def cluster(context: Context, intent: dict[str, Any]) -> None:
-    """`{"verb": "rolling", "packages": "" | "upgrade" | "full", "again": bool}`: the groups that are left, and the note.
+    """`{"verb": "rolling", "packages": "" | "upgrade" | "full", "again": bool}`: what is left, and the note.
 
     The note is written before the first reboot and removed when nothing is left; `again` forgets an earlier one.
     """
