@@ -117,7 +117,7 @@ class Guest:
                 context.error("target-does-not-fit", self.name, message, "free or add what is missing there")
                 return False
             context.claims.take_memory(self.node, document["memory"])
-        if self.resource is None or not self.resource.primary:
+        if self.resource is None or not self.resource.primary or volumes.pending(self.c.trace, self.node, volumes.SYNC):
             why = rebuild.proof(self.name, peer)
             args = {**self.c.settings(), "peer": peer, "proof": why, "stale": False}
             self._add("replication.take_over", args, kind=plan.MOVE, why=why, risk=rebuild.RISK)

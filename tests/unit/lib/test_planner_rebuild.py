@@ -114,6 +114,16 @@ def test_killed_anywhere_the_next_run_goes_on(node: str, limit: int) -> None:
     assert (again.steps, [f for f in again.findings if f.code != "placement-differs"]) == ((), [])
 
 
+def test_a_copy_that_was_filled_just_before_its_source_was_destroyed_serves() -> None:
+    world = healthy()
+    for volume in world.nodes["node2"]["volumes"]:
+        if volume["name"] == "web1-disk0":
+            volume["tags"].append("twofold.pending=sync")
+    world.destroy("node1")
+    assert not world.converge(WANTED).errors
+    whole(world)
+
+
 def test_few_copies_are_filled_at_once() -> None:
     guests = {f"web{i}": instance(nodes=["node1", "node2"], memory="64MiB") for i in range(1, 4)}
     wanted = desired(guests, cluster={"twofold_resyncs_at_once": 1})
