@@ -209,6 +209,11 @@ class NodeView:
         return dict(self.document.get("left_off") or {})
 
     @property
+    def rolling(self) -> dict[str, Any] | None:
+        """The note of a rolling reboot that goes on."""
+        return self.document.get("rolling") or None
+
+    @property
     def problems(self) -> list[dict[str, str]]:
         """What the node could not read."""
         return list(self.document.get("problems") or [])

@@ -28,6 +28,7 @@ RUN = {
     "twofold_capacity_file": "Where capacity.yml writes its document",
     "twofold_lock_lease": "Seconds after which the lock of a run that is not heard of any more may be taken over",
     "twofold_lock_wait": "Seconds to wait for a node that another run has locked",
+    "twofold_reboot_timeout": "Seconds within which a node that is rebooted has to answer again",
 }
 # Variables of the role that turns a bare machine into a node, which checks them itself (a test compares the lists).
 BOOTSTRAP = frozenset(

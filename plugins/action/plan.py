@@ -47,6 +47,7 @@ class ActionModule(ClusterAction):
             findings=document["findings"],
             errors=errors,
             fingerprint=document["fingerprint"],
+            details=document["details"],
             run=str(Run.start(document).path) if prepare else None,
         )
         return result

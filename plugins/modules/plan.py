@@ -93,6 +93,11 @@ errors:
   type: list
   elements: dict
   sample: []
+details:
+  description: What the intent has to say beyond steps, by its verb; empty for most.
+  returned: always
+  type: dict
+  sample: {}
 fingerprint:
   description: A digest of what the plan was based on.
   returned: always

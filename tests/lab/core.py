@@ -230,6 +230,15 @@ class Lab:
         self.power_on(node, wait)
 
     @privileged
+    def renew(self, node: str) -> None:
+        """New hardware under the same name: everything that was on the node's disks is lost, the image boots."""
+        found = self.require_state()
+        emulator = self.emulator(node)
+        emulator.kill()
+        make_disks(self.disks, emulator.machine, found.image)
+        self.power_on(node)
+
+    @privileged
     def link(self, node: str, network_name: str, up: bool) -> None:
         """Cut (up=False) or join one NIC: management, replication or guest."""
         self.emulator(node).set_link(topology.network(network_name), up)

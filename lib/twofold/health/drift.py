@@ -25,6 +25,7 @@ CODES = {
     "domain.resize": "disk-too-small",
     "replication.configure": "replication-differs",
     "replication.promote": "not-primary",
+    "replication.take_over": "not-primary",
     "seed.write": "seed-differs",
     "seed.remove": "seed-differs",
     "domain.define": "domain-differs",

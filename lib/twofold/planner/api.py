@@ -18,6 +18,7 @@ from . import (
     failover,
     fingerprint,
     grow,
+    maintenance,
     mend,
     migrate,
     placement,
@@ -82,6 +83,13 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
 
 
+def _rolling(context: Context, intent: dict[str, Any]) -> None:
+    # As above.
+    from . import rolling
+
+    rolling.cluster(context, intent)
+
+
 def _evacuate(context: Context, intent: dict[str, Any]) -> None:
     evacuate.node(context, str(intent.get("node") or ""), str(intent.get("mode") or "both"))
 
@@ -90,8 +98,8 @@ def _drain(context: Context, intent: dict[str, Any]) -> None:
     evacuate.drain(context, str(intent.get("node") or ""))
 
 
-def _undrain(context: Context, intent: dict[str, Any]) -> None:
-    evacuate.undrain(context, str(intent.get("node") or ""))
+def _remove_node(context: Context, intent: dict[str, Any]) -> None:
+    maintenance.removable(context, str(intent.get("node") or ""))
 
 
 def _grow(context: Context, intent: dict[str, Any]) -> None:
@@ -150,14 +158,18 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "evacuate": _evacuate,
     "failover": failover.instance,
     "grow": _grow,
+    "maintain": maintenance.clear,
     "mend": _mend,
     "migrate": _migrate,
     "recover": failover.recover,
+    "rejoin": maintenance.rejoin,
+    "remove_node": _remove_node,
     "recreate_disks": _recreate_disks,
     "reinstall": _reinstall,
     "replace_disks": _replace_disks,
     "resolve_split_brain": _resolve_split_brain,
-    "undrain": _undrain,
+    "rolling": _rolling,
+    "undrain": maintenance.undrain,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding
@@ -16,6 +17,7 @@ from ..observed import Observed
 from . import document as plan
 from .claims import Claims
 from .document import Change, Step
+from .resyncs import Resyncs
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Context:
     places: dict[str, Place] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @cached_property
+    def resyncs(self) -> Resyncs:
+        """The resyncs that the plan starts, and how many may go on at once."""
+        return Resyncs(self.desired.cluster.resyncs_at_once)
 
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""

@@ -14,7 +14,7 @@ from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size, round_up
-from . import copies, grow, guest, remove, replicated, report_only, survivor, volumes
+from . import copies, grow, guest, rebuild, remove, replicated, report_only, survivor, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -123,15 +123,18 @@ class Converge:
             return
         self._undefine()
         self._settle()
-        write_definitions(self.context, self.chain, self.trace, self.built, self.situation.nodes, kind=self.kind)
-        for node in self.situation.nodes:
+        there = [node for node in self.situation.nodes if node not in self.rebuilt]
+        write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
+        for node in there:
             self._volumes(node)
             self._replication(node)
-            self._seed(node)
+            self.seed(node)
         if self.replicated:
             nodes, timeout = self.situation.nodes, self.wanted.replication.timeout
             copies.acknowledge(self.chain, self.trace, self.document, nodes, timeout=timeout, wait=self.wait)
         guest.Guest(self).run()
+        for node in sorted(self.rebuilt):
+            rebuild.copy(self, node)
         grow.of_converge(self)
         report_only.left_over_volumes(self.context, self.chain, self.trace, self.situation, self.document)
         if self.replicated:
@@ -220,9 +223,8 @@ class Converge:
         install = node == self.situation.primary and self.built.template is not None
         if missing or wiping:
             why = "make the disks" if missing else "finish wiping the disks"
-            sync = node in self.rebuilt
-            args = volumes.create_args(self.document, node, install=install and not sync, sync=sync)
-            self.chain.add(node, "volumes.create", args, kind=plan.REPLACE if sync else self.kind, why=why)
+            args = volumes.create_args(self.document, node, install=install)
+            self.chain.add(node, "volumes.create", args, kind=self.kind, why=why)
         self._zero(node)
         if untagged := volumes.untagged(self.document, self.trace, node):
             why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
@@ -257,7 +259,8 @@ class Converge:
             args = replicated.configure_args(self.document, node)
             self.chain.add(node, "replication.configure", args, kind=self.kind, why="; ".join(reasons))
 
-    def _seed(self, node: str) -> None:
+    def seed(self, node: str) -> None:
+        """Bring the seed on a node to what the definition says."""
         digest = self.document["seed_digest"]
         there = self.trace.seeds.get(node)
         if digest == there:

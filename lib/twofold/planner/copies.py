@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,23 +13,6 @@ from ..observed import Trace, Volume
 from . import document as plan
 from . import replicated, report_only, volumes
 from .context import Chain, Context
-
-
-class Resyncs:
-    """How many resyncs a node takes part in at once; further ones wait for the earlier."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._waits: dict[str, list[str]] = defaultdict(list)
-
-    def before(self, nodes: Iterable[str]) -> list[str]:
-        """The steps that have to be done before one more resync starts on these nodes."""
-        return [self._waits[node][-self._limit] for node in nodes if len(self._waits[node]) >= self._limit]
-
-    def add(self, nodes: Iterable[str], wait: str) -> None:
-        """One more resync, which is over when the step `wait` is done."""
-        for node in nodes:
-            self._waits[node].append(wait)
 
 
 def whole(trace: Trace, nodes: Iterable[str]) -> bool:
@@ -68,6 +50,13 @@ def never_served(trace: Trace, node: str) -> bool:
     return node not in trace.resources and all(
         volume.pending & {volumes.SYNC, volumes.WIPE, "metadata"} for volume in found
     )
+
+
+def unserved(trace: Trace, node: str) -> bool:
+    """Whether a node that answers has no copy that a guest can have run on: nothing at all, or one never filled."""
+    data = [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]
+    unfilled = bool(data) and all(volumes.SYNC in one.pending for one in data)
+    return node not in trace.domains and (unfilled or node not in trace.nodes)
 
 
 def rebuildable(trace: Trace, node: str, peer: str) -> bool:

@@ -31,11 +31,11 @@ def node(context: Context, name: str, mode: str) -> None:
     """Add the steps that move the instances of a node away: those that it runs, its second copies, or first the ones,
     then the others: what was run here has its second copy here when it has moved, so that is for the next plan.
     """
-    if not _answers(context, name) or not _is_mode(context, name, mode):
+    if not answers(context, name) or not _is_mode(context, name, mode):
         return
-    primaries, secondaries = _held(context, name)
+    primaries, secondaries = held(context, name)
     if mode in ("primaries", "both"):
-        _leave(context, name, primaries, home=False)
+        leave(context, name, primaries, home=False)
     if mode in ("secondaries", "both"):
         together = Together(context, leaving={name})
         for one in sorted(secondaries, key=lambda wanted: (-sum(disk.size for disk in wanted.disks), wanted.name)):
@@ -44,18 +44,18 @@ def node(context: Context, name: str, mode: str) -> None:
 
 def drain(context: Context, name: str) -> None:
     """Add the steps that move what a node runs away, and keep where it is to come home to."""
-    if not _answers(context, name):
+    if not answers(context, name):
         return
     if context.desired.nodes[name].state == "online":
         message = "it is being drained, but may still get new instances"
         remedy = "set twofold_node_state to drained for it until undrain"
         context.findings.append(Finding(WARNING, "not-drained", f"node {name}", message, remedy))
-    _leave(context, name, _held(context, name)[0], home=True)
+    leave(context, name, held(context, name)[0], home=True)
 
 
 def undrain(context: Context, name: str) -> None:
     """Add the steps that bring home what a drain of this node moved."""
-    if not _answers(context, name):
+    if not answers(context, name):
         return
     if context.desired.nodes[name].state != "online":
         message = f"the inventory says that it is {context.desired.nodes[name].state}"
@@ -72,10 +72,11 @@ def undrain(context: Context, name: str) -> None:
             remedy = f"replace_disks.yml -e instance={wanted.name} -e new_secondary={name}, then migrate.yml"
             context.warning("home-without-disk", wanted.name, message, remedy)
             continue
-        after = _move(context, wanted, name, after, home=None) or after
+        after = move(context, wanted, name, after, home=None) or after
 
 
-def _answers(context: Context, name: str) -> bool:
+def answers(context: Context, name: str) -> bool:
+    """Whether something can be moved off a node; a finding if not."""
     target = f"node {name}"
     if name not in context.desired.nodes:
         known = ", ".join(sorted(context.desired.nodes))
@@ -103,7 +104,7 @@ def _instances(context: Context) -> list[Instance]:
     return sorted(found, key=lambda wanted: (-wanted.memory, wanted.name))
 
 
-def _held(context: Context, name: str) -> tuple[list[Instance], list[Instance]]:
+def held(context: Context, name: str) -> tuple[list[Instance], list[Instance]]:
     """The instances whose primary the node is, and those whose second copy it has."""
     primaries, secondaries = [], []
     for wanted in _instances(context):
@@ -121,14 +122,19 @@ def _held(context: Context, name: str) -> tuple[list[Instance], list[Instance]]:
     return primaries, secondaries
 
 
-def _leave(context: Context, name: str, instances: Sequence[Instance], *, home: bool) -> None:
-    """Move what a node runs, one after the other; the next begins when the one before is settled, moved or not."""
-    after: Sequence[str] = ()
+def leave(
+    context: Context, name: str, instances: Sequence[Instance], *, home: bool, after: Sequence[str] = ()
+) -> Sequence[str]:
+    """Move what a node runs, one after the other; the next begins when the one before is settled, moved or not.
+
+    The first waits for the steps `after`; the ids of those that the next of another node has to wait for.
+    """
     for wanted in instances:
-        after = _move(context, wanted, None, after, home=name if home else None) or after
+        after = move(context, wanted, None, after, home=name if home else None) or after
+    return after
 
 
-def _move(
+def move(
     context: Context, wanted: Instance, target: str | None, after: Sequence[str], *, home: str | None
 ) -> list[str]:
     """Move one instance, running or off; the ids of the steps that clean up after it, empty if it stays."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..model import Instance
 from ..units import format_size
 from .context import Context
 
@@ -22,3 +23,15 @@ def problems(context: Context, document: dict[str, Any], node: str, memory: int)
         found.append(f"{format_size(max(free, 0))} memory free, {format_size(memory)} needed")
     bridges = sorted({nic["bridge"] for nic in document["nics"]} - view.bridges)
     return found + [f"no bridge {bridge}" for bridge in bridges]
+
+
+def no_room(context: Context, sized: Instance, node: str) -> str | None:
+    """Why a further copy of an instance's disks does not fit on a node; None if it does, and its space is promised."""
+    needed = context.claims.needed(node, sized)
+    for group, size in needed.items():
+        free = context.claims.space_free(node, group)
+        if free is None or free < size:
+            has = "there is no such group" if free is None else f"{format_size(max(free, 0))} free"
+            return f"volume group {group} on {node}: {has}, {format_size(size)} needed beside what is there"
+    context.claims.take_space(node, needed)
+    return None

@@ -11,7 +11,7 @@ from .. import names, secrets
 from ..observed import Domain, Resource
 from ..render.domain import SEED_TARGET, disk_source
 from ..units import format_size
-from . import diff, volumes
+from . import copies, diff, fit, rebuild, volumes
 from . import document as plan
 from .document import Step
 from .starts import start_args
@@ -78,6 +78,8 @@ class Guest:
         """Make the DRBD devices writable on the primary; whether they will be."""
         if not self.c.replicated:
             return True
+        if (peer := self._peer_without_copy()) is not None and (needed or not self.c.trace.domains):
+            return not needed or self._take_over(peer)
         up_to_date = self._up_to_date()
         if not self.c.trace.domains and not up_to_date:
             args = self.c.settings()
@@ -99,12 +101,35 @@ class Guest:
             )
         return True
 
+    def _peer_without_copy(self) -> str | None:
+        """The other node, if this one need not wait for it: it has no copy that the guest can have run on."""
+        trace, apart = self.c.trace, self.resource is None or not self.resource.connected
+        known = self.c.situation.has_data and apart and copies.good(trace, self.node)
+        others = [node for node in self.c.situation.nodes if node != self.node]
+        return next((node for node in others if known and copies.unserved(trace, node)), None)
+
+    def _take_over(self, peer: str) -> bool:
+        """Go on without the other node; whether there is room for it."""
+        context, document = self.c.context, self.c.document
+        if not context.claims.promised(self.node, self.name):
+            if found := fit.problems(context, document, self.node, document["memory"]):
+                message = f"it cannot run on {self.node}: {', '.join(found)}"
+                context.error("target-does-not-fit", self.name, message, "free or add what is missing there")
+                return False
+            context.claims.take_memory(self.node, document["memory"])
+        if self.resource is None or not self.resource.primary or volumes.pending(self.c.trace, self.node, volumes.SYNC):
+            why = rebuild.proof(self.name, peer)
+            args = {**self.c.settings(), "peer": peer, "proof": why, "stale": False}
+            self._add("replication.take_over", args, kind=plan.MOVE, why=why, risk=rebuild.RISK)
+        return True
+
     def _up_to_date(self) -> bool:
         resources = [self.c.trace.resources.get(node) for node in self.c.situation.nodes]
         return all(resource is not None and resource.up and resource.all_disks("UpToDate") for resource in resources)
 
     def _configuring(self) -> bool:
-        return any(self.c.chain.has(node, "replication.configure") for node in self.c.situation.nodes)
+        configured = any(self.c.chain.has(node, "replication.configure") for node in self.c.situation.nodes)
+        return configured or bool(self.c.rebuilt)
 
     def _connection_is_fine(self, *, needed: bool) -> bool:
         if self._configuring() or (self.resource is not None and self.resource.connected):

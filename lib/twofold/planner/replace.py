@@ -16,12 +16,10 @@ from typing import Any
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
-from ..units import format_size
-from . import copies, named, replicated, report_only, volumes
+from . import copies, fit, named, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import converge_again, seed_args
-from .copies import Resyncs
 from .definitions import write_definitions
 from .secondary import Choice, sized
 from .situation import Situation, assess
@@ -30,15 +28,11 @@ SIDES = ("primary", "secondary")
 
 
 class Together:
-    """What the replacements of one plan share: where copies go, and how many are filled at once.
-
-    Nothing goes to the nodes `leaving`.
-    """
+    """What the replacements of one plan share: where copies go. Nothing goes to the nodes `leaving`."""
 
     def __init__(self, context: Context, leaving: Collection[str] = ()) -> None:
         self._context = context
         self._leaving = leaving
-        self.resyncs = Resyncs(context.desired.cluster.resyncs_at_once)
 
     @cached_property
     def choice(self) -> Choice:
@@ -117,7 +111,7 @@ class Replacement:
         self.base: dict[str, Any] = situation.base or {}
         self.primary, self.old = situation.nodes
         self.together = together
-        self.resyncs = together.resyncs
+        self.resyncs = context.resyncs
         self.chain = Chain(context, wanted.name, after)
         self.timeout = wanted.replication.timeout
 
@@ -270,20 +264,11 @@ class Replacement:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
             return self._error("no-good-copy", message, "wait for its resync, and see what verify says")
         there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
-        if not self._has_room(node):
-            return False
+        problem = fit.no_room(self.context, sized(self.wanted, self.trace), node)
+        if problem is not None:
+            return self._error("no-room", problem, "add a device to the group, or replace it on another node")
         self._fresh_steps(node, peer, there)
         self.context.change(self.name, "replace disks", (node,), f"fresh volumes on {node}, filled from {peer}")
-        return True
-
-    def _has_room(self, node: str) -> bool:
-        for group, size in self.context.claims.needed(node, sized(self.wanted, self.trace)).items():
-            free = self.context.claims.space_free(node, group)
-            if free is None or free < size:
-                has = "there is no such group" if free is None else f"{format_size(max(free, 0))} free"
-                message = f"volume group {group} on {node}: {has}, {format_size(size)} needed beside what is there"
-                return self._error("no-room", message, "add a device to the group, or replace it on another node")
-            self.context.claims.take_space(node, {group: size})
         return True
 
     def _fresh_steps(self, node: str, peer: str, there: Sequence[volumes.WantedVolume]) -> None:

@@ -188,7 +188,8 @@ def _is_up_to_date(resource: Resource | None) -> bool:
 
 def has_data(base: dict[str, Any], trace: Trace) -> bool:
     """Whether a disk may hold something: everything that is not provably a creation that never ended."""
-    if trace.domains:
+    if trace.domains or _owed(trace, "sync"):
+        # A copy that is to be filled has something to be filled with.
         return True
     if _owed(trace, "install"):
         # Nothing is started before its OS is written.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..planner.document import Plan, Step
 from ..units import format_size
-from . import balance, screen
+from . import balance, rolling, screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,6 +60,9 @@ def plan_text(plan: Plan, width: int = 120, color: bool = False) -> str:
         parts.append(screen.table(columns, rows, header=False))
     if "balance" in plan.details:
         parts += ["", *balance.text(plan.details["balance"])]
+    if "rolling" in plan.details:
+        table = screen.table(rolling.COLUMNS, rolling.rows(plan.details["rolling"]))
+        parts += ["", table, "", *rolling.conclusion(plan.details["rolling"])]
     if plan.findings:
         parts += ["", *screen.findings(plan.findings)]
     return screen.render(parts, width, color=color)
@@ -75,6 +78,8 @@ def plan_markdown(plan: Plan) -> str:
         lines += ["## Shared", "", *_markdown_table(shared), ""]
     if "balance" in plan.details:
         lines += ["## Moves", "", *balance.markdown(plan.details["balance"]), ""]
+    if "rolling" in plan.details:
+        lines += ["## Order", "", *rolling.markdown(plan.details["rolling"]), ""]
     if plan.findings:
         lines += ["## Findings", ""]
         for finding in plan.findings:

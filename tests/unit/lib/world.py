@@ -69,7 +69,7 @@ class World:
     def _node(name: str, memory: int, space: int) -> dict[str, Any]:
         return {
             "format": 1, "node": name, "hostname": f"{name}.example", "time": 0.0, "uptime": 60.0,
-            "load": 0.0, "cpus": 1,
+            "load": 0.0, "cpus": 1, "boot_id": "1", "rolling": None,
             "memory": {"total": memory, "available": memory},
             "volume_groups": {"twofold": {"size": space, "free": space, "extent": EXTENT}},
             "volumes": [], "resources": {}, "domains": {}, "definitions": {}, "seeds": {}, "images": [],
@@ -101,6 +101,12 @@ class World:
         return self._node(
             node, self.nodes[node]["memory"]["total"], self.nodes[node]["volume_groups"]["twofold"]["size"]
         )
+
+    def destroy(self, node: str) -> None:
+        """A node's power and disks are lost; new hardware answers under its name."""
+        self.power_off(node)
+        self.down.remove(node)
+        self.nodes[node] = self.empty_node(node)
 
     def resync(self) -> None:
         """Every resync that goes on ends."""
@@ -153,6 +159,18 @@ class World:
             for volume in resource["volumes"]:
                 if others and volume["disk"] == "Outdated":
                     volume["disk"] = "UpToDate"
+
+    def reboot(self, node: str) -> None:
+        """The node boots; nothing brings its resources up."""
+        self.power_off(node)
+        self.down.remove(node)
+        self.nodes[node]["boot_id"] += "1"
+
+    def _rolling_begin(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["rolling"] = copy.deepcopy(args["note"])
+
+    def _rolling_end(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["rolling"] = None
 
     # Volumes
 
@@ -396,16 +414,23 @@ class World:
         resource["role"] = "Primary"
 
     def _replication_take_over(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
-        assert args["peer"] in self.down and args["proof"]
-        resource = doc["resources"][args["resource"]]
+        resource, peer = doc["resources"][args["resource"]], self.nodes[args["peer"]]
+        lost = args["resource"] not in peer["domains"] and self._never_filled(peer, args["resource"])
+        assert (args["peer"] in self.down or lost) and args["proof"]
         if any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
             raise Refused("not up to date")
         resource["role"] = "Primary"
         for volume in doc["volumes"]:
             if volume["name"].startswith(f"{args['resource']}-disk"):
                 volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
-        for volume in self.nodes[args["peer"]]["resources"][args["resource"]]["volumes"]:
-            volume["disk"] = "Outdated"
+        for volume in peer["resources"].get(args["resource"], {"volumes": []})["volumes"]:
+            volume["disk"] = "Inconsistent" if lost else "Outdated"
+
+    @staticmethod
+    def _never_filled(doc: dict[str, Any], name: str) -> bool:
+        """Whether a node has no copy of an instance, or one that waits for its data."""
+        data = [v for v in doc["volumes"] if v["name"].startswith(f"{name}-disk") and not v["name"].endswith("-meta")]
+        return all("twofold.pending=sync" in volume["tags"] for volume in data)
 
     def _replication_demote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         if doc["domains"].get(args["resource"], {}).get("state") == "running":

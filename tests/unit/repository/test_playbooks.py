@@ -1,6 +1,6 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Playbooks ask the planner for what there is."""
+"""Playbooks, and the role that they are, ask the planner for what there is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def intents(found: Any) -> Iterator[dict[Any, Any]]:
 
 def test_each_intent_is_a_verb_with_arguments(root: Path) -> None:
     seen = set()
-    for path in sorted((root / "playbooks").glob("*.yml")):
+    for path in sorted([*root.glob("playbooks/*.yml"), *root.glob("roles/operate/tasks/*.yml")]):
         for intent in intents(yaml.safe_load(path.read_text(encoding="utf-8"))):
             assert intent["verb"] in VERBS, path.name
             # YAML takes words like "on" for true, unless they are quoted.

@@ -1,0 +1,134 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Nodes that are rebooted under the guests of a cluster, and nodes that are taken out of it.
+
+Before a node is taken away for a while everything that it holds a copy of has to be whole; its guests run elsewhere
+meanwhile and come home. If anything is wrong, nothing is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace as with_
+from typing import Any
+
+from ..findings import ERROR, INFO, Finding
+from ..model import Desired, ReplicationSettings
+from . import copies, evacuate, proof, replicated
+from .context import Chain, Context
+from .situation import assess
+
+
+def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
+    """Whether every node answers and every instance (with a copy on one of `nodes`) is whole; findings if not."""
+    before = len(context.findings)
+    for name in context.observed.unknown:
+        if name in context.desired.nodes and context.desired.nodes[name].state != "offline":
+            message = "nothing is known of it, so no other node is taken away"
+            _error(context, name, "node-unknown", message, "bring it back; if it is dead, recover.yml, then replace it")
+    for name in sorted(context.observed.names()):
+        trace = context.observed.trace(name)
+        base = trace.newest or {"nodes": (), "disk_template": None}
+        if base["disk_template"] != "drbd" or (nodes is not None and not set(nodes) & set(base["nodes"])):
+            continue
+        if not copies.whole(trace, base["nodes"]):
+            message = replicated.not_in_sync(trace, base["nodes"]) or "its copies are not whole"
+            context.error("not-replicated", name, message, "run site.yml, wait until both copies are UpToDate")
+    return len(context.findings) == before
+
+
+def clear(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "maintain", "node": "node1,node2", "everything": bool}`: the guests leave, to come home later.
+
+    Guests that are off stay. With `everything` the whole cluster has to be healthy, else what the nodes hold.
+    """
+    nodes = _nodes(context, intent)
+    if not nodes or not is_healthy(context, None if intent.get("everything") else nodes):
+        return
+    away = Context(without(context.desired, nodes), context.observed, context.claims, context.steps, context.findings)
+    away.summary = context.summary
+    known = sum(finding.severity == ERROR for finding in context.findings)
+    after: Sequence[str] = ()
+    for name in nodes:
+        running = {one for one, domain in _domains(context, name).items() if domain.active}
+        guests = [one for one in evacuate.held(away, name)[0] if one.name in running]
+        after = evacuate.leave(away, name, guests, home=True, after=after)
+        for stranger in sorted(running - {one.name for one in guests}):
+            message = f"it runs {stranger}, which is not an instance of the inventory, and would end it"
+            _error(context, name, "foreign-guest", message, f"put {stranger} into the inventory, or stop it")
+    if sum(finding.severity == ERROR for finding in context.findings) > known:
+        context.steps.clear()
+        context.summary.clear()
+
+
+def rejoin(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "rejoin", "node": "node1,node2"}`: what the nodes hold a copy of is brought up and resynced."""
+    for node in _nodes(context, intent):
+        for name in sorted(context.observed.names()):
+            _rejoin(context, name, node)
+
+
+def _rejoin(context: Context, name: str, node: str) -> None:
+    trace, wanted = context.observed.trace(name), context.desired.instances.get(name)
+    base = trace.newest or {"nodes": (), "disk_template": None}
+    if base["disk_template"] != "drbd" or node not in base["nodes"] or copies.whole(trace, base["nodes"]):
+        return
+    if wanted is None or assess(context, wanted, trace) is None:
+        return
+    chain, resource = Chain(context, name), trace.resources.get(node)
+    if resource is None or not resource.up:
+        copies.configure(chain, base, node, "DRBD is down")
+    settings = wanted.replication if wanted is not None else ReplicationSettings()
+    copies.fill(chain, base, node, settings.timeout)
+    context.change(name, "resync", (node,), f"{node} is back")
+
+
+def undrain(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "undrain", "node": "node1,node2"}`: the guests that left these nodes come home."""
+    for name in _nodes(context, intent):
+        evacuate.undrain(context, name)
+
+
+def removable(context: Context, name: str) -> None:
+    """Say whether a node can be taken out of the inventory: it holds nothing of any instance."""
+    if not evacuate.answers(context, name):
+        return
+    for instance in sorted({*context.observed.names(), *_domains(context, name)}):
+        trace = context.observed.trace(instance)
+        named = name in (trace.newest or {"nodes": ()})["nodes"]
+        if name not in trace.nodes and not named:
+            continue
+        held = "its definition names it" if name not in trace.nodes else "something of it is there"
+        message = f"{name} cannot be taken out yet: {held}"
+        remedy = f"see why in the plan above, mend that, then remove_node.yml -e node={name} again"
+        context.error("node-not-empty", instance, message, remedy)
+    if not any(finding.code == "node-not-empty" for finding in context.findings):
+        remedy = f"take {name} out of the group of nodes in the inventory, then run bootstrap.yml: the others forget it"
+        message = "it holds nothing of any instance and can go"
+        context.findings.append(Finding(INFO, "node-empty", f"node {name}", message, remedy))
+
+
+def without(desired: Desired, nodes: Collection[str]) -> Desired:
+    """The inventory as if some nodes were drained: nothing goes there."""
+    drained = {
+        name: node.model_copy(update={"state": "drained"}) if name in nodes and node.state == "online" else node
+        for name, node in desired.nodes.items()
+    }
+    return with_(desired, nodes=drained)
+
+
+def _domains(context: Context, node: str) -> dict[str, Any]:
+    view = context.observed.known(node)
+    return view.domains if view is not None else {}
+
+
+def _nodes(context: Context, intent: dict[str, Any]) -> list[str]:
+    """The nodes of an intent; none if one of them is unknown, with a finding."""
+    found = proof.names(intent.get("node")) or [""]
+    answering = [name for name in found if evacuate.answers(context, name)]
+    return found if answering == found else []
+
+
+def _error(context: Context, node: str, code: str, message: str, remedy: str) -> None:
+    context.findings.append(Finding(ERROR, code, f"node {node}", message, remedy))
