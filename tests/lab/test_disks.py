@@ -64,6 +64,7 @@ def test_grown_and_replaced_under_writes(cluster: Cluster) -> None:
     equal_copies(cluster, "serve1", "node1", "node3")
 
 
+@pytest.mark.nightly
 def test_a_killed_replacement_is_gone_on_with(cluster: Cluster) -> None:
     cluster.variables = {"twofold_lock_lease": 10}
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}}
@@ -125,6 +126,7 @@ def test_a_split_brain_is_shown_and_resolved_for_the_named_survivor(cluster: Clu
     assert volumes(cluster, "node2") == ["tiny1-disk0", "tiny1-disk0-meta"]
 
 
+@pytest.mark.nightly
 def test_a_node_is_drained_and_refilled_and_emptied(cluster: Cluster) -> None:
     cluster.instances = {
         "tiny1": {"twofold_nodes": ["node1", "node2"]},

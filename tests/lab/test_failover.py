@@ -48,6 +48,7 @@ def test_power_cut_of_the_primary(cluster: Cluster) -> None:
     assert cluster.findings() == []
 
 
+@pytest.mark.nightly
 def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> None:
     """Replication is cut, the guest writes on, its node dies: the other copy is older, and says so itself."""
     cluster.play("bootstrap")
@@ -77,6 +78,7 @@ def test_failover_while_both_answer(cluster: Cluster) -> None:
     assert cluster.play("converge").changed == 0
 
 
+@pytest.mark.nightly
 def test_ten_guests_take_little_longer_than_one(cluster: Cluster) -> None:
     """One call does all of them, whatever their number."""
     names = [f"tiny{number}" for number in range(10)]

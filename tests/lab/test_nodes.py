@@ -33,6 +33,7 @@ def boots(cluster: Cluster) -> dict[str, str]:
     return {node: cluster.sh(node, "cat /proc/sys/kernel/random/boot_id") for node in cluster.lab.nodes}
 
 
+@pytest.mark.nightly
 def test_a_node_is_emptied_and_taken_out(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node3"]}, "tiny2": {"twofold_nodes": ["node3", "node2"]}}
     cluster.play("converge")

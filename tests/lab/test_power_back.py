@@ -79,6 +79,7 @@ def test_a_guest_that_was_failed_over_does_not_start_on_its_old_node(cluster: Cl
     assert cluster.findings() == []
 
 
+@pytest.mark.nightly
 def test_without_its_peer_a_guest_waits_and_says_so(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": PAIR}
     cluster.play("converge")
@@ -97,6 +98,7 @@ def test_without_its_peer_a_guest_waits_and_says_so(cluster: Cluster) -> None:
     assert settled(cluster, "tiny1") == "node1"
 
 
+@pytest.mark.nightly
 def test_a_qemu_that_was_killed_is_started_again_but_not_for_ever(cluster: Cluster) -> None:
     cluster.node_variables = {"twofold_power_back_restarts": 2, "twofold_power_back_interval": 0}
     cluster.play("bootstrap")

@@ -82,6 +82,7 @@ def test_every_hurt_is_found_and_what_can_be_mended_is(cluster: Cluster) -> None
     assert codes(cluster) == set()
 
 
+@pytest.mark.nightly
 def test_a_cut_link_and_a_dead_node_are_named_with_what_they_cost(cluster: Cluster) -> None:
     cluster.instances = {"pair1": {"twofold_nodes": ["node1", "node2"]}}
     cluster.play("converge")
