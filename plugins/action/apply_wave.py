@@ -15,7 +15,6 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import 
 from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Document, Run
 
-DONE = ("changed", "unchanged")
 # Stands in a plan for the text of a file of the control host.
 FILE = "$file"
 SCRIPTS = Path(__file__).resolve().parents[2] / "playbooks" / "files" / "os"
@@ -31,37 +30,35 @@ class ActionModule(NodeAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Apply the steps of the wave and keep their results in the run."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import apply
+
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         _ignored, arguments = self.validate_argument_spec(self.ARGUMENTS)
         node, run, wave = task_vars["inventory_hostname"], Run(arguments["run"]), arguments["wave"]
-        mine = [step for step in run.plan["steps"] if step["node"] == node]
-        here = [step for step in mine if step["wave"] == wave]
-        if self._task.check_mode or not here:
+        turn = apply.turn(run.plan, node, wave, run.results())
+        if self._task.check_mode or turn is None:
             result.update(skipped=True, changed=False)
             return result
-        ready, blocked = split(here, run.results())
-        last = wave == max(step["wave"] for step in mine)
         answer: Document = {"results": [], "changed": False}
-        if ready or (last and holds_lock(run, node)):
-            answer = self._call(run, ready, last, task_vars)
-        answer["results"] += blocked
+        if turn.ready or (turn.last and holds_lock(run, node)):
+            answer = self._call(run, turn.ready, turn.last, task_vars)
+        answer["results"] += turn.blocked
         run.record(node, wave, answer)
         result.update(changed=answer["changed"], results=answer["results"])
         return result
 
     def _call(self, run: Run, steps: list[Document], last: bool, task_vars: dict[str, Any]) -> Document:
-        request = {
-            "format": 1,
-            "run": run.identity["id"],
-            "holder": run.identity["holder"],
-            "lease": int(task_vars.get("twofold_lock_lease", 120)),
-            "lock_wait": int(task_vars.get("twofold_lock_wait", 150)),
-            "lock": True,
-            "release": last,
-            "steps": [self._bring(step) for step in steps],
-            "secrets": secrets_of(steps, task_vars),
-        }
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import apply
+
+        request = apply.request(
+            run.identity,
+            [self._bring(step) for step in steps],
+            secrets_of(steps, task_vars),
+            last=last,
+            lease=int(task_vars.get("twofold_lock_lease", 120)),
+            wait=int(task_vars.get("twofold_lock_wait", 150)),
+        )
         with Progress(task_vars["inventory_hostname"], self._connection):
             return self.call_node("apply", request, task_vars)
 
@@ -82,28 +79,6 @@ def script_text(name: str, find: Callable[[str, str], str]) -> str:
     shipped = SCRIPTS / name
     path = shipped if shipped.parent == SCRIPTS and shipped.is_file() else Path(find("files", name))
     return path.read_text(encoding="utf-8")
-
-
-def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Document], list[Document]]:
-    """Return the steps that can be sent and the results of those whose needs were not met in earlier waves.
-
-    What the sent steps need within this call stays in their ``needs``.
-    """
-    here = {step["id"] for step in steps}
-    ready: list[Document] = []
-    blocked: dict[str, Document] = {}
-    for step in steps:
-        missing = [
-            need
-            for need in step["needs"]
-            if need in blocked or (need not in here and results.get(need, {}).get("status") not in DONE)
-        ]
-        if missing and not step["always"]:
-            message = f"not tried, because {missing[0]} was not done"
-            blocked[step["id"]] = {"id": step["id"], "status": "skipped", "message": message, "seconds": 0.0}
-        else:
-            ready.append({**step, "needs": [need for need in step["needs"] if need in here and need not in blocked]})
-    return ready, list(blocked.values())
 
 
 def holds_lock(run: Run, node: str) -> bool:

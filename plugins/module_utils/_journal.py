@@ -37,20 +37,26 @@ class FileJournal:
         for name in self.files.names(FOLDER):
             entry = read_json(self.files, f"{FOLDER}/{name}")
             if entry is not None:
-                running = entry.get("process") == process_identity(int(entry.get("pid", 0)))
+                running = entry.get("process") == self._identity(int(entry.get("pid", 0)))
                 found.append({**entry, "key": name[: -len(".json")], "running": running})
         return found
 
     def begin(self, entry: dict[str, Any]) -> str:
         """Durable before the step starts."""
         key = re.sub(r"[^A-Za-z0-9._-]", "-", f"{entry['run']}.{entry['step']['id']}")
-        pid = os.getpid()
-        identity = process_identity(pid)
-        write_json(self.files, f"{FOLDER}/{key}.json", {"format": 1, **entry, "pid": pid, "process": identity})
+        pid = self._pid()
+        document = {"format": 1, **entry, "pid": pid, "process": self._identity(pid)}
+        write_json(self.files, f"{FOLDER}/{key}.json", document)
         return key
 
     def end(self, key: str) -> None:
         self.files.remove(f"{FOLDER}/{key}.json")
+
+    def _pid(self) -> int:
+        return os.getpid()
+
+    def _identity(self, pid: int) -> str | None:
+        return process_identity(pid)
 
 
 def process_identity(pid: int) -> str | None:

@@ -69,7 +69,7 @@ class FileLock:
             return read_json(self.files, self.lease_path) or {}
         other = self.holder()
         if other is not None and other["run"] != run:
-            os.close(handle)
+            self._let_go(handle)
             return other
         self.handle = handle
         self.held = {"format": 1, "holder": holder, "run": run, "lease": lease, "time": self.clock.time()}
@@ -104,8 +104,12 @@ class FileLock:
             if not check_mode:
                 self.files.remove(self.lease_path)
         finally:
-            os.close(handle)
+            self._let_go(handle)
         return {**lease, "age": max(0.0, self.clock.time() - float(lease["time"]))}
+
+    @staticmethod
+    def _let_go(handle: int) -> None:
+        os.close(handle)
 
     def renew(self) -> None:
         """Between steps: the lease counts from now."""
@@ -120,7 +124,7 @@ class FileLock:
         elif self.held:
             self.files.remove(self.lease_path)
         if self.handle is not None:
-            os.close(self.handle)
+            self._let_go(self.handle)
             self.handle = None
         self.held = {}
 

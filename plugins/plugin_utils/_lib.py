@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.lib.twofold import (
+        apply,
         capacity,
         fencing,
         inventory,
@@ -36,6 +37,7 @@ __all__ = [
     "Finding",
     "Plan",
     "TwofoldError",
+    "apply",
     "capacity",
     "fencing",
     "inventory",

@@ -1,6 +1,6 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run's directory, which steps of a wave may be sent, and the calls of the node-side library."""
+"""A run's directory, what travels with a step, and the calls of the node-side library."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
 PLAN: dict[str, Any] = {"steps": [], "waves": 0}
 
 
-def step(name: str, *needs: str, always: bool = False) -> dict[str, Any]:
-    return {"id": name, "needs": list(needs), "always": always}
-
-
 def result(name: str, status: str) -> dict[str, Any]:
     return {"id": name, "status": status}
 
@@ -38,27 +34,6 @@ def test_a_run_keeps_answers_in_the_order_of_waves() -> None:
     assert apply_wave.holds_lock(run, "node-a") and not apply_wave.holds_lock(run, "node-b")
     run.finish()
     assert not run.path.exists()
-
-
-def test_what_needs_an_undone_step_is_not_sent() -> None:
-    done = {"ok": result("ok", "unchanged"), "bad": result("bad", "failed")}
-    steps = [
-        step("1", "ok"),
-        step("2", "bad"),
-        step("3", "2"),
-        step("4", "never"),
-        step("5", "1"),
-        step("6", "5", "ok"),
-    ]
-    ready, blocked = apply_wave.split(steps, done)
-    assert [one["id"] for one in ready] == ["1", "5", "6"]
-    assert [one["needs"] for one in ready] == [[], ["1"], ["5"]]
-    assert {one["id"]: one["status"] for one in blocked} == dict.fromkeys("234", "skipped")
-
-
-def test_a_clean_up_is_sent_whatever_happened() -> None:
-    ready, blocked = apply_wave.split([step("clean", "bad", always=True)], {"bad": result("bad", "failed")})
-    assert [one["id"] for one in ready] == ["clean"] and blocked == []
 
 
 def test_scripts_come_from_our_own_or_from_the_users_files(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Applying a plan, as far as it is pure: what a node is sent in a wave, and what is not sent any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Document = dict[str, Any]
+DONE = ("changed", "unchanged")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A node's part of a wave: the steps to send, the results of those that are not, whether it is its last."""
+
+    ready: list[Document]
+    blocked: list[Document]
+    last: bool
+
+
+def turn(plan: Document, node: str, wave: int, results: dict[str, Document]) -> Turn | None:
+    """What a node does in a wave of a plan, with the results so far by the steps' ids; None if nothing."""
+    mine = [step for step in plan["steps"] if step["node"] == node]
+    here = [step for step in mine if step["wave"] == wave]
+    if not here:
+        return None
+    ready, blocked = split(here, results)
+    return Turn(ready, blocked, wave == max(step["wave"] for step in mine))
+
+
+def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Document], list[Document]]:
+    """The steps that can be sent, and the results of those whose needs were not met in earlier waves.
+
+    What the sent steps need within this call stays in their `needs`.
+    """
+    here = {step["id"] for step in steps}
+    ready: list[Document] = []
+    blocked: dict[str, Document] = {}
+    for step in steps:
+        missing = [
+            need
+            for need in step["needs"]
+            if need in blocked or (need not in here and results.get(need, {}).get("status") not in DONE)
+        ]
+        if missing and not step["always"]:
+            message = f"not tried, because {missing[0]} was not done"
+            blocked[step["id"]] = {"id": step["id"], "status": "skipped", "message": message, "seconds": 0.0}
+        else:
+            ready.append({**step, "needs": [need for need in step["needs"] if need in here and need not in blocked]})
+    return ready, list(blocked.values())
+
+
+def request(
+    identity: Document, steps: list[Document], secrets: dict[str, str], *, last: bool, lease: float, wait: float
+) -> Document:
+    """What a node is sent. `identity` is the run's `id` and `holder`; `lease` and `wait` are seconds."""
+    return {
+        "format": 1,
+        "run": identity["id"],
+        "holder": identity["holder"],
+        "lease": lease,
+        "lock_wait": wait,
+        "lock": True,
+        "release": last,
+        "steps": steps,
+        "secrets": secrets,
+    }
