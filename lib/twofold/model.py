@@ -104,6 +104,7 @@ _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
 FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
+Variable = Annotated[str, Field(pattern=r"^TWOFOLD_[A-Z0-9_]+$")]
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
 State = Literal["running", "stopped", "absent"]
@@ -145,7 +146,9 @@ class OsTemplate(Model):
     script: str | None = Field(
         default=None, description="The script: a path on the control host, or the name of a shipped one"
     )
-    environment: dict[str, str] = Field(default={}, description="Environment variables of the script")
+    environment: dict[Variable, str] = Field(
+        default={}, description="Environment variables of the script; names start with TWOFOLD_"
+    )
     seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
 
 

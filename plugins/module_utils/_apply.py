@@ -93,6 +93,8 @@ def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict
             result["data"] = done.data
     # A failure that was reported is not an interruption: observing shows what it left.
     if key is not None:
+        if result["status"] == "failed":
+            node.progress.clear_all()
         node.journal.end(key)
     result["seconds"] = round(node.clock.monotonic() - started, 3)
     return result

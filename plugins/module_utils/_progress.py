@@ -22,6 +22,8 @@ class Progress(Protocol):
 
     def clear(self, name: str) -> None: ...
 
+    def clear_all(self) -> None: ...
+
 
 class FileProgress:
     """One small file per object, rewritten about once a second."""
@@ -45,3 +47,9 @@ class FileProgress:
         """The work is over."""
         if self.last.pop(name, None):
             self.files.remove(f"{FOLDER}/{name}.json")
+
+    def clear_all(self) -> None:
+        """What killed processes left behind; whoever holds the node's lock is the only one at work."""
+        self.last.clear()
+        for name in self.files.names(FOLDER):
+            self.files.remove(f"{FOLDER}/{name}")

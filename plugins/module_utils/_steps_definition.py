@@ -79,6 +79,7 @@ def clear(node: Node, args: Args) -> Done:
     if not found:
         return unchanged("no such entries")
     if not node.check_mode:
+        node.progress.clear_all()
         for key in found:
             node.journal.end(key)
     return changed(f"cleared {len(found)} entries of interrupted steps")

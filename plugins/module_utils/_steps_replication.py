@@ -159,7 +159,7 @@ def _require_zeroed(node: Node, name: str, backing: str | None) -> None:
 
 @step("replication.promote")
 def promote(node: Node, args: Args) -> Done:
-    """Waits for the handshake, then makes this side Primary."""
+    """Waits for the handshake and the end of a resync to this side, then makes it Primary."""
     name = instance_name(args.text("resource"))
     state = state_of(node, name)
     if state.role == "Primary":
@@ -167,7 +167,9 @@ def promote(node: Node, args: Args) -> Done:
     if node.check_mode:
         return changed(f"would make {name} Primary")
     if not _peer_outdated(state):
-        state = _wait_connected(node, name, args.number("timeout", WAIT), "a disk is promoted only after that")
+        timeout = args.number("timeout", WAIT)
+        state = _wait_connected(node, name, timeout, "a disk is promoted only after that")
+        state = _wait_resynced(node, name, timeout)
     _require_up_to_date(name, state, "wait for its resync, or use the other node")
     if state.peer_role == "Primary" and not state.allow_two_primaries:
         raise Refused(f"{name} is Primary at the peer", "stop or migrate the instance there first")
@@ -234,6 +236,20 @@ def _require_up_to_date(name: str, state: ResourceState, remedy: str) -> None:
         if one.disk != "UpToDate":
             message = f"{name}/{one.volume} is {one.disk} on this node; only an up-to-date disk is promoted"
             raise Refused(message, remedy)
+
+
+def _wait_resynced(node: Node, name: str, timeout: float) -> ResourceState:
+    """After a crash a resync follows the handshake, and is short."""
+    return wait_for(
+        node.clock,
+        lambda: state_of(node, name),
+        lambda state: not any((one.disk, one.peer_disk) == ("Inconsistent", "UpToDate") for one in state.volumes),
+        timeout,
+        lambda state: TimedOut(
+            f"{name}: the resync from the peer did not end within {timeout:.0f} s ({state.summary()})",
+            "wait until it has ended and run this again, or use the other node",
+        ),
+    )
 
 
 def _peer_outdated(state: ResourceState) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
+from ..units import format_size, round_up
 from . import copies, grow, guest, remove, replicated, report_only, survivor, volumes
 from . import document as plan
 from .context import Chain, Context
@@ -116,6 +117,9 @@ class Converge:
         survivor.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
+            self._bring_up_the_rest()
+            return
+        if self.situation.base is not None and not self._volumes_have_room():
             return
         self._undefine()
         self._settle()
@@ -153,6 +157,41 @@ class Converge:
                 self.context.error("volume-missing", self.wanted.name, message, remedy)
                 safe = False
         return safe
+
+    def _volumes_have_room(self) -> bool:
+        """Whether what an interrupted creation still lacks fits; it is promised before anything new chooses."""
+        claims, fits = self.context.claims, True
+        for node in self.situation.nodes:
+            view = self.context.observed.known(node)
+            needed: dict[str, int] = {}
+            for volume in volumes.missing(self.document, self.trace, node):
+                extent = view.extent(volume.volume_group) if view else names.EXTENT
+                needed[volume.volume_group] = needed.get(volume.volume_group, 0) + round_up(volume.size, extent)
+            for group, size in needed.items():
+                free = claims.space_free(node, group)
+                if free is None or free < size:
+                    there = "it does not exist" if free is None else f"{format_size(max(free, 0))} are free"
+                    message = f"its disks need {format_size(size)} in volume group {group} on {node}, {there}"
+                    remedy = "free or add space there, or call its creation off with twofold_state: absent"
+                    self.context.error("no-space", self.wanted.name, message, remedy)
+                    fits = False
+            claims.take_space(node, needed)
+        return fits
+
+    def _bring_up_the_rest(self) -> None:
+        """Bring up DRBD on the copy that is left: then the next run sees whether it was ever in service."""
+        for node in self.situation.nodes:
+            resource = self.trace.resources.get(node)
+            down = resource is not None and resource.configured and not resource.up
+            if (
+                self.replicated
+                and down
+                and not (self.trace.domains or volumes.missing(self.document, self.trace, node))
+            ):
+                args = replicated.configure_args(self.document, node)
+                why = "see whether the copy that is left was ever in service"
+                self.chain.add(node, "replication.configure", args, why=why)
+        self._summarise()
 
     def _undefine(self) -> None:
         for node in self.situation.undefine:

@@ -106,7 +106,8 @@ class Migration:
 
     def may_begin(self) -> bool:
         """Whether it is in a state to be moved at all, wherever it goes; else a finding says why not."""
-        if self.situation.undefine or replicated.needs_settling(self.trace, self.source):
+        moved = self.source not in self.base["nodes"]
+        if moved or self.situation.undefine or replicated.needs_settling(self.trace, self.source):
             message = "an earlier migration left something behind"
             self._error("not-settled", message, "run site.yml first, it clears that up")
             return False
@@ -251,13 +252,30 @@ class Migration:
         if disks and volumes.missing(built.document, self.trace, target):
             args = volumes.create_args(built.document, target, install=False)
             self.chain.add(target, "volumes.create", args, kind=plan.MOVE, why="room for the disks")
-        ready = [self.chain.last[target]] if target in self.chain.last else []
+        self._mark(target)
+        ready = [self.chain.last[target]]
         sources = {old: new for old, new in self._sources(built).items() if old != new}
         xml = with_sources(self.domain.xml, sources) if sources else None
         args = self._migrate_args(target, xml=xml, copy=[disk_target(disk["index"]) for disk in disks])
         size = self.domain.memory + sum(disk["size"] for disk in disks)
         why = f"move it to {target}" + (", with its disks" if disks else "")
         moved = self.chain.add(self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=ready, bytes=size)
-        write_definitions(self.context, self.chain, self.trace, built, (target,), kind=plan.MOVE, after=[moved])
-        written = self.chain.last[target]
-        report_only.clean_up(self.chain, self.trace, self.source, f"it lives on {target} now", (written,))
+        marked = self._marked(target)
+        document = {**built.document, "generation": marked["generation"] + 1}
+        args = {"document": document, "expect_generation": marked["generation"]}
+        written = self.chain.add(target, "definition.write", args, kind=plan.MOVE, why="it moved", after=[moved])
+        why = f"it lives on {target} now"
+        report_only.clean_up(self.chain, self.trace, self.source, why, (written,), generation=marked["generation"])
+
+    def _marked(self, target: str) -> dict[str, Any]:
+        """The definition while it moves: whoever sees one of the two nodes alone knows that it may run on the other."""
+        generations = [int(found["generation"]) for found in self.trace.definitions.values()]
+        return {**self.base, "moving_to": target, "generation": max(generations) + 1}
+
+    def _mark(self, target: str) -> None:
+        for node in (self.source, target):
+            there = self.trace.definitions.get(node)
+            expected = int(there["generation"]) if there is not None else None
+            args = {"document": self._marked(target), "expect_generation": expected}
+            why = f"both nodes know that it moves to {target}"
+            self.chain.add(node, "definition.write", args, kind=plan.MOVE, why=why)

@@ -51,14 +51,14 @@ def left_over_volumes(
 ) -> None:
     """Copies of a plain instance's disks that an interrupted move left on another node.
 
-    They go only while the guest runs on its own disks: then what is left over is not the last copy.
+    Volumes go only while the guest runs on its own disks: then what is left over is not the last copy.
     """
     if document["disk_template"] == "drbd":
         return
     others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
     domain = trace.domains.get(situation.primary)
     for node in others:
-        if domain is None or not domain.active:
+        if node in trace.volumes and not (domain and domain.active):
             message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
             remedy = "start it and run this again, or remove what is left over by hand"
             context.warning("left-over", document["name"], message, remedy)
@@ -66,8 +66,10 @@ def left_over_volumes(
         clean_up(chain, trace, node, f"left over from a move: it runs on {situation.primary}")
 
 
-def clean_up(chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = ()) -> None:
-    """Remove what a node holds of an instance that lives elsewhere."""
+def clean_up(
+    chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = (), *, generation: int | None = None
+) -> None:
+    """Remove what a node holds of an instance that lives elsewhere; `generation`: its definition's by then."""
     name = chain.instance
     if node in trace.resources:
         chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
@@ -79,5 +81,6 @@ def clean_up(chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, 
     if node in trace.seeds:
         chain.add(node, "seed.remove", {"name": name}, why=why, after=after)
     if node in trace.definitions:
-        args = {"name": name, "expect_generation": int(trace.definitions[node]["generation"])}
+        expected = generation or int(trace.definitions[node]["generation"])
+        args = {"name": name, "expect_generation": expected}
         chain.add(node, "definition.remove", args, why=why, after=after)

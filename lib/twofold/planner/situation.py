@@ -59,13 +59,14 @@ def assess(
     if base is None:
         place = context.places.get(instance.name)
         return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
-    needed = [node for node in base["nodes"] if node not in without]
+    needed = [node for node in holders(base) if node not in without]
     if not ours(context, instance.name, trace, base) or not _all_known(context, instance, needed):
         return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
-    if moved and not set(trace.domains) & set(base["nodes"]):
-        # A plain instance whose move was interrupted: it is where its domain is.
+    running = sorted(node for node, domain in trace.domains.items() if domain.active)
+    if moved and (running == elsewhere or not set(trace.domains) & set(base["nodes"])):
+        # A plain instance whose move was interrupted: it is where it runs, or where its only domain is.
         return _existing(context, instance, trace, base, (elsewhere[0],))
     if elsewhere:
         message = f"its domain is defined on {', '.join(elsewhere)}, its disks are on {', '.join(base['nodes'])}"
@@ -120,6 +121,12 @@ def ours(context: Context, name: str, trace: Trace, base: dict[str, Any]) -> boo
     return True
 
 
+def holders(base: dict[str, Any]) -> list[str]:
+    """The nodes where an instance may be: its own, and the one that it was being moved to."""
+    moving_to = base.get("moving_to")
+    return [*base["nodes"], *([moving_to] if moving_to and moving_to not in base["nodes"] else [])]
+
+
 def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
     gone = [node for node in nodes if node not in context.desired.nodes]
     if gone:
@@ -155,11 +162,15 @@ def _existing(
 
 
 def primary_of(trace: Trace, pair: Sequence[str]) -> str:
-    """Where it runs; else where its domain is, its disk is Primary, its disk is UpToDate; else as it was written."""
+    """Where it runs; else where its domain is, its disk is Primary, its disk is UpToDate; else as it was written.
+
+    A disk that waits for its OS says so on one node alone: there it is installed, and nowhere else it starts before.
+    """
     for node in sorted(trace.domains):
         if trace.domains[node].active:
             return node
-    candidates = [node for node in pair if node in trace.domains] or list(pair)
+    waiting = [node for node in pair if any("install" in one.pending for one in trace.volumes.get(node, {}).values())]
+    candidates = [node for node in pair if node in trace.domains] or waiting or list(pair)
     for test in (_is_primary, _is_up_to_date):
         matching = [node for node in candidates if test(trace.resources.get(node))]
         if len(matching) == 1:

@@ -20,7 +20,7 @@ CLUSTER: dict[str, Any] = {
     },
     "twofold_os_templates": {
         "debian-13": {"url": "https://images.example/debian-13.qcow2", "sha256": "ab" * 32},
-        "script": {"kind": "script", "script": "debian", "environment": {"SUITE": "trixie"}},
+        "script": {"kind": "script", "script": "debian", "environment": {"TWOFOLD_RELEASE": "trixie"}},
     },
 }
 

@@ -124,7 +124,9 @@ def test_a_plain_instance_moves_to_another_volume_group() -> None:
 def test_a_diskless_instance_just_moves() -> None:
     world, wanted = world_with(disk_template="diskless", disks=[])
     plan = migrate(world, wanted, "node3")
-    assert [step.op for step in plan.steps] == ["domain.migrate", "definition.write", "definition.remove"]
+    assert [step.op for step in plan.steps] == [
+        "definition.write", "definition.write", "domain.migrate", "definition.write", "definition.remove",
+    ]  # fmt: skip
     world.apply(plan, wanted)
     assert not world.plan(wanted).steps
 
@@ -146,6 +148,37 @@ def test_a_free_choice_keeps_to_the_rules() -> None:
     assert plan.summary[0].on == ("node1", "node3")
     plan = world.plan(desired(given, node2={"twofold_group": "other"}), verb="migrate", instance="web1")
     assert plan.summary[0].on == ("node1", "node3")
+
+
+def moved_and_killed(template: str, **more: Any) -> tuple[World, Any]:
+    """A world in which an instance was moved to node2 and the run was killed at once."""
+    world, wanted = world_with(disk_template=template, nodes=["node1"], **more)
+    plan = migrate(world, wanted, "node2")
+    order = sorted(plan.steps, key=lambda step: step.wave)
+    done = next(index for index, step in enumerate(order, 1) if step.op == "domain.migrate")
+    world.apply(plan, wanted, limit=done)
+    assert "web1" in world.nodes["node2"]["domains"] and "web1" not in world.nodes["node1"]["domains"]
+    return world, wanted
+
+
+@pytest.mark.parametrize(("template", "more"), [("plain", {}), ("diskless", {"disks": []})])
+def test_what_was_moved_is_not_started_again_while_its_new_node_does_not_answer(
+    template: str, more: dict[str, Any]
+) -> None:
+    world, wanted = moved_and_killed(template, **more)
+    world.down = {"node2"}
+    plan = world.plan(wanted)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["node-unknown"])
+    world.down = set()
+    world.converge(wanted)
+    assert not world.plan(wanted).steps
+    assert "moving_to" not in world.nodes["node2"]["definitions"]["web1"]
+
+
+def test_a_move_that_was_interrupted_is_finished_before_the_next() -> None:
+    world, wanted = moved_and_killed("plain")
+    plan = migrate(world, wanted, "node3")
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["not-settled"])
 
 
 def test_drift_is_not_the_business_of_a_migration() -> None:
@@ -247,3 +280,12 @@ def test_an_ipv6_target_is_written_in_brackets() -> None:
     wanted = type(wanted)(wanted.cluster, {**wanted.nodes, "node2": node}, wanted.instances)
     args = next(step.args for step in migrate(world, wanted).steps if step.op == "domain.migrate")
     assert args["uri"] == "qemu+tls://[2001:db8::12]/system"
+
+
+def test_an_instance_that_runs_elsewhere_is_there_whatever_was_defined_again() -> None:
+    world, wanted = moved_and_killed("plain")
+    # A second operator, who did not know of the move, defined it on its old node again.
+    world.nodes["node1"]["domains"]["web1"] = {**world.nodes["node2"]["domains"]["web1"], "state": "shutoff"}
+    world.converge(wanted)
+    assert list(world.nodes["node1"]["domains"]) == [] and not world.nodes["node1"]["volumes"]
+    assert not world.plan(wanted).steps

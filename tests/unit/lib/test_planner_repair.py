@@ -333,3 +333,47 @@ def test_verify_counts_errors_and_calm() -> None:
     assert findings.exit_status(report.verify(WANTED, world.documents())) == 0
     run_twice(world)
     assert findings.exit_status(report.verify(WANTED, world.documents())) == 2
+
+
+def interrupted(*, os: str | None) -> tuple[World, Any]:
+    """web1 was being made on node1 and node2; nothing is installed or defined yet, DRBD is down."""
+    wanted = desired({"web1": instance(nodes=["node1", "node2"], os=os)})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted)
+    made = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)].index("replication.promote")
+    world.apply(plan, wanted, limit=made + 1)
+    for node in ("node1", "node2"):
+        drbd(world, node).update(role=None, volumes=[], options={})
+    return world, wanted
+
+
+def test_a_disk_that_waits_for_its_os_gets_it_where_it_waits() -> None:
+    world, wanted = interrupted(os="debian-13")
+    # The other node is up again first, so its copy looks like the better one.
+    volume = {"volume": 0, "minor": 1000, "disk": "UpToDate", "peer_disk": "DUnknown", "backing": None}
+    drbd(world, "node2").update(role="Secondary", volumes=[volume])
+    plan = world.plan(wanted)
+    assert [step.node for step in plan.steps if step.op in ("os.install", "domain.start")] == ["node1", "node1"]
+
+
+def test_a_creation_that_lost_power_before_its_second_copy_was_made_goes_on() -> None:
+    world, wanted = interrupted(os=None)
+    world.nodes["node2"]["volumes"] = []
+    world.nodes["node2"]["resources"] = {}
+    for volume in world.nodes["node1"]["volumes"]:
+        volume["uptodate"] = False
+    first = world.plan(wanted)
+    assert [step.op for step in first.steps] == ["replication.configure"] and first.errors[0].code == "volume-missing"
+    world.apply(first, wanted)
+    world.converge(wanted)
+    after = world.plan(wanted)
+    assert (after.steps, after.errors) == ((), []) and world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+
+
+def test_a_creation_that_can_not_go_on_for_want_of_space_says_so_before_it_does_anything() -> None:
+    world, wanted = interrupted(os="debian-13")
+    for volume in world.nodes["node2"]["volumes"]:
+        world.nodes["node2"]["volume_groups"]["twofold"]["free"] = volume["size"] // 2
+    world.nodes["node2"].update(volumes=[], resources={})
+    plan = world.plan(wanted)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["no-space"])

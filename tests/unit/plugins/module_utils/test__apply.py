@@ -173,3 +173,25 @@ def test_a_lock_is_not_broken_under_a_process_at_work(node: Node) -> None:
     with pytest.raises(Refused, match=r"ann@desk \(run r1\) is at work"):
         other.discard()
     assert node.lock.holder() is not None
+
+
+def test_no_progress_is_left_of_a_step_that_failed(node: Node) -> None:
+    def breaks(node: Node, _args: Any) -> Any:
+        node.progress.say("web1", "half-way", 0.5)
+        raise TwofoldError("it broke")
+
+    _steps.REGISTRY["definition.test"] = breaks
+    try:
+        assert statuses(apply(node, request({"id": "breaks", "op": "definition.test", "args": {}}))) == ["failed"]
+    finally:
+        del _steps.REGISTRY["definition.test"]
+    assert node.files.names("/run/twofold/progress") == []
+
+
+def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: Node) -> None:
+    node.progress.say("web1", "half-way", 0.5)
+    key = node.journal.begin({"run": "r0", "holder": "x", "step": {"id": "web1/killed"}})
+    text = json.loads(node.files.read(f"/var/lib/twofold/journal/{key}.json") or "")
+    node.files.write(f"/var/lib/twofold/journal/{key}.json", json.dumps({**text, "process": "an earlier boot"}))
+    assert statuses(apply(node, request({"id": "c", "op": "journal.clear", "args": {"keys": [key]}}))) == ["changed"]
+    assert node.files.names("/run/twofold/progress") == [] == node.journal.entries()

@@ -173,8 +173,11 @@ def test_nothing_is_done_before_the_handshake(node: Node, kernel: Kernel, op: st
 
 
 def test_a_disk_is_promoted_when_it_may_be(node: Node, kernel: Kernel) -> None:
-    kernel.see("Inconsistent", "UpToDate")
+    kernel.see("Inconsistent", "Inconsistent")
     with pytest.raises(Refused, match="only an up-to-date disk"):
+        run(node, "replication.promote", resource="web1")
+    kernel.see("Inconsistent", "UpToDate")
+    with pytest.raises(TimedOut, match="the resync from the peer did not end"):
         run(node, "replication.promote", resource="web1")
     kernel.see("UpToDate", "UpToDate", peer_role="Primary")
     with pytest.raises(Refused, match="Primary at the peer"):
@@ -184,6 +187,23 @@ def test_a_disk_is_promoted_when_it_may_be(node: Node, kernel: Kernel) -> None:
     kernel.see("UpToDate", "Outdated", connection="Connecting", peer_role="Unknown")
     run(node, "replication.promote", resource="web1")
     assert kernel.did == ["primary", "primary"]
+
+
+def test_promotion_waits_for_the_resync_after_a_crash(
+    node: Node, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.see("Inconsistent", "UpToDate")
+    looks: list[int] = []
+
+    def state(name: str) -> ResourceState | None:
+        looks.append(1)
+        if len(looks) == 5:
+            kernel.see("UpToDate", "UpToDate")
+        return Kernel.state(kernel, name)
+
+    monkeypatch.setattr(kernel, "state", state)
+    assert run(node, "replication.promote", resource="web1").changed
+    assert kernel.did == ["primary"] and len(looks) >= 5
 
 
 def test_settling_demotes_where_the_guest_does_not_run(node: Node, kernel: Kernel) -> None:
