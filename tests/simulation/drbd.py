@@ -1,0 +1,438 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""DRBD 8.4 in the kernels of the nodes: roles, connections, disk states, generations, resyncs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
+
+from .contents import Content, partial
+from .drbd_config import Config
+from .drbd_meta import NEW_BITMAP_OFFSET, Side, Superblock, verdict
+from .storage import Lv
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .world import World
+
+STAND_ALONE, CONNECTING, CONNECTED = "StandAlone", "Connecting", "Connected"
+HAS_DATA = ("Inconsistent", "Consistent", "UpToDate")
+
+
+@dataclass
+class Device:
+    """A volume of a resource in one kernel."""
+
+    volume: int
+    minor: int
+    data: Lv | None = None
+    meta: Lv | None = None
+    disk: str = "Diskless"
+    peer_disk: str = "DUnknown"
+    crashed: bool = False
+    syncing: str | None = None
+    size: int = 0
+
+    @property
+    def block(self) -> Superblock | None:
+        """Its metadata while it is attached."""
+        return self.meta.superblock if self.meta is not None else None
+
+
+@dataclass
+class Resource:
+    """A resource in one kernel. `met`: the peer shook hands since it came up."""
+
+    name: str
+    machine: Machine
+    config: Config
+    secret: str | None
+    role: str = "Secondary"
+    peer_role: str = "Unknown"
+    connection: str = STAND_ALONE
+    devices: dict[int, Device] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    allow: bool = False
+    met: bool = False
+    gives_up: bool = False
+    peer: Resource | None = None
+
+    @property
+    def primary(self) -> bool:
+        """Whether it may write."""
+        return self.role == "Primary"
+
+    @property
+    def connected(self) -> bool:
+        """Whether it thinks that it has a peer."""
+        return self.connection == CONNECTED
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the peer that it thinks it has can be reached."""
+        peer = self.peer
+        there = peer is not None and peer.machine.on and peer.machine.kernel.resources.get(self.name) is peer
+        return there and peer is not None and peer.peer is self and self.machine.reaches(peer.machine)
+
+    def write_down(self) -> None:
+        """The flags of the metadata follow the state."""
+        for device in self.devices.values():
+            block = device.block
+            if block is not None and device.disk != "Diskless":
+                block.consistent = device.disk in ("Outdated", "Consistent", "UpToDate")
+                block.up_to_date = device.disk == "UpToDate"
+                block.primary = self.primary or device.crashed
+
+
+def refused(what: str, said: str, code: int = 17) -> CommandFailed:
+    """What drbdadm says when the kernel refuses."""
+    return CommandFailed(["drbdadm", what], code, "", said)
+
+
+class Kernel:
+    """The module on one node; gone with its power."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.world: World = machine.world
+        self.resources: dict[str, Resource] = {}
+
+    def by_minor(self, minor: int) -> tuple[Resource, Device] | None:
+        """The resource and volume of a device."""
+        for resource in self.resources.values():
+            for device in resource.devices.values():
+                if device.minor == minor:
+                    return resource, device
+        return None
+
+    def holds(self, lv: Lv) -> bool:
+        """Whether a volume is attached."""
+        return any(
+            lv is one.data or lv is one.meta for resource in self.resources.values() for one in resource.devices.values()
+        )
+
+    def changed(self, resource: Resource) -> None:
+        """Something about a resource is not as it was."""
+        resource.write_down()
+        self.world.changed(resource.name)
+
+    # What the tools do
+
+    def new(self, name: str, config: Config, secret: str | None) -> Resource:
+        """`new-resource`."""
+        self.resources[name] = Resource(name, self.machine, config, secret, options=dict(config.options))
+        self.world.changed(name)
+        return self.resources[name]
+
+    def new_minor(self, resource: Resource, volume: int, minor: int) -> None:
+        """`new-minor`."""
+        if self.by_minor(minor) is not None:
+            raise refused("new-minor", f"Failure: (161) Minor or volume exists already: {minor}", 10)
+        resource.devices[volume] = Device(volume, minor)
+
+    def attach(self, resource: Resource, device: Device, data: str, meta: str) -> None:
+        """`attach`: with fencing dont-care a disk that was up to date is so at once."""
+        found = [self.machine.storage.volumes.get(path) for path in (data, meta)]
+        if found[0] is None or found[1] is None:
+            raise refused("attach", f"open({data}) failed: No such file or directory", 10)
+        if any(self.machine.holds_open(one) for one in found if one is not None):
+            raise refused("attach", f"open({data}) failed: Device or resource busy", 10)
+        block = found[1].superblock
+        if block is None:
+            raise refused("attach", "No valid meta data found", 119)
+        device.data, device.meta = found[0], found[1]
+        device.size = device.size or found[0].size
+        device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
+        device.crashed = block.primary
+        self.changed(resource)
+        if resource.connected and resource.peer is not None:
+            self.world.drbd.meet(resource, resource.peer)
+
+    def detach(self, resource: Resource, device: Device) -> None:
+        """The disk is taken away, by hand or because of its errors; a connected peer goes on alone."""
+        device.data = device.meta = None
+        device.disk, device.syncing, device.crashed = "Diskless", None, False
+        peer = resource.peer
+        if resource.connected and peer is not None and device.volume in peer.devices:
+            other = peer.devices[device.volume]
+            self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
+            other.syncing = None
+            peer.machine.kernel.changed(peer)
+        self.changed(resource)
+
+    def connect(self, resource: Resource) -> None:
+        """`connect`."""
+        if resource.connection == STAND_ALONE:
+            resource.connection = CONNECTING
+            self.changed(resource)
+            self.world.drbd.seek(resource.name)
+
+    def disconnect(self, resource: Resource) -> None:
+        """`disconnect`: the peer waits for a new connection."""
+        peer = resource.peer
+        if resource.connected and peer is not None and resource.reachable:
+            self.world.drbd.drop(peer)
+        if resource.connected:
+            self.world.drbd.drop(resource)
+        resource.connection = STAND_ALONE
+        self.changed(resource)
+
+    def down(self, resource: Resource) -> None:
+        """`down`."""
+        if self.machine.opens(resource):
+            raise refused("down", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11)
+        resource.role = "Secondary"
+        self.disconnect(resource)
+        del self.resources[resource.name]
+        self.world.changed(resource.name)
+
+    def primary(self, resource: Resource, force: bool, wait: Callable[[float], None]) -> None:
+        """`primary`. A peer that is gone without being missed yet is waited for until it is missed."""
+        if resource.primary:
+            return
+        while resource.connected and not resource.reachable:
+            wait(0.5)
+        if self.resources.get(resource.name) is not resource:
+            raise refused("primary", f"{resource.name}: unknown resource", 10)
+        peer = resource.peer if resource.connected else None
+        if peer is not None and peer.primary and not (resource.allow and peer.allow):
+            said = f"{resource.name}: State change failed: (-1) Multiple primaries not allowed by config"
+            raise refused("primary", said, 11)
+        for device in resource.devices.values():
+            good = device.disk == "UpToDate" or (peer is not None and device.peer_disk == "UpToDate")
+            if not good and not force:
+                said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
+                raise refused("primary", said, 17)
+        self.world.rules.promotes(resource, force)
+        for device in resource.devices.values():
+            block = device.block
+            apart = peer is None or device.peer_disk == "Diskless"
+            if block is not None and ((apart and not block.bitmap) or force):
+                block.renew(self.world.identifier())
+            if force and device.disk == "Inconsistent":
+                device.disk = "UpToDate"
+        resource.role = "Primary"
+        if peer is not None:
+            peer.peer_role = "Primary"
+        self.changed(resource)
+
+    def secondary(self, resource: Resource) -> None:
+        """`secondary`."""
+        if not resource.primary:
+            return
+        if self.machine.opens(resource):
+            raise refused("secondary", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11)
+        resource.role = "Secondary"
+        for device in resource.devices.values():
+            device.crashed = False
+        if resource.connected and resource.peer is not None and resource.reachable:
+            resource.peer.peer_role = "Secondary"
+        self.changed(resource)
+
+    def allow_two_primaries(self, resource: Resource, allow: bool) -> None:
+        """`net-options --allow-two-primaries`."""
+        if not allow and resource.primary and resource.connected and resource.peer_role == "Primary":
+            raise refused("net-options", "Failure: (139) Need to allow two primaries", 10)
+        resource.allow = allow
+        self.changed(resource)
+
+    def clean_start(self, resource: Resource, device: Device) -> None:
+        """`new-current-uuid --clear-bitmap` on a new pair: both are declared up to date."""
+        block, peer = device.block, resource.peer
+        if block is None:
+            raise refused("new-current-uuid", "Failure: (102) No disk")
+        if not (resource.connected and peer is not None and resource.reachable and block.current == 4):
+            raise refused("new-current-uuid", "Failure: (151) Connected; it has to be StandAlone", 10)
+        identifier = self.world.identifier()
+        for side in (resource, peer):
+            one = side.devices[device.volume]
+            if one.block is not None:
+                one.block.current, one.block.bitmap = identifier, 0
+            one.disk = one.peer_disk = "UpToDate"
+            side.write_down()
+        self.changed(resource)
+
+    # What guests and installers do
+
+    def write(self, resource: Resource, device: Device, content: Content) -> bool:
+        """Write to a device; whether it was acknowledged, which protocol C does when every copy has it."""
+        if not resource.primary or (resource.connected and not resource.reachable):
+            return False
+        other = resource.peer.devices.get(device.volume) if resource.connected and resource.peer else None
+        if device.disk != "UpToDate" and (other is None or other.disk != "UpToDate"):
+            return False
+        if device.data is not None and device.disk == "UpToDate":
+            device.data.content = content
+        if other is not None and other.data is not None and other.disk == "UpToDate":
+            other.data.content = content
+        return True
+
+
+class Network:
+    """What happens between two kernels by itself."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def sides(self, name: str) -> list[Resource]:
+        """The resource wherever it is up."""
+        machines = self.world.machines.values()
+        return [one.kernel.resources[name] for one in machines if one.on and name in one.kernel.resources]
+
+    def seek(self, name: str) -> None:
+        """Who waits for a connection finds it after a while."""
+        sides = [one for one in self.sides(name) if one.connection == CONNECTING]
+        for index, one in enumerate(sides):
+            for other in sides[index + 1 :]:
+                if self._addressed(one, other) and one.machine.reaches(other.machine):
+                    delay = 0.2 + 2.8 * self.world.rng.random()
+                    self.world.engine.later(delay, lambda one=one, other=other: self._shake(one, other))  # type: ignore[misc]
+
+    @staticmethod
+    def _addressed(one: Resource, other: Resource) -> bool:
+        ours, theirs = one.config.hosts, other.config.hosts
+        names = {one.machine.hostname, other.machine.hostname}
+        return names <= ours.keys() & theirs.keys() and all(ours[name].address == theirs[name].address for name in names)
+
+    def _still(self, one: Resource) -> bool:
+        return one.machine.on and one.machine.kernel.resources.get(one.name) is one and one.connection == CONNECTING
+
+    def _shake(self, one: Resource, other: Resource) -> None:
+        if not (self._still(one) and self._still(other) and one.machine.reaches(other.machine)):
+            return
+        protocols = {side.options.get("protocol") for side in (one, other)}
+        both = one.primary and other.primary
+        if one.secret != other.secret or len(protocols) > 1 or (both and not (one.allow and other.allow)):
+            self._refuse(one, other)
+            return
+        verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
+        if None in verdicts.values():
+            self._refuse(one, other)
+            return
+        self.world.log(f"DRBD of {one.name}: {one.machine.name} and {other.machine.name} shake hands {verdicts}")
+        for side, peer in ((one, other), (other, one)):
+            side.connection, side.peer, side.met, side.gives_up = CONNECTED, peer, True, False
+            side.peer_role = peer.role
+        self._agree(one, other, verdicts)
+
+    def meet(self, one: Resource, other: Resource) -> None:
+        """A disk was attached while the peers are connected: they talk about it again."""
+        verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
+        if None in verdicts.values():
+            self.drop(one)
+            self.drop(other)
+            self._refuse(one, other)
+            return
+        self._agree(one, other, verdicts)
+
+    def _refuse(self, one: Resource, other: Resource) -> None:
+        """One side drops the connection for good; the other may do the same or wait."""
+        sides = [one, other]
+        self.world.rng.shuffle(sides)
+        sides[0].connection = STAND_ALONE
+        sides[1].connection = self.world.rng.choice((STAND_ALONE, CONNECTING))
+        self.world.log(f"DRBD of {one.name}: refused, {sides[0].machine.name} is StandAlone")
+        for side in sides:
+            side.machine.kernel.changed(side)
+
+    @staticmethod
+    def _side(resource: Resource, device: Device) -> Side | None:
+        block = device.block
+        return None if block is None else Side(
+            block, device.disk, resource.primary, device.crashed, resource.gives_up
+        )
+
+    def _verdict(self, one: Resource, other: Resource, volume: int) -> int | None:
+        if volume not in other.devices:
+            return 0
+        here = self._side(one, one.devices[volume])
+        there = self._side(other, other.devices[volume])
+        return verdict(here, there) if here is not None and there is not None else 0
+
+    def _agree(self, one: Resource, other: Resource, verdicts: dict[int, int | None]) -> None:
+        for volume, found in verdicts.items():
+            if volume not in other.devices:
+                continue
+            ours, theirs = one.devices[volume], other.devices[volume]
+            if ours.syncing:
+                continue
+            if found:
+                winner, loser = (one, other) if found > 0 else (other, one)
+                self._sync(winner, loser, volume)
+            elif ours.block is not None and theirs.block is not None:
+                ours.crashed = theirs.crashed = False
+            ours.peer_disk, theirs.peer_disk = theirs.disk, ours.disk
+        for side in (one, other):
+            side.machine.kernel.changed(side)
+
+    def _sync(self, source: Resource, target: Resource, volume: int) -> None:
+        ours, theirs = source.devices[volume], target.devices[volume]
+        assert ours.block is not None and theirs.block is not None and ours.data is not None and theirs.data is not None
+        old = ours.block.bitmap
+        ours.block.set_bitmap(old + NEW_BITMAP_OFFSET if old > 4 else self.world.identifier())
+        theirs.block.current, theirs.block.bitmap = ours.block.bitmap, 0
+        theirs.disk, ours.syncing, theirs.syncing = "Inconsistent", "source", "target"
+        ours.crashed = theirs.crashed = False
+        theirs.data.content = partial(ours.data.content)
+        delay = 1 + 20 * self.world.rng.random()
+        self.world.engine.later(delay, lambda: self._synced(source, target, ours, theirs))
+
+    def _synced(self, source: Resource, target: Resource, ours: Device, theirs: Device) -> None:
+        alive = source.machine.on and target.machine.on and source.connected and source.peer is target
+        if not alive or ours.syncing != "source" or theirs.syncing != "target":
+            return
+        if not source.reachable:
+            self.world.engine.later(2, lambda: self._synced(source, target, ours, theirs))
+            return
+        assert ours.block is not None and theirs.block is not None and ours.data is not None and theirs.data is not None
+        ours.block.set_bitmap(0)
+        theirs.block.follow(ours.block)
+        theirs.data.content = ours.data.content
+        theirs.disk = ours.peer_disk = "UpToDate"
+        theirs.peer_disk = ours.disk
+        ours.syncing = theirs.syncing = None
+        for side in (source, target):
+            side.machine.kernel.changed(side)
+
+    # When a peer is lost
+
+    def lost_data(self, resource: Resource, device: Device, seen: str, *, primary_near: bool) -> None:
+        """Without the peer's copy, what is written from now on belongs to a new generation."""
+        had, device.peer_disk = device.peer_disk, seen
+        block = device.block
+        if had in HAS_DATA and primary_near and block is not None and not block.bitmap and device.disk == "UpToDate":
+            block.renew(self.world.identifier())
+
+    def drop(self, resource: Resource) -> None:
+        """A side notices that its peer is gone, and looks for it."""
+        if not resource.connected:
+            return
+        resource.connection, resource.peer, resource.peer_role = CONNECTING, None, "Unknown"
+        for device in resource.devices.values():
+            device.syncing = None
+            self.lost_data(resource, device, "DUnknown", primary_near=resource.primary)
+        resource.machine.kernel.changed(resource)
+        self.seek(resource.name)
+
+    def watch(self) -> None:
+        """After a link or a node went: whoever cannot reach its peer notices within two pings."""
+        for machine in self.world.machines.values():
+            for resource in machine.kernel.resources.values() if machine.on else ():
+                if resource.connected and not resource.reachable:
+                    delay = 1 + 5 * self.world.rng.random()
+                    self.world.engine.later(delay, lambda one=resource: self._notice(one))  # type: ignore[misc]
+
+    def _notice(self, resource: Resource) -> None:
+        machine = resource.machine
+        if machine.on and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
+            self.drop(resource)
+
+    def look_again(self) -> None:
+        """After a link or a node came back."""
+        for name in {name for one in self.world.machines.values() if one.on for name in one.kernel.resources}:
+            self.seek(name)

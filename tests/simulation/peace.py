@@ -1,0 +1,136 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What holds when nobody disturbs: nothing fails, nothing is left over, everything is as wanted, or it is said why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _journal, _observe, _progress
+from ansible_collections.twofold.cluster.plugins.module_utils._files import read_json
+from ansible_collections.twofold.cluster.plugins.module_utils._lock import LEASE
+from twofold import planner
+from twofold.model import Desired
+from twofold.planner import Plan
+
+from . import inventories
+from .inventories import Instances
+from .rules import BEFORE, DUAL, KILL, LAST, MISSING, SECOND
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .operator import Run
+    from .world import World
+
+# What no run can change, and what is said of inventories that ask for what an existing instance does not get.
+SAID = frozenset(
+    {"no-node-fits", "no-memory", "restart-pending", "disk-size-differs", "disks-differ", "disk-template-differs",
+     "os-differs", "placement-differs", "not-in-inventory", "no-space", "os-owed", "volume-size"}
+)  # fmt: skip
+
+# Somebody removed the definition by hand.
+ORPHANED = frozenset({"foreign-domain", "orphan"})
+
+
+def calm(world: World) -> bool:
+    """Whether every node is up and reached, and nobody is at work."""
+    up = all(world.manageable(name) for name in world.machines) and not world.cut
+    return up and not any(run.task is not None and not run.task.over for run in world.runs) and not world.engine.tasks
+
+
+def plan(world: World, wanted: Instances) -> Plan | None:
+    """What converge would do now, without any time passing; None if not every node answers."""
+    if not calm(world):
+        return None
+    desired = inventories.desired(wanted, len(world.machines))
+    documents = {name: _observe.observe(one.node(None), name) for name, one in world.machines.items()}
+    return planner.plan(desired, documents, {"verb": "converge"})
+
+
+def found(world: World, kind: str, name: str, before: Plan, after: Plan | None) -> None:
+    """A change by hand is found."""
+    assert after is not None
+    told = bool(after.steps) or after.findings != before.findings
+    world.rules.look(SECOND, told, f"{kind} of {name} by hand is not found")
+
+
+def nothing_failed(world: World, run: Run) -> None:
+    """Without disturbance no step fails: what cannot be done is said by the plan."""
+    for result in run.results.values():
+        good = result["status"] in ("changed", "unchanged")
+        world.rules.look(BEFORE, good, f"{result['id']} is {result['status']} in peace: {result['message']}")
+    world.rules.look(BEFORE, not run.failed, f"calls to {sorted(run.failed)} ended with an error in peace")
+
+
+def reached(world: World, run: Run) -> None:
+    """Nothing is left over, and everything is as wanted."""
+    assert run.plan is not None
+    excused = {finding.object.removeprefix("instance ") for finding in run.plan.errors}
+    for finding in run.plan.findings:
+        name = finding.object.removeprefix("instance ")
+        fine = finding.code in SAID or _justified(world, finding.code, name)
+        world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
+    named = [finding for finding in run.plan.findings if finding.code in ORPHANED or finding.code == "not-in-inventory"]
+    orphans = {finding.object.removeprefix("instance ") for finding in named}
+    for machine in world.machines.values():
+        _clean(world, machine, orphans)
+    for name in sorted(run.desired.instances):
+        if name not in excused:
+            _as_wanted(world, run.desired, name)
+    world.rules.files()
+    world.rules.settled()
+
+
+def _justified(world: World, code: str, name: str) -> bool:
+    """Whether the nodes really are as a finding says, and only a person may decide."""
+    sides = world.drbd.sides(name)
+    if code in ("split-brain", "stand-alone"):
+        return any(one.connection == "StandAlone" for one in sides)
+    if code == "left-over":
+        # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
+        return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
+    if code in ORPHANED:
+        return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
+    if code == "volume-missing":
+        return name in world.rules.called_off
+    return False
+
+
+def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
+    """Nothing of nobody is on a node, but for what the plan names."""
+    files, known = machine.files, set(_definitions.read_all(machine.files)) | orphans
+    everywhere = {name for one in world.machines.values() for name in _definitions.read_all(one.files)} | orphans
+    ours = [lv for lv in machine.storage.volumes.values() if "twofold" in lv.tags]
+    leaks = [f"volume {lv.path}" for lv in ours if not everywhere & {lv.tagged("instance")}]
+    leaks += [f"resource {name}" for name in machine.kernel.resources if name not in known]
+    leaks += [f"seed {name}" for name in machine.seeds.kept if name not in known]
+    leaks += [f"domain {name}" for name in machine.libvirt.domains if name not in {*known, "legacy"}]
+    leaks += [f"journal {name}" for name in files.names(_journal.FOLDER)]
+    leaks += [f"progress {name}" for name in files.names(_progress.FOLDER)]
+    lease = read_json(files, LEASE)
+    if lease is not None and world.engine.now < lease["time"] + lease["lease"]:
+        leaks.append(f"lock of {lease['holder']}")
+    gone = {"swap", "backup-disk0"} - {lv.name for lv in machine.storage.volumes.values()}
+    world.rules.look(MISSING, not gone and "legacy" in machine.libvirt.domains, f"{gone} of others is gone")
+    world.rules.look(KILL, not leaks, f"left over on {machine.name}: {', '.join(leaks)}")
+    minors = [one.minor for resource in machine.kernel.resources.values() for one in resource.devices.values()]
+    world.rules.look(KILL, len(set(minors)) == len(minors), f"minors are taken twice on {machine.name}: {minors}")
+
+
+def _as_wanted(world: World, desired: Desired, name: str) -> None:
+    """One instance is as the inventory says, on both nodes."""
+    wanted = desired.instances[name]
+    machines = world.machines.values()
+    active = [one.name for one in machines if (guest := one.libvirt.domains.get(name)) and guest.active]
+    count = 1 if wanted.state == "running" else 0
+    world.rules.look(KILL, len(active) == count, f"{name} should be {wanted.state}; it is active on {active}")
+    sides = world.drbd.sides(name)
+    if wanted.state == "absent":
+        left = [one.name for one in machines for lv in one.storage.volumes.values() if lv.tagged("instance") == name]
+        world.rules.look(KILL, not left and not sides, f"{name} is absent, but something is on {left}")
+        return
+    world.rules.look(DUAL, not any(one.allow for one in sides), f"two primaries are still allowed for {name}")
+    disks = [device.disk for side in sides for device in side.devices.values()]
+    good = all(disk == "UpToDate" for disk in disks) and all(side.connected for side in sides)
+    world.rules.look(LAST, good, f"{name} is not whole: {[(s.machine.name, s.connection) for s in sides]} {disks}")

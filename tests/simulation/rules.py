@@ -1,0 +1,263 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rules under *Never* of docs/architecture.md, each looked at whenever something that it speaks of changes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twofold import secrets
+
+from .contents import Content
+from .inventories import NAMES, PASSWORD
+from .storage import Lv
+
+if TYPE_CHECKING:
+    from twofold.model import Desired
+
+    from .drbd import Resource
+    from .machine import Machine
+    from .operator import Run
+    from .world import World
+
+ONCE, LAST, DUAL, MISSING, SECOND, KILL, SECRET, BEFORE = range(1, 9)
+TEXTS = {
+    ONCE: "an instance never runs on two nodes, and never starts without proof",
+    LAST: "the last up-to-date copy and no acknowledged record is ever lost",
+    DUAL: "two primaries only inside a migration, promoted only after the handshake",
+    MISSING: "nothing is destroyed because it is missing from the inventory",
+    SECOND: "the second run changes nothing, check mode predicts, what was changed by hand is found",
+    KILL: "a kill at any moment leaves what the next run converges, and nothing leaks",
+    SECRET: "secrets stand in no plan, answer or readable file",
+    BEFORE: "what cannot be done is said with its object, reason and remedy before anything is changed",
+}
+
+
+class Violation(BaseException):
+    """A rule was broken. Not an Exception: no code under test may swallow it."""
+
+    def __init__(self, rule: int, text: str) -> None:
+        super().__init__(f"rule {rule} ({TEXTS[rule]}): {text}")
+        self.rule = rule
+        self.text = text
+
+
+class Rules:
+    """Looks; raises Violation. `counts` are the looks by rule, and other figures."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.counts: Counter[str] = Counter()
+        # Instances with a migration that has not been settled by a later run.
+        self.migrating: set[str] = set()
+        # Those whose only good copies somebody destroyed by hand: then nothing can be demanded.
+        self.bereaved: set[str] = set()
+        # Those that were being removed and are wanted again: a volume may be gone.
+        self.called_off: set[str] = set()
+        # Those that were wanted without an OS once, and may have been made so.
+        self.late: set[str] = set()
+        self.secrets: list[str] = []
+
+    def begins(self, desired: Desired) -> None:
+        """A run begins: what it wants removed may be lost, and its secrets must not be seen."""
+        self.called_off |= {name for name, one in desired.instances.items() if one.state == "absent"}
+        self.late |= {name for name, one in desired.instances.items() if one.os is None}
+        key = desired.cluster.secret
+        self.secrets = [key, PASSWORD, *(secrets.drbd_secret(key, name) for name in NAMES)]
+
+    second = begins
+
+    def settled(self) -> None:
+        """A run that nobody disturbed found nothing to do: every migration is over."""
+        self.migrating.clear()
+
+    def look(self, rule: int, good: object, text: str) -> None:
+        """Count a look at a rule."""
+        self.counts[f"rule {rule}"] += 1
+        if not good:
+            raise Violation(rule, text)
+
+    # At every state
+
+    def state(self, names: set[str]) -> None:
+        """What holds at every moment, for the instances that changed."""
+        for name in sorted(names):
+            self._runs_once(name)
+            self._one_primary(name)
+            self._records_are_kept(name)
+            self._copies_agree(name)
+
+    def _runs_once(self, name: str) -> None:
+        machines = self.world.machines.values()
+        running = [one.name for one in machines if (guest := one.libvirt.domains.get(name)) and guest.state == "running"]
+        self.look(ONCE, len(running) < 2, f"{name} runs on {' and '.join(running)}")
+
+    def _one_primary(self, name: str) -> None:
+        primary = [one.machine.name for one in self.world.drbd.sides(name) if one.primary]
+        fine = len(primary) < 2 or name in self.migrating
+        self.look(DUAL, fine, f"{name} is Primary on {' and '.join(primary)} outside a migration")
+
+    def _copies(self, name: str, disk: int) -> list[tuple[Lv, Lv | None]]:
+        """Every volume of a disk anywhere, also one that was put aside, with its metadata."""
+        found = []
+        for machine in self.world.machines.values():
+            volumes = machine.storage.volumes
+            for path, lv in volumes.items():
+                if path.startswith(f"/dev/twofold/{name}-disk{disk}") and "-meta" not in lv.name:
+                    found.append((lv, volumes.get(path.replace(f"-disk{disk}", f"-disk{disk}-meta"))))
+        return found
+
+    def _records_are_kept(self, name: str) -> None:
+        for disk, tips in self.world.guests.tips.items():
+            if disk[0] != name or name in self.bereaved:
+                continue
+            for tip in tips:
+                where = any(self._good(*one, tip) for one in self._copies(*disk))
+                self.look(LAST, where, f"the record {tip} of disk {disk[1]} of {name} is on no copy any more")
+
+    @staticmethod
+    def _good(data: Lv, meta: Lv | None, tip: Content) -> bool:
+        if not data.content.holds(tip):
+            return False
+        replicated = meta is not None and meta.superblock is not None
+        return not replicated or bool(meta and meta.superblock and meta.superblock.consistent)
+
+    def _copies_agree(self, name: str) -> None:
+        sides = self.world.drbd.sides(name)
+        if len(sides) != 2 or not all(one.connected and one.reachable for one in sides):
+            return
+        for volume, ours in sides[0].devices.items():
+            theirs = sides[1].devices.get(volume)
+            if theirs is None or ours.data is None or theirs.data is None:
+                continue
+            if ours.disk == theirs.disk == "UpToDate":
+                same = ours.data.content is theirs.data.content
+                said = f"both copies of disk {volume} of {name} count as good, but hold {ours.data.content!r} and "
+                self.look(LAST, same, said + repr(theirs.data.content))
+
+    # When something is about to happen
+
+    def _run(self) -> Run | None:
+        task = self.world.engine.current
+        return None if task is None else task.run
+
+    def promotes(self, resource: Resource, force: bool) -> None:
+        """A side becomes Primary."""
+        run = self._run()
+        if run is None:
+            return
+        outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
+        fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine)
+        self.look(DUAL, fine, f"{resource.name} is promoted on {resource.machine.name} before its peer shook hands")
+
+    def _confirmed(self, run: Run, near: Machine) -> bool:
+        """Whether every other node that is off is so by the word of the operator or of its fence device."""
+        sure = set(run.intent.get("confirm_dead") or ()) | set(run.intent.get("fenced") or ())
+        return bool(sure) and all(one.name in sure or one is near or one.name in run.known for one in self._machines())
+
+    def _machines(self) -> list[Machine]:
+        return list(self.world.machines.values())
+
+    def starts(self, machine: Machine, name: str) -> None:
+        """A guest starts."""
+        for disk, tips in self.world.guests.tips.items():
+            if disk[0] == name and name not in self.bereaved:
+                path = dict(enumerate(machine.libvirt.domains[name].facts.disks)).get(disk[1], ("", ""))[1]
+                seen = machine.content(path) if path else None
+                whole = path == "" or (seen is not None and all(seen.holds(tip) for tip in tips))
+                self.look(LAST, whole, f"{name} starts on {machine.name} with {seen!r}, without {tips}")
+        run = self._run()
+        if run is None:
+            return
+        self._has_its_os(machine, name, run)
+        resource = machine.kernel.resources.get(name)
+        shaken = resource is not None and resource.connected
+        holders = [one.name for one in self._machines() if one is not machine and name in one.libvirt.domains]
+        sure = shaken or set(holders) <= run.known or self._confirmed(run, machine)
+        self.look(ONCE, sure, f"{name} starts on {machine.name}, of {holders} nothing is known")
+
+    def _has_its_os(self, machine: Machine, name: str, run: Run) -> None:
+        """A guest that was to get an OS starts with it, and with all of it."""
+        guest, wanted = machine.libvirt.domains[name], run.desired.instances.get(name)
+        if wanted is None or wanted.os is None or not guest.facts.disks or name in self.late:
+            return
+        first = seen = machine.content(guest.facts.disks[0][1])
+        while first is not None and first.parent is not None:
+            first = first.parent
+        self.look(KILL, first is not None and first.label == "os", f"{name} starts on {machine.name} with {seen!r}")
+
+    def moves(self, source: Machine, target: Machine, name: str) -> None:
+        """A guest goes on at the other node."""
+        guest = target.libvirt.domains[name]
+        for disk, tips in self.world.guests.tips.items():
+            if disk[0] == name and disk[1] < len(guest.facts.disks):
+                seen = target.content(guest.facts.disks[disk[1]][1])
+                whole = seen is not None and all(seen.holds(tip) for tip in tips)
+                self.look(LAST, whole, f"{name} goes on at {target.name} with {seen!r}, without {tips}")
+
+    def volume_goes(self, machine: Machine, lv: Lv) -> None:
+        """A volume is about to be removed."""
+        run, name = self._run(), lv.tagged("instance")
+        if run is None:
+            return
+        self.look(MISSING, name is not None, f"{lv.path} on {machine.name} is removed, which is not ours")
+        wanted = run.desired.instances.get(name or "")
+        self.look(MISSING, wanted is not None, f"{lv.path} of {name}, not in the inventory, is removed")
+        if wanted is not None and wanted.state == "absent":
+            self.world.guests.forget(wanted.name)
+
+    def changed_in_check_mode(self, machine: Machine, what: str) -> None:
+        """Something is done where nothing may be."""
+        self.look(SECOND, False, f"check mode does {what} on {machine.name}")
+
+    # What is said
+
+    def plan(self, run: Run) -> None:
+        """A plan was made."""
+        plan = run.plan
+        assert plan is not None
+        for step in plan.steps:
+            known = step.instance is None or step.instance in run.desired.instances
+            self.look(MISSING, known, f"{step.id} is for an instance that the inventory does not have")
+            if step.op == "replication.dual_primary" and step.args.get("allow"):
+                self.migrating.add(str(step.instance))
+        for finding in plan.findings:
+            said = finding.object and finding.message and (finding.remedy or finding.severity == "info")
+            self.look(BEFORE, said, f"the finding {finding} does not say everything")
+        named = {run.intent.get(key) for key in ("instance",)} - {None}
+        refused = {finding.object for finding in plan.errors} & {f"instance {name}" for name in named}
+        steps = [step.id for step in plan.steps if step.instance in named]
+        self.look(BEFORE, not (refused and steps), f"{refused} cannot be done, but {steps} are tried")
+        self.no_secret(json.dumps(plan.to_json()), "the plan")
+
+    def answer(self, run: Run, node: str, answer: dict[str, Any]) -> None:
+        """A node answered."""
+        self.no_secret(json.dumps(answer), f"the answer of {node}")
+        for result in answer["results"]:
+            if result["status"] == "failed":
+                self.look(BEFORE, result["message"], f"{result['id']} failed on {node} and does not say why")
+
+    def predicted(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """What check mode said of a call, and what then happened."""
+        for node, answer in after.items():
+            said = {one["id"]: one for one in (before.get(node) or {"results": []})["results"]}
+            for one in answer["results"] if answer else ():
+                status, guessed = said[one["id"]]["status"], "depends on" in said[one["id"]]["message"]
+                same = status == one["status"] or (guessed and one["status"] == "unchanged")
+                text = f"check mode says {status} of {one['id']}, it is {one['status']}: {one['message']}"
+                self.look(BEFORE if one["status"] in ("failed", "skipped") else SECOND, same, text)
+
+    def no_secret(self, text: str, where: str) -> None:
+        """No secret stands in a text."""
+        found = next((one for one in self.secrets if one in text), None)
+        self.look(SECRET, found is None, f"{where} holds a secret")
+
+    def files(self) -> None:
+        """No file that others can read, and no journal, holds a secret."""
+        for machine in self.world.machines.values():
+            for path, (text, mode) in machine.files.kept.items():
+                if mode & 0o077 or "/journal/" in path:
+                    self.no_secret(text, f"{path} on {machine.name}")
