@@ -107,8 +107,7 @@ class FileLock:
             self._let_go(handle)
         return {**lease, "age": max(0.0, self.clock.time() - float(lease["time"]))}
 
-    @staticmethod
-    def _let_go(handle: int) -> None:
+    def _let_go(self, handle: int) -> None:
         os.close(handle)
 
     def renew(self) -> None:

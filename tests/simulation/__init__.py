@@ -1,7 +1,7 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Nodes in memory on which the real planner and the real steps run, with a fault at any moment. See docs/reliability.md."""
+"""Nodes in memory: the real planner and steps run on them, with a fault at any moment. See docs/reliability.md."""
 
 import sys
 from pathlib import Path

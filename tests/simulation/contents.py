@@ -14,7 +14,7 @@ class Content:
     def __init__(self, label: str, parent: Content | None = None) -> None:
         self.label = label
         self.parent = parent
-        self.depth = parent.depth + 1 if parent else 0
+        self.depth: int = parent.depth + 1 if parent else 0
 
     def holds(self, other: Content) -> bool:
         """Whether everything that was written up to the other state is here."""

@@ -113,7 +113,9 @@ class Kernel:
     def holds(self, lv: Lv) -> bool:
         """Whether a volume is attached."""
         return any(
-            lv is one.data or lv is one.meta for resource in self.resources.values() for one in resource.devices.values()
+            lv is one.data or lv is one.meta
+            for resource in self.resources.values()
+            for one in resource.devices.values()
         )
 
     def changed(self, resource: Resource) -> None:
@@ -226,7 +228,9 @@ class Kernel:
         if not resource.primary:
             return
         if self.machine.opens(resource):
-            raise refused("secondary", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11)
+            raise refused(
+                "secondary", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11
+            )
         resource.role = "Secondary"
         for device in resource.devices.values():
             device.crashed = False
@@ -297,7 +301,9 @@ class Network:
     def _addressed(one: Resource, other: Resource) -> bool:
         ours, theirs = one.config.hosts, other.config.hosts
         names = {one.machine.hostname, other.machine.hostname}
-        return names <= ours.keys() & theirs.keys() and all(ours[name].address == theirs[name].address for name in names)
+        return names <= ours.keys() & theirs.keys() and all(
+            ours[name].address == theirs[name].address for name in names
+        )
 
     def _still(self, one: Resource) -> bool:
         return one.machine.on and one.machine.kernel.resources.get(one.name) is one and one.connection == CONNECTING
@@ -343,9 +349,7 @@ class Network:
     @staticmethod
     def _side(resource: Resource, device: Device) -> Side | None:
         block = device.block
-        return None if block is None else Side(
-            block, device.disk, resource.primary, device.crashed, resource.gives_up
-        )
+        return None if block is None else Side(block, device.disk, resource.primary, device.crashed, resource.gives_up)
 
     def _verdict(self, one: Resource, other: Resource, volume: int) -> int | None:
         if volume not in other.devices:

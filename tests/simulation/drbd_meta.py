@@ -69,6 +69,11 @@ def compare(mine: Superblock, theirs: Superblock, here: Side, there: Side) -> in
         return 2
     if mine.current == theirs.current:
         return _same(mine, theirs, here, there)
+    return _history(mine, theirs)
+
+
+def _history(mine: Superblock, theirs: Superblock) -> int:
+    """Different generations: whoever knows the other's current one has gone on from it."""
     if mine.current == theirs.bitmap:
         return -1
     if mine.current == theirs.history[0] and theirs.history[0] + NEW_BITMAP_OFFSET == theirs.bitmap:

@@ -12,7 +12,6 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-
 DAY = 86400.0
 
 

@@ -101,7 +101,7 @@ def second(run: Run, _machine: Machine, fault: Fault) -> None:
         wanted = inventories.desired(fault.instances, len(run.world.machines))
     run.world.rules.second(wanted)
     other_run = Run(run.world, wanted, fault.intent or {"verb": "converge"}, f"second{fault.at}@elsewhere")
-    run.world.engine.later(0, lambda: None if other_run.start() else None)
+    run.world.engine.later(0, other_run.begin)
 
 
 def break_lock(run: Run, machine: Machine, fault: Fault) -> None:
@@ -143,7 +143,7 @@ def strike(fault: Fault, run: Run, machine: Machine, where: str) -> None:
     """Let it happen."""
     kind = fault.kind
     if kind == "step fails":
-        kind = f"step fails {where.split()[0]} its effect"
+        kind = f"step fails {where.split(maxsplit=1)[0]} its effect"
     run.world.rules.counts[f"fault: {kind}"] += 1
     run.world.log(f"FAULT {fault.kind}, {where}")
     FAULTS[fault.kind][1](run, machine, fault)

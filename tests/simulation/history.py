@@ -109,8 +109,8 @@ def play(told: Story) -> Outcome:
     except Violation as violation:
         return Outcome(violation, world.rules.counts, world.lines)
     except Exception:  # noqa: BLE001 - whatever breaks here is a finding of this history
-        violation = Violation(BEFORE, traceback.format_exc(limit=-6))
-        return Outcome(violation, world.rules.counts, world.lines)
+        broken = Violation(BEFORE, traceback.format_exc(limit=-6))
+        return Outcome(broken, world.rules.counts, world.lines)
     return Outcome(None, world.rules.counts, world.lines)
 
 

@@ -20,8 +20,8 @@ from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._progress import FileProgress
 
 from .contents import Content, partial
-from .drbd import Device, Kernel, Resource
 from .domain import FOREIGN
+from .drbd import Device, Kernel, Resource
 from .engine import Killed, Task
 from .libvirt import Guest, Libvirtd, SimHypervisor
 from .replication import SimReplication

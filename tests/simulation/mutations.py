@@ -19,13 +19,15 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
+
 from twofold import definition, secrets
-from twofold.planner import api, converge, diff, migrate, placement, remove, replicated, situation, volumes
+from twofold.planner import api, converge, diff, migrate, placement, remove, replicated, situation
 from twofold.planner.context import Context
 
 from .history import play, story
 from .inventories import SECRET
-from .rules import BEFORE, DUAL, KILL, LAST, MISSING, ONCE, SECOND, SECRET as SECRETS, TEXTS, Violation
+from .rules import BEFORE, DUAL, KILL, LAST, MISSING, ONCE, SECOND, TEXTS, Violation
+from .rules import SECRET as SECRETS
 
 HISTORIES = 1000
 Patch = tuple[Any, str, Any]
@@ -129,7 +131,7 @@ MUTATIONS = (
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
-             ((_steps_replication, "_wait_connected", lambda node, name, *_: _steps_replication._state(node, name)),)),
+             ((_steps_replication, "_wait_connected", lambda node, name, *_: _steps_replication.state_of(node, name)),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",
              ((replicated, "needs_settling", lambda *_: []), (REGISTRY, "replication.settle", _no_marker))),
     Mutation(MISSING, "planner: what is not in the inventory is removed", ((api, "_strangers", _removed_strangers),)),

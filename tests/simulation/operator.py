@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
+
 from twofold import apply, planner, secrets
 from twofold.model import Desired
 from twofold.planner import Plan
@@ -57,6 +58,10 @@ class Run:
     def known(self) -> set[str]:
         """The nodes that answered when they were observed."""
         return {name for name, document in self.documents.items() if document is not None}
+
+    def begin(self) -> None:
+        """Begin, as an event."""
+        self.start()
 
     def start(self) -> Task:
         """Begin; the task is the control process."""

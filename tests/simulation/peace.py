@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _journal, _observe, _progress
 from ansible_collections.twofold.cluster.plugins.module_utils._files import read_json
 from ansible_collections.twofold.cluster.plugins.module_utils._lock import LEASE
+
 from twofold import planner
 from twofold.model import Desired
 from twofold.planner import Plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # What no run can change, and what is said of inventories that ask for what an existing instance does not get.
 SAID = frozenset(
     {"no-node-fits", "no-memory", "restart-pending", "disk-size-differs", "disks-differ", "disk-template-differs",
-     "os-differs", "placement-differs", "not-in-inventory", "no-space", "os-owed", "volume-size"}
+     "os-differs", "placement-differs", "not-in-inventory", "no-room", "no-space", "os-owed", "volume-size"}
 )  # fmt: skip
 
 # Somebody removed the definition by hand.
@@ -44,7 +45,9 @@ def plan(world: World, wanted: Instances) -> Plan | None:
     if not calm(world):
         return None
     desired = inventories.desired(wanted, len(world.machines))
-    documents = {name: _observe.observe(one.node(None), name) for name, one in world.machines.items()}
+    documents: dict[str, dict[str, Any] | None] = {
+        name: _observe.observe(one.node(None), name) for name, one in world.machines.items()
+    }
     return planner.plan(desired, documents, {"verb": "converge"})
 
 

@@ -92,7 +92,9 @@ class Rules:
 
     def _runs_once(self, name: str) -> None:
         machines = self.world.machines.values()
-        running = [one.name for one in machines if (guest := one.libvirt.domains.get(name)) and guest.state == "running"]
+        running = [
+            one.name for one in machines if (guest := one.libvirt.domains.get(name)) and guest.state == "running"
+        ]
         self.look(ONCE, len(running) < 2, f"{name} runs on {' and '.join(running)}")
 
     def _one_primary(self, name: str) -> None:
