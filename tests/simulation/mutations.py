@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -43,6 +43,18 @@ class Mutation:
     rule: int
     text: str
     patches: tuple[Patch, ...]
+
+
+def _yes(*_args: Any, **_named: Any) -> bool:
+    return True
+
+
+def _own_nodes(base: dict[str, Any]) -> list[str]:
+    return list(base["nodes"])
+
+
+def _as_it_is(node: Node, name: str, *_args: Any) -> Any:
+    return _steps_replication.state_of(node, name)
 
 
 def _nothing(*_args: Any, **_named: Any) -> None:
@@ -108,10 +120,6 @@ def _copy_nothing(self: migrate.Migration, target: str, *, xml: str | None, copy
     return _MIGRATE_ARGS(self, target, xml=xml, copy=[])
 
 
-def _without_waiting(context: Any, pair: tuple[str, ...], active: list[str]) -> str:
-    return active[0] if active else next((node for node in reversed(pair) if node in context.domains), pair[-1])
-
-
 def _no_marker(node: Node, _args: Args) -> Done:
     return unchanged()
 
@@ -122,16 +130,17 @@ _CONVERGE, _MIGRATE_ARGS = converge.instance, migrate.Migration._migrate_args
 REGISTRY = _steps.REGISTRY
 
 MUTATIONS = (
-    Mutation(ONCE, "planner: an unknown node counts as one that runs nothing", ((situation, "_all_known", lambda *_: True),)),
-    Mutation(ONCE, "planner: a node that a move went to is forgotten", ((situation, "holders", lambda base: base["nodes"]),)),
-    Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty", ((_steps_domain, "_look_there", _nothing),)),
+    Mutation(ONCE, "planner: an unknown node counts as one that runs nothing", ((situation, "_all_known", _yes),)),
+    Mutation(ONCE, "planner: a node that a move went to is forgotten", ((situation, "holders", _own_nodes),)),
+    Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
+             ((_steps_domain, "_look_there", _nothing),)),
     Mutation(LAST, "replication.configure: new metadata every time",
              ((_steps_replication, "_owed_metadata", _always), (_steps_replication, "_make_metadata", _make_anew))),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
-             ((_steps_replication, "_wait_connected", lambda node, name, *_: _steps_replication.state_of(node, name)),)),
+             ((_steps_replication, "_wait_connected", _as_it_is),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",
              ((replicated, "needs_settling", lambda *_: []), (REGISTRY, "replication.settle", _no_marker))),
     Mutation(MISSING, "planner: what is not in the inventory is removed", ((api, "_strangers", _removed_strangers),)),
@@ -154,19 +163,25 @@ MUTATIONS = (
 @contextmanager
 def broken(mutation: Mutation) -> Iterator[None]:
     """The product, broken in this way."""
-    undo: list[Callable[[], None]] = []
+    whole = [(target, name, _get(target, name)) for target, name, _value in mutation.patches]
     for target, name, value in mutation.patches:
-        if isinstance(target, dict):
-            undo.append(lambda target=target, name=name, old=target[name]: target.__setitem__(name, old))  # type: ignore[misc]
-            target[name] = value
-        else:
-            undo.append(lambda target=target, name=name, old=getattr(target, name): setattr(target, name, old))  # type: ignore[misc]
-            setattr(target, name, value)
+        _set(target, name, value)
     try:
         yield
     finally:
-        for back in reversed(undo):
-            back()
+        for target, name, value in whole:
+            _set(target, name, value)
+
+
+def _get(target: Any, name: str) -> Any:
+    return target[name] if isinstance(target, dict) else getattr(target, name)
+
+
+def _set(target: Any, name: str, value: Any) -> None:
+    if isinstance(target, dict):
+        target[name] = value
+    else:
+        setattr(target, name, value)
 
 
 def hunt(mutation: Mutation, histories: int = HISTORIES) -> tuple[int, Violation] | None:

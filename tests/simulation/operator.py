@@ -121,8 +121,8 @@ class Run:
             if turn.ready or (turn.last and self.locked.get(name) == "held"):
                 requests[name] = self._request(turn)
         predicted = self._predict(requests) if self.predict else {}
-        for name in requests:
-            calls[name] = self._call(name, "apply", requests[name])
+        for name, request in requests.items():
+            calls[name] = self._call(name, "apply", request)
         answers = self._together(calls)
         if predicted:
             self.world.rules.predicted(predicted, answers)

@@ -1,7 +1,7 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What holds when nobody disturbs: nothing fails, nothing is left over, everything is as wanted, or it is said why not."""
+"""What holds when nobody disturbs: nothing fails or is left over, all is as wanted, or it is said why not."""
 
 from __future__ import annotations
 
