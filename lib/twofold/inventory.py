@@ -22,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # What stands for a variable that could not be templated; the rest of the text is why.
 UNDEFINED = "\0undefined: "
+# Characters of a wrong value that a message shows.
+SHOWN = 100
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
 
@@ -114,9 +116,13 @@ def _explain(problem: Any) -> tuple[str, str, str]:
         return "unknown-key", "there is no such key", "remove it or correct its name"
     if kind == "value_error":
         return "bad-value", message.removeprefix("Value error, "), "correct the value"
-    shown = "" if isinstance(value, (dict, list)) else f"{value!r}: "
+    shown = "" if isinstance(value, (dict, list)) else f"{_cut(repr(value))}: "
     text = message[0].lower() + message[1:]
     return "bad-value", f"{shown}{text}", "correct the value"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def load(
@@ -201,7 +207,7 @@ def _instances(loader: Loader, instances: dict[str, Variables], cluster: Cluster
         if not NAME.fullmatch(name) or ".." in name:
             remedy = "use at most 63 small letters, digits, '-' and '.', the first and last a letter or digit"
             loader.wrong.add(name)
-            message = f"{name!r} cannot be the name of an instance"
+            message = f"{_cut(repr(name))} cannot be the name of an instance"
             loader.findings.append(Finding(ERROR, "bad-name", f"instance {name}", message, remedy))
             continue
         loader.unknown("instance", name, given)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from . import units
 from .findings import Finding
 
+USER_DATA_PARTS = 100_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,8 +71,38 @@ def _user_data(value: Any) -> Any:
 
         if not value.startswith("#cloud-config"):
             raise ValueError("has to be a mapping, or text that starts with #cloud-config")
-        value = yaml.safe_load(value) or {}
+        try:
+            value = yaml.safe_load(value) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"is not the YAML that cloud-init takes: {str(error)[:200]}") from None
+    # References let a few lines stand for more than fits into any memory.
+    if _larger(value, USER_DATA_PARTS):
+        raise ValueError(f"has more than {USER_DATA_PARTS} parts; put large files where the guest can fetch them")
     return value
+
+
+def _larger(value: Any, limit: int) -> bool:
+    """Whether a value has more parts than that, references followed."""
+    rest, seen = [value], 0
+    while rest and seen <= limit:
+        one = rest.pop()
+        seen += 1
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return seen > limit
+
+
+def _ports(value: Any) -> tuple[int, int]:
+    first, last = units.parse_range("-".join(map(str, value)) if isinstance(value, tuple) else value)
+    if not 0 < first <= last < 1 << 16:
+        raise ValueError(f"{first}-{last} are not all ports: those are from 1 to 65535")
+    return first, last
+
+
+def _minors(value: Any) -> tuple[int, int]:
+    first, last = units.parse_range("-".join(map(str, value)) if isinstance(value, tuple) else value)
+    if last >= 1 << 20:
+        raise ValueError(f"{first}-{last} are not all device numbers: those are below {1 << 20}")
+    return first, last
 
 
 def _one_or_more(value: Any) -> Any:
@@ -95,7 +126,8 @@ _TEXT: dict[str, Any] = {"type": "string"}
 
 Size = Annotated[int, BeforeValidator(units.parse_size), WithJsonSchema(_SIZE_SCHEMA)]
 Rate = Annotated[int, BeforeValidator(units.parse_rate), WithJsonSchema(_RATE_SCHEMA)]
-Range = Annotated[tuple[int, int], BeforeValidator(units.parse_range), WithJsonSchema(_RANGE_SCHEMA)]
+Ports = Annotated[tuple[int, int], BeforeValidator(_ports), WithJsonSchema(_RANGE_SCHEMA)]
+Minors = Annotated[tuple[int, int], BeforeValidator(_minors), WithJsonSchema(_RANGE_SCHEMA)]
 Address = Annotated[str, BeforeValidator(_address), WithJsonSchema(_TEXT)]
 Cidr = Annotated[str, BeforeValidator(_network), WithJsonSchema(_TEXT)]
 Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:]{17}$"})]
@@ -104,6 +136,7 @@ _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
 FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
+NoZero = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Variable = Annotated[str, Field(pattern=r"^TWOFOLD_[A-Z0-9_]+$")]
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
@@ -139,14 +172,14 @@ class OsTemplate(Model):
     kind: Literal["image", "script"] = Field(
         default="image", description="An image that is written, or a script that is run"
     )
-    url: str | None = Field(default=None, description="Where the nodes fetch the image from")
+    url: str | None = Field(default=None, pattern=r"^(https?://|file:///|/)[^\s\x00]+$", description="Where the nodes fetch the image from")
     file: str | None = Field(default=None, description="The image's path on the control host")
     sha256: Digest | None = Field(default=None, description="The image's SHA-256 sum")
     format: Literal["raw", "qcow2"] = Field(default="qcow2", description="The image's format")
     script: str | None = Field(
         default=None, description="The script: a path on the control host, or the name of a shipped one"
     )
-    environment: dict[Variable, str] = Field(
+    environment: dict[Variable, NoZero] = Field(
         default={}, description="Environment variables of the script; names start with TWOFOLD_"
     )
     seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
@@ -221,11 +254,11 @@ class Cluster(Model):
     )
     networks: dict[str, Network] = Field(default={}, description="The networks by name")
     os_templates: dict[str, OsTemplate] = Field(default={}, description="The OS templates by name")
-    drbd_ports: Range = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
+    drbd_ports: Ports = Field(default=(7100, 7699), description="TCP ports for DRBD, one an instance")
     resyncs_at_once: int = Field(
         default=2, ge=1, description="Resyncs that a node takes part in at once when several copies are replaced"
     )
-    drbd_minors: Range = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
+    drbd_minors: Minors = Field(default=(1000, 9999), description="DRBD device numbers, one a disk")
     vcpu_ratio: float = Field(
         default=4.0, gt=0, description="Virtual processors that a node may give away for each of its own"
     )

@@ -13,7 +13,9 @@ from .errors import ValueProblem
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50}
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB|PiB)$"
 RATE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB|PiB)(/s)?$"
-_NUMBER = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)$")
+_NUMBER = re.compile(r"^([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)$")
+LARGEST = 1 << 60
+SHOWN = 60
 
 
 def parse_size(value: Any) -> int:
@@ -27,7 +29,7 @@ def parse_size(value: Any) -> int:
         return _positive(value, value)
     match = _NUMBER.match(str(value).strip())
     if not match:
-        raise ValueProblem(f"{str(value)!r} is not a size; write it like 4GiB or 512MiB")
+        raise ValueProblem(f"{_cut(value)} is not a size; write it like 4GiB or 512MiB")
     number, unit = match.groups()
     if unit not in UNITS and not (unit == "" and "." not in number):
         known = ", ".join(UNITS)
@@ -41,7 +43,14 @@ def parse_size(value: Any) -> int:
 def _positive(size: int, value: Any) -> int:
     if size <= 0:
         raise ValueProblem(f"{value!r} is not a size: it has to be more than zero")
+    if size > LARGEST:
+        raise ValueProblem(f"{_cut(value)} is not a size: no machine has more than {format_size(LARGEST)}")
     return size
+
+
+def _cut(value: Any) -> str:
+    text = str(value)
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 
 def parse_rate(value: Any) -> int:
@@ -61,9 +70,9 @@ def format_size(size: int) -> str:
 
 def parse_range(value: Any) -> tuple[int, int]:
     """First and last number of `7100-7999`, both included. Raises ValueProblem."""
-    match = re.fullmatch(r"\s*([0-9]+)\s*-\s*([0-9]+)\s*", str(value))
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*-\s*([0-9]{1,9})\s*", str(value))
     if not match or int(match[1]) > int(match[2]):
-        raise ValueProblem(f"{str(value)!r} is not a range; write it like 7100-7999")
+        raise ValueProblem(f"{_cut(value)} is not a range; write it like 7100-7999")
     return int(match[1]), int(match[2])
 
 

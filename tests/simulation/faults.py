@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[int, Callable[[Run, Machine, Fault], None]]] = {
     "process killed": (3, kill),
     "power": (4, power),
     "power of another": (3, power_other),
-    "replication link": (4, link),
+    "replication link": (6, link),
     "management link": (3, management),
     "control process": (3, control),
     "done twice": (2, twice),

@@ -19,6 +19,8 @@ from .rules import BEFORE, SECOND, Violation
 from .world import GIB, World
 
 ROUNDS = 8
+# Faults strike within so many breaths of a run, early ones more often.
+SPAN = 100
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,19 @@ def story(seed: int) -> Story:
         intent = intents.draw(rng, wanted, names)
         if intent["verb"] == "converge" and rng.random() < 0.6:
             wanted = inventories.changed(rng, wanted, nodes)
-        actions.append(Action(intent, wanted, _faults(rng, wanted, names)))
+        # A migration has few steps, and each moment of it counts.
+        span = 60 if intent["verb"] == "migrate" else SPAN
+        actions.append(Action(intent, wanted, _faults(rng, wanted, names, span)))
     return Story(seed, nodes, rng.choice((2, 16, 16)) * GIB, tuple(actions))
 
 
-def _faults(rng: Random, wanted: Instances, names: list[str]) -> tuple[Fault, ...]:
+def _faults(rng: Random, wanted: Instances, names: list[str], span: int = SPAN) -> tuple[Fault, ...]:
     kinds = rng.choices(list(FAULTS), [weight for weight, _strike in FAULTS.values()], k=rng.choice((0, 1, 1, 1, 2, 2)))
-    return tuple(_fault(rng, kind, wanted, names) for kind in kinds)
+    return tuple(_fault(rng, kind, wanted, names, span) for kind in kinds)
 
 
-def _fault(rng: Random, kind: str, wanted: Instances, names: list[str]) -> Fault:
-    at, pick = 1 + int(rng.random() ** 2 * 100), rng.randrange(1 << 30)
+def _fault(rng: Random, kind: str, wanted: Instances, names: list[str], span: int) -> Fault:
+    at, pick = 1 + int(rng.random() ** 2 * span), rng.randrange(1 << 30)
     if kind not in ("second operator", "lock broken"):
         return Fault(at, kind, pick)
     theirs = inventories.changed(rng, wanted, len(names)) if rng.random() < 0.5 else wanted

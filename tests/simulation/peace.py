@@ -90,6 +90,10 @@ def _justified(world: World, code: str, name: str) -> bool:
     sides = world.drbd.sides(name)
     if code in ("split-brain", "stand-alone"):
         return any(one.connection == "StandAlone" for one in sides)
+    if code == "runs-twice":
+        # A migration whose last answer was lost: paused here, running there.
+        states = [guest.state for one in world.machines.values() if (guest := one.libvirt.domains.get(name))]
+        return sorted(states) == ["paused", "running"]
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
