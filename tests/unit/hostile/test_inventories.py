@@ -72,7 +72,10 @@ CLUSTERS: dict[str, tuple[str, Any]] = {
         "os_templates",
         {"x": {"kind": "script", "script": "debian", "environment": {"TWOFOLD_X": "a\0b"}}},
     ),
-    "a checksum that is a path": ("os_templates", {"x": {"url": "https://images.example/x", "sha256": "../" * 21 + "x"}}),
+    "a checksum that is a path": (
+        "os_templates",
+        {"x": {"url": "https://images.example/x", "sha256": "../" * 21 + "x"}},
+    ),
     "an image by another protocol": ("os_templates", {"x": {"url": "gopher://x/", "sha256": "ab" * 32}}),
     "ports that are a word": ("drbd_ports", "many"),
     "ports the wrong way round": ("drbd_ports", "7699-7100"),
