@@ -74,8 +74,8 @@ def reached(world: World, run: Run) -> None:
         name = finding.object.removeprefix("instance ")
         fine = finding.code in SAID or _justified(world, finding.code, name)
         world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
-    named = [finding for finding in run.plan.findings if finding.code in ORPHANED or finding.code == "not-in-inventory"]
-    orphans = {finding.object.removeprefix("instance ") for finding in named}
+    unknown = {one.object.removeprefix("instance ") for one in run.plan.findings if one.code == "not-in-inventory"}
+    orphans = excused | unknown
     for machine in world.machines.values():
         _clean(world, machine, orphans)
     for name in sorted(run.desired.instances):
