@@ -15,7 +15,7 @@ from ..findings import ERROR, Finding
 from ..placement.errors import RequestError
 from ..placement.rolling import Reboot, RollingOptions, rolling
 from ..placement.state import BuildOptions, State
-from . import cluster_view, maintenance
+from . import cluster_view, evacuate, maintenance
 from . import document as plan
 from .context import Context
 from .document import Step
@@ -59,6 +59,10 @@ def _plan(context: Context, note: Document) -> None:
     context.details["rolling"] = {
         "packages": note["packages"], "groups": groups, "done": sorted(done), "skipped": skipped
     }  # fmt: skip
+    for name in sorted(done):
+        # It was interrupted after the reboot, before the guests came home.
+        if context.desired.nodes[name].state == "online":
+            evacuate.undrain(context, name)
     for view in context.observed.all_known:
         if groups and view.rolling != note:
             _step(context, view.name, "rolling.begin", {"note": note}, "says what is done, should this be interrupted")

@@ -97,6 +97,27 @@ def test_after_an_interruption_it_goes_on_with_what_is_left() -> None:
     assert sum(map(len, order(again))) == COUNT and again.steps
 
 
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_interrupted_in_the_middle_of_a_group_its_guests_come_home_all_the_same(rebooted: bool) -> None:
+    world = healthy()
+    before = {node: set(doc["domains"]) for node, doc in world.nodes.items()}
+    play(world, "rolling")
+    first, *rest = order(rolling(world))
+    play(world, "maintain", node=",".join(first), everything=True)
+    if rebooted:
+        for node in first:
+            world.reboot(node)
+        play(world, "rejoin", node=",".join(first))
+    play(world, "rolling")
+    left = {node for group in order(rolling(world)) for node in group}
+    assert left == {node for group in (rest if rebooted else [first, *rest]) for node in group}
+    for group in order(rolling(world)):
+        reboot(world, group)
+    play(world, "rolling")
+    assert {node: set(doc["domains"]) for node, doc in world.nodes.items()} == before
+    assert all(doc["rolling"] is None for doc in world.nodes.values())
+
+
 def test_it_does_not_matter_which_node_is_lost_meanwhile() -> None:
     world = healthy()
     play(world, "rolling")
