@@ -294,9 +294,12 @@ INTENTS = {
     "inventory-behind": Code(INFO, "a disk grew beyond what the inventory says", CORRECT),
     "metadata-too-small": Code(ERROR, "DRBD's metadata cannot describe a disk of this size", LOOK),
     "no-copy": Code(EITHER, "no node that answers has a copy of the instance", BACK),
+    "no-order": Code(ERROR, "the nodes cannot be rebooted one after another under their guests", LOOK),
     "no-room": Code(ERROR, "a volume group has no room", LOOK),
     "no-second-copy": Code(ERROR, "the disks are on one node alone", LOOK),
     "no-split-brain": Code(INFO, "the copies are not in split brain", "nothing"),
+    "node-empty": Code(INFO, "a node holds nothing of any instance and can be taken out", CORRECT),
+    "node-not-empty": Code(ERROR, "a node that is to be taken out still holds something of an instance", LOOK),
     "no-survivor": Code(ERROR, "whose data survives a split brain was not said", LOOK),
     "node-alive": Code(ERROR, "a node that is called dead answers", LOOK),
     "not-confirmed": Code(ERROR, "what was asked for needs an explicit word", LOOK),
@@ -325,6 +328,7 @@ INTENTS = {
     "not-running": Code(ERROR, "only a running instance can be migrated", "start it"),
     "plan-damaged": Code(ERROR, "a saved plan was edited or damaged", "make a new plan"),
     "plan-outdated": Code(ERROR, "something has changed since a plan was saved", "make a new plan"),
+    "rolling-unfinished": Code(ERROR, "an earlier rolling reboot is not at its end", LOOK),
 }
 SUBJECTS: dict[str, dict[str, Code]] = {
     "Replication": REPLICATION,

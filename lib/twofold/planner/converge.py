@@ -164,7 +164,7 @@ class Converge:
     def _volumes_have_room(self) -> bool:
         """Whether what an interrupted creation still lacks fits; it is promised before anything new chooses."""
         claims, fits = self.context.claims, True
-        for node in self.situation.nodes:
+        for node in (node for node in self.situation.nodes if node not in self.rebuilt):
             view = self.context.observed.known(node)
             needed: dict[str, int] = {}
             for volume in volumes.missing(self.document, self.trace, node):
@@ -176,7 +176,7 @@ class Converge:
                     there = "it does not exist" if free is None else f"{format_size(max(free, 0))} are free"
                     message = f"its disks need {format_size(size)} in volume group {group} on {node}, {there}"
                     remedy = "free or add space there, or call its creation off with twofold_state: absent"
-                    self.context.error("no-space", self.wanted.name, message, remedy)
+                    self.context.error("no-room", self.wanted.name, message, remedy)
                     fits = False
             claims.take_space(node, needed)
         return fits

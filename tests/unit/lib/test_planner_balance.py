@@ -248,5 +248,11 @@ def test_the_moves_gain_and_no_step_of_the_way_loses_redundancy(placed: list[tup
         trial.nodes = {name: dict(doc) for name, doc in world.documents().items() if doc is not None}
         trial.apply(plan, free, end)
         assert survives(trial, free)
-    world.apply(plan, free)
-    assert not world.plan(free).steps and moves(world.plan(free, verb="balance")) == []
+    # A guest moves once in a plan; where a chain of moves wants more, the next plan goes on.
+    for _again in range(4):
+        world.apply(plan, free)
+        assert not world.plan(free).steps
+        plan = world.plan(free, verb="balance")
+        if not moves(plan):
+            break
+    assert moves(plan) == []
