@@ -172,7 +172,9 @@ class OsTemplate(Model):
     kind: Literal["image", "script"] = Field(
         default="image", description="An image that is written, or a script that is run"
     )
-    url: str | None = Field(default=None, pattern=r"^(https?://|file:///|/)[^\s\x00]+$", description="Where the nodes fetch the image from")
+    url: str | None = Field(
+        default=None, pattern=r"^(https?://|file:///|/)[^\s\x00]+$", description="Where the nodes fetch the image from"
+    )
     file: str | None = Field(default=None, description="The image's path on the control host")
     sha256: Digest | None = Field(default=None, description="The image's SHA-256 sum")
     format: Literal["raw", "qcow2"] = Field(default="qcow2", description="The image's format")

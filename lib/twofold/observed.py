@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from . import shape
 from .errors import DocumentError
 
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
-NEEDED = ("memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
+NEEDED = ("hostname", "memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
 TAG = "twofold.instance="
 RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
 OFF = frozenset({"shutoff", "shut off"})
@@ -345,6 +346,22 @@ class Observed:
 def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
     if document is None:
         return None
+    if not isinstance(document, dict):
+        raise DocumentError(f"{name}: the node's answer is no document")
     if document.get("format") != FORMAT:
         raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
+    document = _whole(document)
     return NodeView(name, document, tuple(part for part in NEEDED if document.get(part) is None))
+
+
+def _whole(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the parts that are not as its format says; they count as not known."""
+    problems = []
+    for part in shape.OBSERVED:
+        if document.get(part) is not None and (wrong := shape.observed_part(part, document[part])):
+            remedy = "update the node's Python and tools, or look at what stands in its way"
+            problems.append({"object": part, "message": f"the answer cannot be understood: {wrong}", "remedy": remedy})
+            document = {**document, part: None}
+    if problems:
+        document = {**document, "problems": [*(document.get("problems") or []), *problems]}
+    return document

@@ -19,7 +19,8 @@ from twofold.model import Cluster, Desired, Instance, Node
 
 NAMES = [
     "../etc/passwd", "a/b", "/etc", "..", ".", "", "web1;reboot", "web1$(id)", "web1`id`", "web1 web2", "-rf", "--help",
-    "web1\nweb2", "web1\0", "<domain/>", "web1'--", "WEB1", "wéb1", "\u202eweb", "a" * 64, "a..b", "@all", "#x", "%s", "{{ x }}",
+    "web1\nweb2", "web1\0", "<domain/>", "web1'--", "WEB1", "wéb1", "\u202eweb", "a" * 64, "a..b", "@all", "#x", "%s",
+    "{{ x }}",
 ]  # fmt: skip
 LONG = "x" * 100_000
 BOMB = "#cloud-config\na: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -138,8 +139,10 @@ def test_a_hostile_address_of_a_node_is_refused(address: Any) -> None:
 NAMES_OF_VARIABLES = sorted({*variables.of(Cluster), *variables.of(Node), *variables.of(Instance)})
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.sampled_from(NAMES)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3), max_leaves=8
-)  # fmt: skip
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=8,
+)
 HOSTS = st.dictionaries(st.sampled_from(NAMES_OF_VARIABLES) | st.text(max_size=20), VALUES, max_size=5)
 
 
