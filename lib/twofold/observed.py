@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from . import shape
 from .errors import DocumentError
 
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
-NEEDED = ("memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
+NEEDED = ("hostname", "memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
 # What every definition has, and the type of each part.
 DEFINITION: dict[str, type] = {
     "generation": int, "cluster": str, "disk_template": str, "nodes": list, "state": str, "memory": int, "vcpus": int,
@@ -356,21 +357,44 @@ class Observed:
 def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
     if document is None:
         return None
+    if not isinstance(document, dict):
+        raise DocumentError(f"{name}: the node's answer is no document")
     if document.get("format") != FORMAT:
         raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
-    damaged = {
-        key: fault for key, found in (document.get("definitions") or {}).items() if (fault := _fault(key, found))
-    }
+    damaged = _damaged(document.get("definitions"))
+    document = _whole(document)
     # Who cannot tell what a definition says, is not to be planned with.
     missing = tuple(part for part in NEEDED if document.get(part) is None or (damaged and part == "definitions"))
     return NodeView(name, document, missing, damaged)
 
 
-def _fault(name: str, found: dict[str, Any]) -> str | None:
+def _damaged(definitions: Any) -> dict[str, str]:
+    """The definitions that cannot be used, each with what it lacks."""
+    if not isinstance(definitions, dict):
+        return {}
+    return {key: fault for key, found in definitions.items() if (fault := _fault(key, found))}
+
+
+def _fault(name: str, found: Any) -> str | None:
     """What a definition lacks."""
+    if not isinstance(found, dict):
+        return f"it is a {type(found).__name__}"
     if found.get("format") != FORMAT:
         return f"its format is {found.get('format')!r}, not {FORMAT}"
     if found.get("name") != name:
         return f"it is that of {found.get('name')!r}"
     lacking = [key for key, kind in DEFINITION.items() if not isinstance(found.get(key), kind)]
     return f"it lacks {', '.join(lacking)}" if lacking else None
+
+
+def _whole(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the parts that are not as its format says; they count as not known."""
+    problems = []
+    for part in shape.OBSERVED:
+        if document.get(part) is not None and (wrong := shape.observed_part(part, document[part])):
+            remedy = "update the node's Python and tools, or look at what stands in its way"
+            problems.append({"object": part, "message": f"the answer cannot be understood: {wrong}", "remedy": remedy})
+            document = {**document, part: None}
+    if problems:
+        document = {**document, "problems": [*(document.get("problems") or []), *problems]}
+    return document

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._errors import ParseFailed
 from ._files import STATE, Files, read_json, write_json
 from ._names import instance_name
 
@@ -27,6 +28,8 @@ def read_all(files: Files) -> dict[str, dict[str, Any]]:
     for file in files.names(FOLDER):
         if file.endswith(".json"):
             document = read_json(files, f"{FOLDER}/{file}")
+            if document is not None and document.get("name") != file[: -len(".json")]:
+                raise ParseFailed(f"{FOLDER}/{file}", str(document), "it is not of this instance")
             if document is not None:
                 found[file[: -len(".json")]] = document
     return found

@@ -38,6 +38,8 @@ class SystemFiles:
                 return file.read()
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError as error:
+            raise ParseFailed(path, "bytes that are no UTF-8", str(error)) from error
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Replaces a file as a whole; after a crash there is the old or the new one."""

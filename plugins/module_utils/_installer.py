@@ -84,8 +84,10 @@ def namespaced(program: str) -> list[str]:
 
 def variables_for(instance: str, device: str, target: str, environment: dict[str, str]) -> dict[str, str]:
     """What a script is told."""
-    for name in environment:
+    for name, value in environment.items():
         if not VARIABLE.match(name):
             raise UsageError(f"{name!r} cannot be passed to an OS script", "names start with TWOFOLD_, in capitals")
+        if "\0" in value:
+            raise UsageError(f"{name} cannot be passed to an OS script: it has a zero byte", "correct its value")
     fixed = {"TWOFOLD_TARGET": target, "TWOFOLD_DEVICE": device, "TWOFOLD_INSTANCE": instance}
     return {"TWOFOLD_HOSTNAME": instance, **environment, **fixed}

@@ -37,7 +37,7 @@ class FileJournal:
         for name in self.files.names(FOLDER):
             entry = read_json(self.files, f"{FOLDER}/{name}")
             if entry is not None:
-                running = entry.get("process") == self._identity(int(entry.get("pid", 0)))
+                running = entry.get("process") == self._identity(_number(entry.get("pid")))
                 found.append({**entry, "key": name[: -len(".json")], "running": running})
         return found
 
@@ -57,6 +57,11 @@ class FileJournal:
 
     def _identity(self, pid: int) -> str | None:
         return process_identity(pid)
+
+
+def _number(value: Any) -> int:
+    """A process number; 0, which is none, for anything else."""
+    return value if isinstance(value, int) else 0
 
 
 def process_identity(pid: int) -> str | None:

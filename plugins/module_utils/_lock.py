@@ -14,7 +14,7 @@ import os
 from typing import Any, Protocol
 
 from ._clock import Clock
-from ._errors import Refused
+from ._errors import ParseFailed, Refused
 from ._files import RUN, Files, read_json, write_json
 
 LEASE = f"{RUN}/lock.json"
@@ -47,9 +47,14 @@ class FileLock:
     def holder(self) -> dict[str, Any] | None:
         """The lease that is in force, or None."""
         lease = read_json(self.files, self.lease_path)
-        if lease is None or self.clock.time() > float(lease["time"]) + float(lease["lease"]):
+        if lease is None:
             return None
-        return lease
+        try:
+            ends = float(lease["time"]) + float(lease["lease"])
+            lease["run"], lease["holder"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ParseFailed(self.lease_path, str(lease), repr(error)) from error
+        return None if self.clock.time() > ends else lease
 
     def acquire(self, holder: str, run: str, lease: float, wait: float) -> None:
         """Takes the lease and the file lock, or says who has them."""

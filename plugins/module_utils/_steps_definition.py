@@ -19,7 +19,9 @@ from ._steps import Args, Done, changed, step, unchanged
 def write(node: Node, args: Args) -> Done:
     """Writes a definition, unless the node's is another than the plan was made on."""
     document = args.mapping("document")
-    name = instance_name(str(document.get("name", "")))
+    if not isinstance(document.get("name"), str):
+        raise UsageError("the definition has no name", "make a new plan")
+    name = instance_name(document["name"])
     if not isinstance(document.get("generation"), int):
         raise UsageError(f"the definition of {name} has no generation")
     present = _definitions.read(node.files, name)

@@ -437,6 +437,10 @@ class Network:
             self.drop(resource)
 
     def look_again(self) -> None:
-        """After a link or a node came back."""
+        """After a link or a node came back: who was not missed yet hears what it was not told meanwhile."""
+        for machine in self.world.machines.values():
+            for resource in machine.kernel.resources.values() if machine.on else ():
+                if resource.connected and resource.reachable and resource.peer is not None:
+                    resource.peer_role = resource.peer.role
         for name in {name for one in self.world.machines.values() if one.on for name in one.kernel.resources}:
             self.seek(name)

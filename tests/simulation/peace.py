@@ -90,7 +90,7 @@ def _justified(world: World, code: str, name: str) -> bool:
     sides = world.drbd.sides(name)
     if code in ("split-brain", "stand-alone"):
         return any(one.connection == "StandAlone" for one in sides)
-    if code == "runs-twice":
+    if code in ("runs-twice", "domain-elsewhere"):
         # A migration whose last answer was lost: paused here, running there.
         states = [guest.state for one in world.machines.values() if (guest := one.libvirt.domains.get(name))]
         return sorted(states) == ["paused", "running"]

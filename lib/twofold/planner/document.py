@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .. import shape
 from ..errors import DocumentError
 from ..findings import Finding
 
@@ -116,6 +117,10 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """The plan of a document. Raises DocumentError if it is none."""
+        if not isinstance(data, dict):
+            raise DocumentError("this is not a plan but something else")
+        if data.get("format") == FORMAT and (wrong := shape.problem(data, shape.PLAN, "the plan")):
+            raise DocumentError(f"the plan is damaged: {wrong}")
         if data.get("format") != FORMAT:
             raise DocumentError(f"this is not a plan of format {FORMAT}: its format is {data.get('format')!r}")
         try:
@@ -128,7 +133,7 @@ class Plan:
                 str(data["fingerprint"]),
                 dict(data.get("details") or {}),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DocumentError(f"the plan is damaged: {error!r}") from error
 
     def with_(self, **changes: Any) -> Plan:

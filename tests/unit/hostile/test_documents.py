@@ -1,7 +1,7 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan files, Ganeti's text files and nodes' answers that were damaged or made up: read, or refused with one sentence."""
+"""Plan files, Ganeti's files and nodes' answers that were damaged or made up: read, or refused with a sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-QUIET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def saved() -> dict[str, Any]:

@@ -139,9 +139,10 @@ def test_a_hostile_address_of_a_node_is_refused(address: Any) -> None:
 NAMES_OF_VARIABLES = sorted({*variables.of(Cluster), *variables.of(Node), *variables.of(Instance)})
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.sampled_from(NAMES)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 HOSTS = st.dictionaries(st.sampled_from(NAMES_OF_VARIABLES) | st.text(max_size=20), VALUES, max_size=5)
 
 
