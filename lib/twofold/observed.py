@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -362,7 +363,8 @@ def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
     if document.get("format") != FORMAT:
         raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
     damaged = _damaged(document.get("definitions"))
-    document = _whole(document)
+    # What is wrong with a definition has been said then.
+    document = _whole(document, [part for part in shape.OBSERVED if not (damaged and part == "definitions")])
     # Who cannot tell what a definition says, is not to be planned with.
     missing = tuple(part for part in NEEDED if document.get(part) is None or (damaged and part == "definitions"))
     return NodeView(name, document, missing, damaged)
@@ -387,10 +389,10 @@ def _fault(name: str, found: Any) -> str | None:
     return f"it lacks {', '.join(lacking)}" if lacking else None
 
 
-def _whole(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without the parts that are not as its format says; they count as not known."""
+def _whole(document: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    """The document without those of the parts that are not as its format says; they count as not known."""
     problems = []
-    for part in shape.OBSERVED:
+    for part in parts:
         if document.get(part) is not None and (wrong := shape.observed_part(part, document[part])):
             remedy = "update the node's Python and tools, or look at what stands in its way"
             problems.append({"object": part, "message": f"the answer cannot be understood: {wrong}", "remedy": remedy})

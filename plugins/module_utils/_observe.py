@@ -180,7 +180,7 @@ def _certificates(node: Node) -> list[Document]:
 def _text(node: Node, path: str) -> str | None:
     try:
         return node.files.read(path)
-    except (OSError, ValueError) as error:
+    except (OSError, TwofoldError) as error:
         # No certificate either; who reads it on the control host says so.
         return f"unreadable: {error}"
 

@@ -17,7 +17,7 @@ from tests.unit.lib.world import World
 
 from twofold import planner
 from twofold.errors import DocumentError, TwofoldError
-from twofold.placement import iallocator, textformat
+from twofold.placement import message, textformat
 from twofold.placement.errors import DataError
 from twofold.planner import Plan
 
@@ -132,8 +132,8 @@ def test_ganetis_text_is_read_or_refused(text: str) -> None:
 @QUIET
 @given(value=VALUES, text=st.text(max_size=60))
 def test_ganetis_requests_are_read_or_refused(value: Any, text: str) -> None:
-    for message in (text, json.dumps(value)):
+    for request in (text, json.dumps(value)):
         try:
-            iallocator.parse(message)
+            message.parse(request)
         except (DataError, TwofoldError) as error:
             assert str(error)

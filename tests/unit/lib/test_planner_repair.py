@@ -375,4 +375,4 @@ def test_a_creation_that_can_not_go_on_for_want_of_space_says_so_before_it_does_
         world.nodes["node2"]["volume_groups"]["twofold"]["free"] = volume["size"] // 2
     world.nodes["node2"].update(volumes=[], resources={})
     plan = world.plan(wanted)
-    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["no-space"])
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["no-room"])

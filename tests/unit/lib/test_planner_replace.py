@@ -172,8 +172,9 @@ def _bad_peer(world: World) -> None:
 
 def _minor_taken(world: World) -> None:
     other = {**world.nodes["node1"]["definitions"]["web1"], "name": "other", "port": 7999, "nics": []}
-    other["disks"] = [{**disk, "minor": {"node3": 1000}} for disk in other["disks"]]
-    world.nodes["node3"]["definitions"]["other"] = {**other, "nodes": ["node3", "node3"]}
+    places = {"minor": {"node3": 1000, "node1": 1500}, "volume_group": {"node3": "twofold", "node1": "twofold"}}
+    other["disks"] = [{**disk, **places} for disk in other["disks"]]
+    world.nodes["node3"]["definitions"]["other"] = {**other, "nodes": ["node3", "node1"]}
 
 
 def _nothing(world: World) -> None:
