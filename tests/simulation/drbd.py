@@ -309,7 +309,8 @@ class Network:
         return one.machine.on and one.machine.kernel.resources.get(one.name) is one and one.connection == CONNECTING
 
     def _shake(self, one: Resource, other: Resource) -> None:
-        if not (self._still(one) and self._still(other) and one.machine.reaches(other.machine)):
+        alive = self._still(one) and self._still(other) and one.machine.reaches(other.machine)
+        if not alive or not self._addressed(one, other):
             return
         protocols = {side.options.get("protocol") for side in (one, other)}
         both = one.primary and other.primary

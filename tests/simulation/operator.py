@@ -71,6 +71,10 @@ class Run:
     def _go(self) -> None:
         world = self.world
         self.documents = self._observe()
+        if self.intent["verb"] in ("failover", "recover"):
+            # An honest operator: he confirms what he has seen to be off.
+            dead = [name for name in self.desired.nodes if not world.machines[name].on and name not in self.known]
+            self.intent = {**self.intent, "confirm_dead": dead}
         self.plan = planner.plan(self.desired, self.documents, self.intent)
         world.rules.plan(self)
         document = self.plan.to_json()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..model import Instance
 from ..observed import Trace
 from ..render.domain import disk_source
-from . import copies, replicated
+from . import copies, replicated, volumes
 from .context import Chain, Context
 from .situation import Situation
 from .situation import of as situation_of
@@ -21,6 +21,16 @@ def activate(context: Context, name: str) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
+    unfinished = [
+        f"{volume.name} on {one}"
+        for one in situation.nodes
+        for volume in volumes.wanted(base, one)
+        if (there := trace.volumes.get(one, {}).get(volume.key)) is None or there.pending
+    ]
+    if unfinished:
+        message = f"its disks are not finished: {', '.join(unfinished)}"
+        context.error("disks-unfinished", name, message, "run site.yml first, it makes what is missing or says why not")
+        return
     chain = Chain(context, name)
     if base["disk_template"] == "drbd":
         for one in situation.nodes:

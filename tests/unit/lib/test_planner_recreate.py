@@ -136,3 +136,11 @@ def test_disks_of_a_guest_that_is_off_are_activated_and_let_go_of() -> None:
 def test_disks_of_a_running_guest_are_its_own(verb: str) -> None:
     plan = healthy().plan(WANTED, verb=verb, instance="web1")
     assert (plan.steps, [f.code for f in plan.errors]) == ((), ["running"])
+
+
+def test_disks_that_are_not_finished_are_not_activated() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", "node2"], os=None)})
+    world = World(list(wanted.nodes))
+    world.apply(world.plan(wanted), wanted, limit=1)
+    plan = world.plan(wanted, verb="activate_disks", instance="web1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
