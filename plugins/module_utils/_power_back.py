@@ -12,6 +12,7 @@ has shaken hands and is not Primary. Whatever else there is takes a person, or a
 from __future__ import annotations
 
 import os
+import sys
 import re
 from typing import Any, Callable, NamedTuple, Protocol
 
@@ -347,8 +348,7 @@ def main() -> int:
         node = this_node()
         said = PowerBack(node, node.hypervisor, settings).run()  # type: ignore[arg-type]
     except TwofoldError as error:
-        print(error)
+        sys.stdout.write(f"{error}\n")
         return 1
-    for line in said:
-        print(line)
+    sys.stdout.write("".join(f"{line}\n" for line in said))
     return 0

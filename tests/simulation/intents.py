@@ -77,8 +77,8 @@ def _one(rng: Random, instances: Instances) -> str:
 
 # How often, and what.
 INTENTS: list[tuple[int, Draw]] = [
-    (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain), (3, replace_disks),
-    (2, grow), (1, activate), (1, deactivate),
+    (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain),
+    (3, replace_disks), (2, grow), (1, activate), (1, deactivate),
 ]  # fmt: skip
 
 

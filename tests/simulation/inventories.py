@@ -56,13 +56,13 @@ def instance(rng: Random, nodes: int) -> dict[str, Any]:
     places = [f"node{index}" for index in range(1, nodes + 1)]
     rng.shuffle(places)
     pins = {"drbd": 2, "plain": 1, "diskless": 1}[template]
-    disks = [] if template == "diskless" else [rng.choice(("64MiB", "1GiB")) for _ in range(rng.choice((1, 1, 2)))]
+    disks = [] if template == "diskless" else [rng.choice(("64MiB", "1GiB")) for _index in range(rng.choice((1, 1, 2)))]
     return {
         "twofold_disk_template": template,
         "twofold_disks": [{"size": size} for size in disks],
         "twofold_memory": rng.choice(("128MiB", "256MiB", "1GiB", "3GiB")),
         "twofold_vcpus": rng.randint(1, 3),
-        "twofold_nics": [{"network": rng.choice(("lan", "bare"))} for _ in range(rng.choice((0, 1, 1, 2)))],
+        "twofold_nics": [{"network": rng.choice(("lan", "bare"))} for _index in range(rng.choice((0, 1, 1, 2)))],
         "twofold_os": rng.choice((None, "image", "script")) if template != "diskless" else None,
         "twofold_state": rng.choice(("running", "running", "running", "stopped")),
         "twofold_nodes": places[: rng.randint(0, pins)],

@@ -130,7 +130,7 @@ def _double_losses(state: State, *, data: bool) -> Iterator[Loss]:
     names = state.nodes.names
     alone = {n: {h.instance for h in loss(state, "", [n]).hurt} for n in np.flatnonzero(state.online).tolist()}
     cut_off = _pairs_in_use(state, alone) if data else {}
-    tight = {(a, b) for a, b in np.argwhere(np.triu(_tight(state), 1)).tolist()}
+    tight = {tuple(pair) for pair in np.argwhere(np.triu(_tight(state), 1)).tolist()}
     for a, b in sorted(tight | cut_off.keys()):
         hurt = {i: Hurt(i, _NO_PAIR, True) for i in cut_off.get((a, b), [])}
         if (a, b) in tight:
