@@ -12,8 +12,8 @@ has shaken hands and is not Primary. Whatever else there is takes a person, or a
 from __future__ import annotations
 
 import os
-import sys
 import re
+import sys
 from typing import Any, Callable, NamedTuple, Protocol
 
 from . import _definitions, _stale_copies
