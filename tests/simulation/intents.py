@@ -37,7 +37,7 @@ def recover(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
 
 def evacuate(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """Empty a node."""
-    return {"verb": "evacuate", "node": rng.choice(nodes), "mode": rng.choice(("primary", "secondary", "both"))}
+    return {"verb": "evacuate", "node": rng.choice(nodes), "mode": rng.choice(("primaries", "secondaries", "both"))}
 
 
 def drain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
@@ -77,8 +77,8 @@ def _one(rng: Random, instances: Instances) -> str:
 
 # How often, and what.
 INTENTS: list[tuple[int, Draw]] = [
-    (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain), (3, replace_disks),
-    (2, grow), (1, activate), (1, deactivate),
+    (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain),
+    (3, replace_disks), (2, grow), (1, activate), (1, deactivate),
 ]  # fmt: skip
 
 
