@@ -60,6 +60,7 @@ class Resource:
     allow: bool = False
     met: bool = False
     gives_up: bool = False
+    refused: bool = False
     peer: Resource | None = None
 
     @property
@@ -288,6 +289,11 @@ class Network:
         machines = self.world.machines.values()
         return [one.kernel.resources[name] for one in machines if one.on and name in one.kernel.resources]
 
+    def split(self, name: str) -> bool:
+        """Whether the copies of an instance refused each other: what needs both waits in vain, and a person decides."""
+        sides = [one for one in self.sides(name) if one.connection == STAND_ALONE]
+        return bool(sides) and all(one.refused for one in sides)
+
     def seek(self, name: str) -> None:
         """Who waits for a connection finds it after a while."""
         sides = [one for one in self.sides(name) if one.connection == CONNECTING]
@@ -341,6 +347,8 @@ class Network:
         """One side drops the connection for good; the other may do the same or wait."""
         sides = [one, other]
         self.world.rng.shuffle(sides)
+        for side in sides:
+            side.refused = True
         sides[0].connection = STAND_ALONE
         sides[1].connection = self.world.rng.choice((STAND_ALONE, CONNECTING))
         self.world.log(f"DRBD of {one.name}: refused, {sides[0].machine.name} is StandAlone")

@@ -37,7 +37,7 @@ def recover(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
 
 def evacuate(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """Empty a node."""
-    return {"verb": "evacuate", "node": rng.choice(nodes), "mode": rng.choice(("primary", "secondary", "both"))}
+    return {"verb": "evacuate", "node": rng.choice(nodes), "mode": rng.choice(("primaries", "secondaries", "both"))}
 
 
 def drain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:

@@ -21,15 +21,7 @@ def activate(context: Context, name: str) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
-    unfinished = [
-        f"{volume.name} on {one}"
-        for one in situation.nodes
-        for volume in volumes.wanted(base, one)
-        if (there := trace.volumes.get(one, {}).get(volume.key)) is None or there.pending
-    ]
-    if unfinished:
-        message = f"its disks are not finished: {', '.join(unfinished)}"
-        context.error("disks-unfinished", name, message, "run site.yml first, it makes what is missing or says why not")
+    if volumes.report_unfinished(context, base, trace, situation.nodes):
         return
     chain = Chain(context, name)
     if base["disk_template"] == "drbd":

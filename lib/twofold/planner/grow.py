@@ -18,7 +18,7 @@ from ..model import Instance
 from ..observed import Trace, Volume
 from ..render.domain import disk_source, disk_target
 from ..units import format_size
-from . import copies, named, replicated
+from . import copies, named, replicated, volumes
 from .context import Chain, Context
 from .report_only import SMALLER
 from .situation import Situation, assess
@@ -52,7 +52,7 @@ def instance(context: Context, name: str, disk: str, size: str) -> None:
         context.error("not-larger", name, message, SMALLER)
         return
     situation = assess(context, wanted, trace)
-    if situation is None:
+    if situation is None or volumes.report_unfinished(context, base, trace, situation.nodes):
         return
     chain = Chain(context, name)
     grown = Growth(context, wanted, trace, situation, chain).run({**base}, asked)

@@ -22,7 +22,8 @@ NEW = (0, 4)
 def found(context: Context, instance: Instance, trace: Trace) -> bool:
     """Whether the copies of an instance refuse each other; a finding says so."""
     resources = pair(trace)
-    apart = {node: r for node, r in resources.items() if r.up and r.connection == "StandAlone"}
+    # A copy that never was whole has nothing that could contradict the other: it is just connected.
+    apart = {node: r for node, r in resources.items() if r.up and r.connection == "StandAlone" and not _never_whole(r)}
     if not apart:
         return False
     judged = verdict(list(resources.values()))
@@ -38,6 +39,10 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
         remedy = f"'drbdadm connect {instance.name}' there, if it was disconnected by hand; else {remedy}"
         context.error("stand-alone", instance.name, message, remedy)
     return True
+
+
+def _never_whole(resource: Resource) -> bool:
+    return all(volume.disk in (None, "Diskless", "Inconsistent") for volume in resource.volumes)
 
 
 def pair(trace: Trace) -> dict[str, Resource]:

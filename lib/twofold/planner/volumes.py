@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,21 @@ def create_args(
             }
         )  # fmt: skip
     return {"instance": document["name"], "volumes": volumes}
+
+
+def report_unfinished(context: Context, document: dict[str, Any], trace: Trace, nodes: Iterable[str]) -> bool:
+    """Whether a volume is not there or something is owed to it; a finding says which."""
+    found = [
+        f"{volume.name} on {node}"
+        for node in nodes
+        for volume in wanted(document, node)
+        if (there := trace.volumes.get(node, {}).get(volume.key)) is None or there.pending
+    ]
+    if found:
+        message = f"its disks are not finished: {', '.join(found)}"
+        remedy = "run site.yml first, it makes what is missing or says why not"
+        context.error("disks-unfinished", document["name"], message, remedy)
+    return bool(found)
 
 
 def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVolume]:

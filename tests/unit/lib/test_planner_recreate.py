@@ -142,5 +142,6 @@ def test_disks_that_are_not_finished_are_not_activated() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"], os=None)})
     world = World(list(wanted.nodes))
     world.apply(world.plan(wanted), wanted, limit=1)
-    plan = world.plan(wanted, verb="activate_disks", instance="web1")
-    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
+    for intent in ({"verb": "activate_disks"}, {"verb": "grow", "disk": "0", "size": "2GiB"}):
+        plan = world.plan(wanted, instance="web1", **intent)
+        assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])

@@ -130,3 +130,16 @@ def test_a_copy_that_was_never_filled_is_no_other_side() -> None:
     assert "split-brain" not in {f.code for f in world.plan(WANTED).findings}
     plan = resolve(world, survivor="node2")
     assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])
+
+
+def test_a_copy_that_never_was_whole_is_connected() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    world.documents()
+    drbd = world.nodes["node2"]["resources"]["web1"]
+    drbd["connection"] = "StandAlone"
+    for volume in drbd["volumes"]:
+        volume["disk"] = "Inconsistent"
+    plan = world.plan(WANTED)
+    assert "replication.configure" in [step.op for step in plan.steps if step.node == "node2"]
+    assert not [finding for finding in plan.errors if finding.code in ("split-brain", "stand-alone")]
