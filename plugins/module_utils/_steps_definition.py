@@ -27,7 +27,11 @@ def write(node: Node, args: Args) -> Done:
     present = _definitions.read(node.files, name)
     if present == document:
         return unchanged(f"definition of {name} is there")
-    _check_generation(name, present, {args.optional_integer("expect_generation"), document["generation"]})
+    expected = args.optional_integer("expect_generation")
+    if present is None and expected is not None:
+        message = f"the definition of {name} on this node is gone, expected was generation {expected}"
+        raise Refused(message, "somebody removed or moved it meanwhile; plan again")
+    _check_generation(name, present, {expected, document["generation"]})
     _refuse_taken(node, document)
     if not node.check_mode:
         _definitions.write(node.files, document)
@@ -35,7 +39,7 @@ def write(node: Node, args: Args) -> Done:
 
 
 def _check_generation(name: str, present: dict[str, Any] | None, accepted: set[int | None]) -> None:
-    """A definition that is missing is written anew; one that somebody changed is not overwritten."""
+    """What somebody changed meanwhile is not overwritten."""
     if present is None or present.get("generation") in accepted:
         return
     known = ", ".join(str(one) for one in sorted(one for one in accepted if one is not None)) or "none"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -60,34 +61,35 @@ class Story:
         return "\n".join([*lines, *(f"  {index}. {action}" for index, action in enumerate(self.actions, 1))])
 
 
-def story(seed: int) -> Story:
-    """A random story."""
+def story(seed: int, only: Container[str] = ()) -> Story:
+    """A random story; with `only` these intents alone."""
     rng = Random(seed)
     nodes = rng.choice((2, 2, 3, 3, 4, 5))
     names = [f"node{index}" for index in range(1, nodes + 1)]
     wanted = inventories.instances(rng, nodes)
     calm = rng.random() < 0.6
     actions = [Action({"verb": "converge"}, wanted, () if calm else _faults(rng, wanted, names))]
-    for _index in range(rng.choice((1, 1, 2, 2, 3, 4))):
+    for _index in range(rng.choice((1, 2, 2, 3, 3, 4))):
         if rng.random() < 0.15:
             actions.append(Action({}, wanted, by_hand=rng.randrange(1 << 30)))
             continue
-        intent = intents.draw(rng, wanted, names)
+        intent = intents.draw(rng, wanted, names, only)
         if intent["verb"] == "converge" and rng.random() < 0.6:
             wanted = inventories.changed(rng, wanted, nodes)
-        # A migration has few steps, and each moment of it counts.
-        span = 60 if intent["verb"] == "migrate" else SPAN
-        actions.append(Action(intent, wanted, _faults(rng, wanted, names, span)))
+        even = intent["verb"] == "migrate"
+        actions.append(Action(intent, wanted, _faults(rng, wanted, names, even=even)))
     return Story(seed, nodes, rng.choice((2, 16, 16)) * GIB, tuple(actions))
 
 
-def _faults(rng: Random, wanted: Instances, names: list[str], span: int = SPAN) -> tuple[Fault, ...]:
+def _faults(rng: Random, wanted: Instances, names: list[str], *, even: bool = False) -> tuple[Fault, ...]:
     kinds = rng.choices(list(FAULTS), [weight for weight, _strike in FAULTS.values()], k=rng.choice((0, 1, 1, 1, 2, 2)))
-    return tuple(_fault(rng, kind, wanted, names, span) for kind in kinds)
+    return tuple(_fault(rng, kind, wanted, names, even=even) for kind in kinds)
 
 
-def _fault(rng: Random, kind: str, wanted: Instances, names: list[str], span: int) -> Fault:
-    at, pick = 1 + int(rng.random() ** 2 * span), rng.randrange(1 << 30)
+def _fault(rng: Random, kind: str, wanted: Instances, names: list[str], *, even: bool) -> Fault:
+    # A migration has few steps, and each moment of it counts.
+    moment = rng.random() * 0.5 if even else rng.random() ** 2
+    at, pick = 1 + int(moment * SPAN), rng.randrange(1 << 30)
     if kind not in ("second operator", "lock broken"):
         return Fault(at, kind, pick)
     theirs = inventories.changed(rng, wanted, len(names)) if rng.random() < 0.5 else wanted

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
@@ -82,8 +82,8 @@ INTENTS: list[tuple[int, Draw]] = [
 ]  # fmt: skip
 
 
-def draw(rng: Random, instances: Instances, nodes: list[str]) -> Intent:
-    """Some intent."""
-    weights = [weight for weight, _intent in INTENTS]
-    _weight, intent = rng.choices(INTENTS, weights)[0]
+def draw(rng: Random, instances: Instances, nodes: list[str], only: Container[str] = ()) -> Intent:
+    """Some intent, or one of those whose names are given."""
+    choices = [(weight, intent) for weight, intent in INTENTS if not only or intent.__name__ in only]
+    intent = rng.choices([intent for _weight, intent in choices], [weight for weight, _intent in choices])[0]
     return intent(rng, instances, nodes)

@@ -21,7 +21,8 @@ from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
 
 from twofold import definition, secrets
-from twofold.planner import api, converge, diff, migrate, placement, remove, replicated, situation
+from twofold.planner import api, converge, diff, migrate, remove, replicated, situation
+from twofold.planner.claims import Claims
 from twofold.planner.context import Context
 
 from .history import play, story
@@ -29,7 +30,8 @@ from .inventories import SECRET
 from .rules import BEFORE, DUAL, KILL, LAST, MISSING, ONCE, SECOND, TEXTS, Violation
 from .rules import SECRET as SECRETS
 
-HISTORIES = 1000
+HISTORIES = 2000
+MOVES = ("converge", "migrate")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
@@ -38,11 +40,15 @@ STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
 
 @dataclass(frozen=True)
 class Mutation:
-    """A rule, what is broken, and the attributes (or entries of the registry) that are replaced for it."""
+    """A rule, what is broken, and the attributes (or entries of the registry) that are replaced for it.
+
+    `only` are the intents of the histories, where what is broken matters for few of them.
+    """
 
     rule: int
     text: str
     patches: tuple[Patch, ...]
+    only: tuple[str, ...] = ()
 
 
 def _yes(*_args: Any, **_named: Any) -> bool:
@@ -55,6 +61,10 @@ def _own_nodes(base: dict[str, Any]) -> list[str]:
 
 def _as_it_is(node: Node, name: str, *_args: Any) -> Any:
     return _steps_replication.state_of(node, name)
+
+
+def _plenty(*_args: Any, **_named: Any) -> int:
+    return 1 << 50
 
 
 def _nothing(*_args: Any, **_named: Any) -> None:
@@ -130,12 +140,14 @@ _CONVERGE, _MIGRATE_ARGS = converge.instance, migrate.Migration._migrate_args
 REGISTRY = _steps.REGISTRY
 
 MUTATIONS = (
-    Mutation(ONCE, "planner: an unknown node counts as one that runs nothing", ((situation, "_all_known", _yes),)),
-    Mutation(ONCE, "planner: a node that a move went to is forgotten", ((situation, "holders", _own_nodes),)),
+    Mutation(ONCE, "planner: an unknown node counts as one that runs nothing",
+             ((situation, "_all_known", _yes),), MOVES),
+    Mutation(ONCE, "planner: a node that a move went to is forgotten", ((situation, "holders", _own_nodes),), MOVES),
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
-             ((_steps_domain, "_look_there", _nothing),)),
+             ((_steps_domain, "_look_there", _nothing),), MOVES),
     Mutation(LAST, "replication.configure: new metadata every time",
-             ((_steps_replication, "_owed_metadata", _always), (_steps_replication, "_make_metadata", _make_anew))),
+             ((_steps_replication, "_owed_metadata", _always), (_steps_replication, "_make_metadata", _make_anew)),
+             ("converge",)),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
@@ -155,7 +167,8 @@ MUTATIONS = (
     Mutation(SECRETS, "planner: DRBD's secret stands in the plan", ((replicated, "configure_args", _secret_in_plan),)),
     Mutation(SECRETS, "replication.configure: says the secret in its message",
              ((REGISTRY, "replication.configure", _tell_secret),)),
-    Mutation(BEFORE, "planner: room is not looked at", ((placement, "why_not", lambda *_, **__: []),)),
+    Mutation(BEFORE, "planner: room is not looked at",
+             ((converge.Converge, "_volumes_have_room", _yes), (Claims, "space_free", _plenty))),
     Mutation(BEFORE, "planner: errors come without remedies", ((Context, "error", _no_remedy),)),
 )  # fmt: skip
 
@@ -188,7 +201,7 @@ def hunt(mutation: Mutation, histories: int = HISTORIES) -> tuple[int, Violation
     """The first history in which the rule is seen to be broken, and what it says; None if there is none."""
     with broken(mutation):
         for seed in range(1, histories + 1):
-            violation = play(story(seed)).violation
+            violation = play(story(seed, mutation.only)).violation
             if violation is not None and violation.rule == mutation.rule:
                 return seed, violation
     return None

@@ -195,3 +195,9 @@ def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: No
     node.files.write(f"/var/lib/twofold/journal/{key}.json", json.dumps({**text, "process": "an earlier boot"}))
     assert statuses(apply(node, request({"id": "c", "op": "journal.clear", "args": {"keys": [key]}}))) == ["changed"]
     assert node.files.names("/run/twofold/progress") == [] == node.journal.entries()
+
+
+def test_a_definition_that_went_away_meanwhile_is_not_written_again(node: Node) -> None:
+    answer = apply(node, request(write(DOCUMENT, expect=3)))
+    assert statuses(answer) == ["failed"] and "meanwhile" in answer["results"][0]["remedy"]
+    assert _definitions.read(node.files, "web1") is None
