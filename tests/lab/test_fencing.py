@@ -17,7 +17,7 @@ from .cluster import Cluster
 from .test_failover import complete, every_record
 from .test_migrate import serving, settled
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
 # Ganeti's OOB protocol, spoken over a real BMC.
 OOB = """#!/bin/sh
@@ -54,7 +54,6 @@ def oob(cluster: Cluster, port: int) -> dict[str, Any]:
     return {"oob": str(program)}
 
 
-@pytest.mark.nightly
 def test_every_device_is_asked_and_a_node_switched(cluster: Cluster, ports: dict[str, int]) -> None:
     said = cluster.play("fence")
     assert all(f"{node}: on (fence_ipmilan)" in said.output for node in cluster.lab.nodes)
@@ -69,7 +68,6 @@ def test_every_device_is_asked_and_a_node_switched(cluster: Cluster, ports: dict
     cluster.lab.wait_ssh("node3")
 
 
-@pytest.mark.nightly
 def test_devices_that_are_of_no_use_are_found(cluster: Cluster, ports: dict[str, int]) -> None:
     wrong = agent(ports["node1"])
     wrong["options"]["password"] = "not-this-one"
@@ -129,7 +127,6 @@ def test_passwords_are_no_arguments_of_ours(cluster: Cluster, ports: dict[str, i
     assert len(json.loads(seen.read_text(encoding="utf-8"))) > 2
 
 
-@pytest.mark.nightly
 def test_the_board_is_a_real_one(cluster: Cluster, ports: dict[str, int]) -> None:
     """ipmitool itself talks to it, and a wrong password gets nowhere."""
     argv = ["ipmitool", "-I", "lanplus", "-H", bmc.ADDRESS, "-p", str(ports["node2"]), "-U", bmc.USER]

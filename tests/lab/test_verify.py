@@ -12,7 +12,7 @@ from twofold import pki
 
 from .cluster import Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
 LOCK = {"format": 1, "holder": "ann@desk", "run": "r1", "time": 1, "lease": 60}
 STEP = {"id": "pair1/volumes.create@node1"}
@@ -82,7 +82,6 @@ def test_every_hurt_is_found_and_what_can_be_mended_is(cluster: Cluster) -> None
     assert codes(cluster) == set()
 
 
-@pytest.mark.nightly
 def test_a_cut_link_and_a_dead_node_are_named_with_what_they_cost(cluster: Cluster) -> None:
     cluster.instances = {"pair1": {"twofold_nodes": ["node1", "node2"]}}
     cluster.play("converge")
