@@ -91,10 +91,10 @@ def _justified(world: World, code: str, name: str) -> bool:
     """Whether the nodes really are as a finding says, and only a person may decide."""
     if code in ("split-brain", "stand-alone"):
         return world.drbd.split(name)
-    if code in ("runs-twice", "domain-elsewhere"):
-        # A migration whose last answer was lost: paused here, running there.
-        states = [guest.state for one in world.machines.values() if (guest := one.libvirt.domains.get(name))]
-        return sorted(states) == ["paused", "running"]
+    if code in ("runs-twice", "domain-elsewhere", "guest-state"):
+        # A migration whose last answer was lost: paused here, while it ran there.
+        guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
+        return any(guest is not None and guest.state == "paused" for guest in guests)
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
