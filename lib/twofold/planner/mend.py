@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..definition import same
+from .. import definition
 from ..model import Desired
 from ..observed import NodeView, Observed, Trace
 from . import converge
@@ -54,7 +54,7 @@ def _mends(step: Step, trace: Trace) -> bool:
     """Whether a step puts back what the newest definition says already."""
     base = trace.newest or {}
     if step.op == "definition.write":
-        return same(step.args["document"], base)
+        return definition.same(step.args["document"], base)
     if step.op == "replication.configure":
         return bool(step.args["config"] == base.get("replication_config"))
     if step.op == "seed.write":
