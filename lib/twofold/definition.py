@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import secrets
 from .model import Cluster, Desired, Instance, Nic, OsTemplate
 from .observed import Observed
-from .planner.claims import Claims
 from .render import domain, replication, seed
+
+if TYPE_CHECKING:
+    from .planner.claims import Claims
 
 FORMAT = 1
 Document = dict[str, Any]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from . import faults, intents, inventories, peace, tampers
 from .faults import FAULTS, Fault
-from .inventories import Instances
+from .inventories import TEMPLATES, Instances
 from .operator import Run
 from .rules import BEFORE, SECOND, Violation
 from .world import GIB, World
@@ -61,12 +61,12 @@ class Story:
         return "\n".join([*lines, *(f"  {index}. {action}" for index, action in enumerate(self.actions, 1))])
 
 
-def story(seed: int, only: Container[str] = ()) -> Story:
-    """A random story; with `only` these intents alone."""
+def story(seed: int, only: Container[str] = (), templates: Sequence[str] = TEMPLATES) -> Story:
+    """A random story; with `only` these intents alone, and first with instances of these disk templates."""
     rng = Random(seed)
     nodes = rng.choice((2, 2, 3, 3, 4, 5))
     names = [f"node{index}" for index in range(1, nodes + 1)]
-    wanted = inventories.instances(rng, nodes)
+    wanted = inventories.instances(rng, nodes, templates)
     calm = rng.random() < 0.6
     actions = [Action({"verb": "converge"}, wanted, () if calm else _faults(rng, wanted, names))]
     for _index in range(rng.choice((1, 2, 2, 3, 3, 4))):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ CLUSTER: dict[str, Any] = {
     },
 }
 NAMES = ("a", "b-1", "c.example", "a-disk0")
+TEMPLATES = ("drbd", "drbd", "drbd", "plain", "diskless")
 Instances = dict[str, dict[str, Any]]
 
 
@@ -50,9 +52,9 @@ def _desired(instances: str, nodes: int) -> Desired:
     return found
 
 
-def instance(rng: Random, nodes: int) -> dict[str, Any]:
+def instance(rng: Random, nodes: int, templates: Sequence[str] = TEMPLATES) -> dict[str, Any]:
     """The variables of an instance."""
-    template = rng.choice(("drbd", "drbd", "drbd", "plain", "diskless"))
+    template = rng.choice(templates)
     places = [f"node{index}" for index in range(1, nodes + 1)]
     rng.shuffle(places)
     pins = {"drbd": 2, "plain": 1, "diskless": 1}[template]
@@ -70,10 +72,10 @@ def instance(rng: Random, nodes: int) -> dict[str, Any]:
     }
 
 
-def instances(rng: Random, nodes: int) -> Instances:
+def instances(rng: Random, nodes: int, templates: Sequence[str] = TEMPLATES) -> Instances:
     """The instances of an inventory."""
     names = rng.sample(NAMES, rng.choice((1, 1, 1, 2, 2, 3)))
-    return {name: instance(rng, nodes) for name in names}
+    return {name: instance(rng, nodes, templates) for name in names}
 
 
 def changed(rng: Random, before: Instances, nodes: int) -> Instances:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -26,12 +26,14 @@ from twofold.planner.claims import Claims
 from twofold.planner.context import Context
 
 from .history import play, story
-from .inventories import SECRET
+from .inventories import SECRET, TEMPLATES
 from .rules import BEFORE, DUAL, KILL, LAST, MISSING, ONCE, SECOND, TEXTS, Violation
 from .rules import SECRET as SECRETS
 
 HISTORIES = 2000
 MOVES = ("converge", "migrate")
+# Nothing but the planner keeps these from running twice.
+UNSHARED = ("plain", "diskless")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
@@ -42,13 +44,14 @@ STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
 class Mutation:
     """A rule, what is broken, and the attributes (or entries of the registry) that are replaced for it.
 
-    `only` are the intents of the histories, where what is broken matters for few of them.
+    `only` and `templates` are the intents and the instances of the histories, where it matters for few of them.
     """
 
     rule: int
     text: str
     patches: tuple[Patch, ...]
     only: tuple[str, ...] = ()
+    templates: Sequence[str] = TEMPLATES
 
 
 def _yes(*_args: Any, **_named: Any) -> bool:
@@ -141,8 +144,9 @@ REGISTRY = _steps.REGISTRY
 
 MUTATIONS = (
     Mutation(ONCE, "planner: an unknown node counts as one that runs nothing",
-             ((situation, "_all_known", _yes),), MOVES),
-    Mutation(ONCE, "planner: a node that a move went to is forgotten", ((situation, "holders", _own_nodes),), MOVES),
+             ((situation, "_all_known", _yes),), MOVES, UNSHARED),
+    Mutation(ONCE, "planner: a node that a move went to is forgotten",
+             ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
              ((_steps_domain, "_look_there", _nothing),), MOVES),
     Mutation(LAST, "replication.configure: new metadata every time",
@@ -201,7 +205,7 @@ def hunt(mutation: Mutation, histories: int = HISTORIES) -> tuple[int, Violation
     """The first history in which the rule is seen to be broken, and what it says; None if there is none."""
     with broken(mutation):
         for seed in range(1, histories + 1):
-            violation = play(story(seed, mutation.only)).violation
+            violation = play(story(seed, mutation.only, mutation.templates)).violation
             if violation is not None and violation.rule == mutation.rule:
                 return seed, violation
     return None
