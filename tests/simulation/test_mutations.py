@@ -15,12 +15,7 @@ def test_each_rule_has_at_least_two() -> None:
         assert sum(mutation.rule == rule for mutation in MUTATIONS) >= 2, TEXTS[rule]
 
 
-# Since nodes look for themselves too, these are not noticed within the histories that an ordinary run has time for.
-LONG = ("planner: an unknown node counts as one that runs nothing", "planner: a node that a move went to is forgotten")
-CASES = [pytest.param(one, marks=pytest.mark.nightly if one.text in LONG else (), id=one.text) for one in MUTATIONS]
-
-
-@pytest.mark.parametrize("mutation", CASES)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.text)
 def test_a_broken_product_is_noticed(mutation: Mutation) -> None:
     found = hunt(mutation)
     assert found is not None, f"nobody notices: {mutation.text}"
