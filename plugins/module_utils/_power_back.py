@@ -104,7 +104,7 @@ class PowerBack:
             self._note(left)
             peers = Peers(self.watched, self.settings)
             copies, definitions = self.node.replication, _definitions.read_all(self.node.files)
-            self.said += _stale_copies.mark(copies, definitions, self.settings.node, peers.domains)  # type: ignore[arg-type]
+            self.said += _stale_copies.mark(copies, definitions, self.settings.node, peers.domains)
         return self.said
 
     def _round(self) -> dict[str, Verdict] | None:
@@ -339,6 +339,7 @@ def read_settings(files: Files) -> Settings:
 def main() -> int:
     """A pass, as the unit calls it; what happened goes to standard output, and so to the system's journal."""
     from ._files import SystemFiles
+    from ._libvirt import Libvirt
     from ._node import this_node
 
     try:
@@ -346,7 +347,7 @@ def main() -> int:
         if idle(SystemFiles(), settings, qemu_alive):
             return 0
         node = this_node()
-        said = PowerBack(node, node.hypervisor, settings).run()  # type: ignore[arg-type]
+        said = PowerBack(node, Libvirt(node.clock), settings).run()
     except TwofoldError as error:
         sys.stdout.write(f"{error}\n")
         return 1

@@ -11,22 +11,14 @@ copy is marked Outdated. Were the other node lost after that, nobody would take 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol
+from typing import Any, Callable
 
-from ._drbd import ResourceState
+from ._drbd import Replication, ResourceState
 from ._libvirt import OFF
 
 
-class Copies(Protocol):
-    """What it asks of DRBD."""
-
-    def states(self) -> dict[str, ResourceState]: ...
-
-    def outdate(self, name: str) -> None: ...
-
-
 def mark(
-    copies: Copies, definitions: dict[str, dict[str, Any]], here: str, ask: Callable[[str], dict[str, str] | None]
+    copies: Replication, definitions: dict[str, dict[str, Any]], here: str, ask: Callable[[str], dict[str, str] | None]
 ) -> list[str]:
     """Marks what is stale; returns a line for each. `ask` tells a node's domains and their states, or None."""
     said = []

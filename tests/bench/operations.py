@@ -183,12 +183,12 @@ class ByHand:
         self.cluster.sh(
             "node1",
             "drbdadm new-current-uuid --clear-bitmap bench1/0; drbdadm primary bench1; "
-            "virsh define /root/bench1.xml; virsh start bench1",
+            "virsh define /var/tmp/bench1.xml; virsh start bench1",
         )
 
     def _put(self, node: str) -> None:
         self.cluster.lab.put(node, "/etc/drbd.d/twofold-bench1.res", self.resource, "0600")
-        self.cluster.lab.put(node, "/root/bench1.xml", self.xml, "0600")
+        self.cluster.lab.put(node, "/var/tmp/bench1.xml", self.xml, "0600")
 
     def migrate(self) -> None:
         """Two primaries, one job, one primary."""
@@ -205,7 +205,7 @@ class ByHand:
         """Everything away again."""
         self.cluster.sh("node2", "virsh destroy bench1; virsh undefine bench1")
         self._both(
-            "drbdadm down bench1; rm /etc/drbd.d/twofold-bench1.res /root/bench1.xml; "
+            "drbdadm down bench1; rm /etc/drbd.d/twofold-bench1.res /var/tmp/bench1.xml; "
             "lvremove -qy twofold/bench1-disk0 twofold/bench1-disk0-meta"
         )
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures the placement engine against the originals, in one run, and prints the ratios.
 
-    python3 tests/bench/placement.py [CASE ...]
+    PYTHONPATH=lib python -m tests.bench.placement [CASE ...]
 
 Whole processes, start-up included. CPU seconds (user and system) are compared, because they bear a busy machine
 better than the clock; medians where a case is run more than once. Cases: capacity, balance20, balance40, allocate,
@@ -23,19 +23,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench import clusters
+from tests.differential import originals, requests
+
+from twofold.placement import iallocator
+from twofold.placement.allocate import AllocOptions, anywhere
+from twofold.placement.message import parse
+from twofold.placement.model import Instance
+from twofold.placement.state import State
+from twofold.placement.textformat import serialize
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
-
-from tests.bench import clusters  # noqa: E402
-from tests.differential import originals, requests  # noqa: E402
-
-from twofold.placement import iallocator  # noqa: E402
-from twofold.placement.allocate import AllocOptions, anywhere  # noqa: E402
-from twofold.placement.message import parse  # noqa: E402
-from twofold.placement.model import Instance  # noqa: E402
-from twofold.placement.state import State  # noqa: E402
-from twofold.placement.textformat import serialize  # noqa: E402
-
 OURS = [sys.executable, "-m", "twofold.cli"]
 
 

@@ -101,8 +101,8 @@ def test_what_is_in_the_way_is_found_before_anything_is_changed(lab: Lab, cluste
     before = everywhere(lab, FINGERPRINT)
     lab.run("node2", "printf data | dd of=/dev/vdc bs=512 seek=5 status=none")
     lab.run("node2", "/usr/lib/twofold-lab/busybox ip link set eth1 mtu 1400")
-    lab.run("node2", "nohup python3 -m http.server 7100 >/dev/null 2>&1 & echo $! > /root/pid")
-    lab.run("node1", "cp -p /etc/hosts /root/hosts; echo 192.0.2.77 node2 >> /etc/hosts")
+    lab.run("node2", "nohup python3 -m http.server 7100 >/dev/null 2>&1 & echo $! > /var/tmp/pid")
+    lab.run("node1", "cp -p /etc/hosts /var/tmp/hosts; echo 192.0.2.77 node2 >> /etc/hosts")
     disks = '{"twofold_volume_group_devices": ["/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/vdq"]}'
     said = cluster.play("bootstrap", "-e", disks, status=2).output
     assert "nothing was changed on any of them" in said
@@ -118,8 +118,10 @@ def test_what_is_in_the_way_is_found_before_anything_is_changed(lab: Lab, cluste
     ):
         assert line in said
     assert not cluster.pki.exists()
-    lab.run("node1", "cp -p /root/hosts /etc/hosts")
-    lab.run("node2", "kill $(cat /root/pid); rm /root/pid; /usr/lib/twofold-lab/busybox ip link set eth1 mtu 1500")
+    lab.run("node1", "cp -p /var/tmp/hosts /etc/hosts")
+    lab.run(
+        "node2", "kill $(cat /var/tmp/pid); rm /var/tmp/pid; /usr/lib/twofold-lab/busybox ip link set eth1 mtu 1500"
+    )
     assert different(before, everywhere(lab, FINGERPRINT)) == UNCHANGED
 
 
@@ -189,8 +191,8 @@ def test_nodes_reach_each_other_and_strangers_do_not(lab: Lab) -> None:
     )
     refused = lab.run("node1", wrong, check=False)
     assert "node2" not in refused.stdout.split(), "QEMU's credential must not open libvirt"
-    lab.put("outsider", "/root/stranger.py", STRANGER)
-    stranger = "python3 /root/stranger.py 192.0.2.12"
+    lab.put("outsider", "/var/tmp/stranger.py", STRANGER)
+    stranger = "python3 /var/tmp/stranger.py 192.0.2.12"
     assert lab.run("outsider", stranger).stdout.splitlines() == ["16514 silence", "7100 silence", "49152 silence"]
     # Without the firewall TLS itself refuses whom the authority does not know.
     lab.run("node2", "nft delete table inet twofold")

@@ -47,35 +47,35 @@ def test_nodes_are_plain(fresh: Lab) -> None:
 
 
 def test_restore_brings_disks_memory_and_clock_back(fresh: Lab) -> None:
-    fresh.run("node1", "echo changed > /root/file && echo changed > /dev/shm/file && date -s 2001-01-01 && sync")
+    fresh.run("node1", "echo changed > /var/tmp/file && echo changed > /dev/shm/file && date -s 2001-01-01 && sync")
     fresh.restore("fresh")
-    assert fresh.run("node1", "ls /root/file /dev/shm/file", check=False).returncode != 0
+    assert fresh.run("node1", "ls /var/tmp/file /dev/shm/file", check=False).returncode != 0
     assert abs(float(fresh.run("node1", "date +%s").stdout) - time.time()) < 60
 
 
 def test_snapshots_build_on_each_other(fresh: Lab) -> None:
-    fresh.put("node1", "/root/one", "1\n")
+    fresh.put("node1", "/var/tmp/one", "1\n")
     fresh.save("one")
-    fresh.put("node1", "/root/two", "2\n")
+    fresh.put("node1", "/var/tmp/two", "2\n")
     fresh.save("two")
     fresh.drop("one")
     assert not fresh.has_snapshot("one")
     fresh.restore("two")
-    assert fresh.run("node1", "cat /root/one /root/two").stdout == "1\n2\n"
+    assert fresh.run("node1", "cat /var/tmp/one /var/tmp/two").stdout == "1\n2\n"
     with pytest.raises(LabError, match="snapshot 'one'"):
         fresh.restore("one")
     fresh.drop("two")
 
 
 def test_power_cut_loses_what_was_not_flushed(fresh: Lab) -> None:
-    fresh.run("node1", "echo kept > /root/kept && sync /root/kept /root && echo lost > /dev/shm/lost")
+    fresh.run("node1", "echo kept > /var/tmp/kept && sync /var/tmp/kept /var/tmp && echo lost > /dev/shm/lost")
     fresh.power_off("node1")
     assert not fresh.powered("node1")
     assert fresh.powered("node2")
     with pytest.raises(LabError, match="is off"):
         fresh.link("node1", "guest", up=False)
     fresh.power_on("node1")
-    assert fresh.run("node1", "cat /root/kept; ls /dev/shm").stdout == "kept\n"
+    assert fresh.run("node1", "cat /var/tmp/kept; ls /dev/shm").stdout == "kept\n"
 
 
 def test_one_network_is_cut_alone(fresh: Lab) -> None:
@@ -110,10 +110,10 @@ def test_labs_side_by_side(fresh: Lab) -> None:
     other = Lab(f"{default_name()}-two"[:20])
     other.up(nodes=1)
     try:
-        fresh.put("node1", "/root/whose", "first\n")
-        other.put("node1", "/root/whose", "second\n")
-        assert fresh.run("node1", "cat /root/whose").stdout == "first\n"
-        assert other.run("node1", "cat /root/whose").stdout == "second\n"
+        fresh.put("node1", "/var/tmp/whose", "first\n")
+        other.put("node1", "/var/tmp/whose", "second\n")
+        assert fresh.run("node1", "cat /var/tmp/whose").stdout == "first\n"
+        assert other.run("node1", "cat /var/tmp/whose").stdout == "second\n"
         assert other.in_namespace(["nc", "-z", "-w", "3", "192.0.2.12", "22"], check=False).returncode != 0
     finally:
         other.down()

@@ -73,7 +73,7 @@ PLAYS = """
       when: inventory_hostname == 'node1'
     - name: Have the image
       twofold.cluster.os_image:
-        url: /root/counter.raw
+        url: /var/tmp/counter.raw
         sha256: "{{ image_sha256 }}"
       register: image
       when: inventory_hostname == 'node1'
@@ -171,7 +171,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         lab.run_all(HOST)
         sector = tiny_guest.disk()[: tiny_guest.SECTOR].hex()
         make = f"import sys; sys.stdout.buffer.write(bytes.fromhex('{sector}').ljust({tiny_guest.DISK_SIZE}, b'\\0'))"
-        lab.run("node1", f'python3 -c "{make}" > /root/counter.raw')
+        lab.run("node1", f'python3 -c "{make}" > /var/tmp/counter.raw')
         yield Hosts(lab, tmp_path_factory.mktemp("somebody"))
     finally:
         lab.down()

@@ -239,6 +239,15 @@ class Kernel:
             resource.peer.peer_role = "Secondary"
         self.changed(resource)
 
+    def outdate(self, resource: Resource) -> None:
+        """`outdate`."""
+        if resource.connected or resource.primary:
+            raise refused("outdate", f"{resource.name}: State change failed: (-10) State change was refused", 17)
+        for device in resource.devices.values():
+            if device.disk == "UpToDate":
+                device.disk = "Outdated"
+        self.changed(resource)
+
     def allow_two_primaries(self, resource: Resource, allow: bool) -> None:
         """`net-options --allow-two-primaries`."""
         if not allow and resource.primary and resource.connected and resource.peer_role == "Primary":

@@ -221,6 +221,9 @@ class SimReplication:
     def down(self, name: str) -> None:
         self.kernel.down(self._need(name))
 
+    def outdate(self, name: str) -> None:
+        self.kernel.outdate(self._need(name))
+
     def primary(self, name: str, force: bool = False) -> None:
         self.kernel.primary(self._need(name), force, self.wait)
 

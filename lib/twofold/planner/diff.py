@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
+from ..domain_xml import parse
 from ..model import ReplicationSettings
 from ..render import replication
 
@@ -31,10 +32,10 @@ SHOWN = 4
 def domain(wanted: str, observed: str) -> list[str]:
     """What of the wanted domain XML is not so in the observed one, each as `path: wanted, is`."""
     try:
-        found = ET.fromstring(observed)  # noqa: S314 - what libvirt on our own node said
+        found = parse(observed)
     except ET.ParseError:
         return ["the domain's XML cannot be read"]
-    return list(_element(ET.fromstring(wanted), found, ""))  # noqa: S314 - rendered by us
+    return list(_element(parse(wanted), found, ""))
 
 
 def extra_devices(wanted: str, observed: str) -> list[str]:
@@ -45,7 +46,7 @@ def extra_devices(wanted: str, observed: str) -> list[str]:
 def devices(xml: str) -> set[str]:
     """The devices of a domain that libvirt never adds on its own, as `disk vdb`; none if the XML cannot be read."""
     try:
-        found = ET.fromstring(xml).find("devices")  # noqa: S314 - rendered by us, or what libvirt said
+        found = parse(xml).find("devices")
     except ET.ParseError:
         return set()
     return {_label(child) for child in (found if found is not None else ()) if child.tag in OURS}

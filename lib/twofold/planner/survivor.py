@@ -44,13 +44,11 @@ def resolve(context: Context, name: str, survivor: str | None) -> None:
         remedy = f"add -e survivor={base['nodes'][0]} or -e survivor={base['nodes'][1]}"
         context.error("no-survivor", name, message, remedy)
         return
+    _resolve(context, wanted, trace, base, survivor)
+
+
+def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str) -> None:
     victim = next(node for node in base["nodes"] if node != survivor)
-    _resolve(context, wanted, trace, base, survivor, victim)
-
-
-def _resolve(  # noqa: PLR0917 - both sides by name
-    context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str, victim: str
-) -> None:
     chain, name = Chain(context, wanted.name), wanted.name
     settings = copies.settings(trace, wanted.replication.timeout)
     domain, resource = trace.domains.get(victim), trace.resources[victim]

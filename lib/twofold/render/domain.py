@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from .. import names
+from ..domain_xml import parse
 from ..model import Instance
 
 METADATA = "urn:twofold:instance:1"
@@ -143,7 +144,7 @@ def _fixed_devices(devices: ET.Element) -> None:
 
 def with_sources(xml: str, sources: dict[str, str]) -> str:
     """Domain XML whose block disks have other sources: old path -> new path. For a move to another volume group."""
-    domain = ET.fromstring(xml)  # noqa: S314 - what libvirt on our own node said
+    domain = parse(xml)
     for source in domain.iterfind("devices/disk/source"):
         device = source.get("dev")
         if device in sources:
