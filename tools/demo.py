@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,9 +73,9 @@ def playbook(name: str, *arguments: str, output: list[str] | None = None) -> Non
     command("ansible-playbook", "-i", INVENTORY, f"twofold.cluster.{name}", *arguments, output=output)
 
 
-def ssh(instance: str, *argv: str) -> list[str]:
+def ssh(instance: str, *argv: str, options: Sequence[str] = ()) -> list[str]:
     """Return the command line that runs ``argv`` in an instance, over ssh."""
-    return ["ssh", "-F", str(Lab().ssh_config), f"root@{address(instance)}", *argv]
+    return ["ssh", "-F", str(Lab().ssh_config), *options, f"root@{address(instance)}", *argv]
 
 
 @functools.cache
@@ -126,7 +126,9 @@ class Writer:
     """A program in an instance that makes numbered records durable and says each number only then."""
 
     def __init__(self, instance: str) -> None:
-        self._process = subprocess.Popen(ssh(instance, "counter"), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        # A connection of its own: on a shared one the program would go on after us, and write beside the next one.
+        argv = ssh(instance, "counter", options=["-o", "ControlPath=none"])
+        self._process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.acknowledged: list[int] = []
         self.longest_gap = 0.0
         self._thread = threading.Thread(target=self._read, daemon=True)
