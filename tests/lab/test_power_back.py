@@ -18,13 +18,6 @@ PAIR = {"twofold_nodes": ["node1", "node2"]}
 SERVICE = "systemctl start twofold-power-back.service; journalctl -u twofold-power-back --no-pager -o cat -b"
 
 
-@pytest.fixture
-def cluster(cluster: Cluster) -> Cluster:
-    """Nodes with the library of now: the snapshot may be of an earlier one."""
-    cluster.play("bootstrap")
-    return cluster
-
-
 def own_guests_back(cluster: Cluster, *names: str) -> None:
     """Wait until guests run again, without anybody doing anything."""
     for name in names:
