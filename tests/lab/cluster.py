@@ -209,6 +209,14 @@ class Cluster:
         line = f"drbdsetup show {resource} 2>/dev/null"
         return self._where(line, lambda said: re.search(r"allow-two-primaries\s+yes", said) is not None)
 
+    def wait_missed(self, node: str, *resources: str) -> None:
+        """Wait until a node's DRBD has noticed that its peers are gone; until then it is a witness that they live."""
+
+        def connected() -> list[str]:
+            return [name for name in resources if self.sh(node, f"drbdadm cstate {name}") == "Connected"]
+
+        self.lab.wait(lambda: not connected(), what=f"{node} misses the peers of {', '.join(resources)}")
+
     def _where(self, line: str, test: Callable[[str], bool]) -> list[str]:
         """The powered nodes for whose output of a shell line the test is true."""
         powered = [node for node in self.lab.nodes if self.lab.powered(node)]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import pytest
 
@@ -51,11 +50,9 @@ def test_power_cut_of_the_primary(cluster: Cluster) -> None:
 @pytest.mark.nightly
 def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> None:
     """Replication is cut, the guest writes on, its node dies: the other copy is older, and says so itself."""
-    cluster.play("bootstrap")
     writer = serving(cluster)
     cluster.lab.link("node1", "replication", up=False)
-    apart = "drbdadm cstate serve1 | grep -qv Connected && echo yes"
-    cluster.lab.wait(lambda: cluster.lab.run("node2", apart, check=False).stdout, what="node2 has lost node1")
+    cluster.wait_missed("node2", "serve1")
     cluster.sh("node2", "systemctl start twofold-power-back.service")
     assert cluster.sh("node2", "drbdadm dstate serve1").startswith("Outdated/")
     cluster.lab.power_off("node1")
@@ -79,27 +76,13 @@ def test_failover_while_both_answer(cluster: Cluster) -> None:
 
 
 @pytest.mark.nightly
-def test_ten_guests_take_little_longer_than_one(cluster: Cluster) -> None:
-    """One call does all of them, whatever their number."""
+def test_ten_guests_of_a_dead_node(cluster: Cluster) -> None:
+    """One run starts all of them, each with its data; what it costs is measured by the bench."""
     names = [f"tiny{number}" for number in range(10)]
     shape = {"twofold_nodes": ["node1", "node2"], "twofold_memory": "32MiB", "twofold_disks": [{"size": "4MiB"}]}
-    cluster.instances = {names[0]: shape}
-    cluster.play("converge")
-    cluster.lab.power_off("node1")
-    one = timed(cluster)
-    cluster.lab.power_on("node1")
-    cluster.lab.wait(lambda: complete(cluster, "node1", names[0]), what="node1's copy was resynced")
     cluster.instances = dict.fromkeys(names, shape)
     cluster.play("converge")
-    cluster.play("failover", "-e", f"instance={names[0]}")
     cluster.lab.power_off("node1")
-    ten = timed(cluster)
-    assert all(cluster.running(name) == ["node2"] for name in names)
-    assert ten < 5 * one, f"one guest: {one:.0f} s, ten: {ten:.0f} s"
-
-
-def timed(cluster: Cluster) -> float:
-    """Seconds that a recovery takes."""
-    begun = time.monotonic()
+    cluster.wait_missed("node2", *names)
     cluster.play("recover", "-e", "confirm_dead=node1")
-    return time.monotonic() - begun
+    assert all(cluster.running(name) == ["node2"] for name in names)

@@ -49,7 +49,6 @@ def test_a_node_is_emptied_and_taken_out(cluster: Cluster) -> None:
 @pytest.mark.nightly
 def test_a_rolling_reboot_under_a_guest_that_answers_throughout(cluster: Cluster) -> None:
     """Every node boots once; the guest acknowledges records all the time and never starts anew."""
-    cluster.play("bootstrap")
     writer = serving(cluster)
     before, guest = boots(cluster), cluster.sh(ADDRESS, "cat /proc/sys/kernel/random/boot_id")
     shown = cluster.play("rolling", "--check")

@@ -55,8 +55,7 @@ def test_a_guest_that_was_failed_over_does_not_start_on_its_old_node(cluster: Cl
     cluster.instances = {"tiny1": PAIR}
     cluster.play("converge")
     cluster.lab.power_off("node1")
-    # Until its keep-alives fail, node2's DRBD is a witness that node1 lives.
-    cluster.lab.wait(lambda: cluster.sh("node2", "drbdadm cstate tiny1") != "Connected", what="node2 misses its peer")
+    cluster.wait_missed("node2", "tiny1")
     cluster.play("recover", "-e", "confirm_dead=node1")
     cluster.lab.power_on("node1")
     cluster.lab.wait(lambda: complete(cluster, "node1", "tiny1"), what="node1's copy was resynced")

@@ -1,0 +1,61 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What failure and repair cost."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.bench.measure import Cost, Meter
+from tests.lab.cluster import Variables
+
+PAIR: Variables = {"twofold_nodes": ["node1", "node2"], "twofold_os": None, "twofold_shutdown_timeout": 1}
+GUEST: Variables = {**PAIR, "twofold_memory": "32MiB", "twofold_disks": [{"size": "4MiB"}]}
+GUESTS = 10
+
+
+class BadDay:
+    """Operations on one instance, then the death of a node with one guest and with ten."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.cluster = meter.cluster
+
+    def run(self) -> None:
+        """All of them; the cluster is whole and empty of our instances afterwards."""
+        self._repairs()
+        self._dead_node("failover from a dead node, one guest", 1)
+        self._dead_node(f"failover from a dead node, {GUESTS} guests", GUESTS)
+
+    def _repairs(self) -> None:
+        replaced, grown, failed = [], [], []
+        for _ignored in range(self.meter.rounds):
+            self.meter.instances({"bench1": {**PAIR, "twofold_disks": [{"size": "512MiB"}]}})
+            replaced.append(self._play("replace_disks", "-e", "instance=bench1", "-e", "new_secondary=node3"))
+            self.cluster.instances["bench1"]["twofold_nodes"] = ["node1", "node3"]
+            self.cluster.instances["bench1"]["twofold_disks"] = [{"size": "768MiB"}]
+            grown.append(self._play("converge"))
+            failed.append(self._play("failover", "-e", "instance=bench1"))
+            self.meter.remove()
+        self.meter.row("replace the secondary, 512 MiB", replaced, [])
+        self.meter.row("grow a disk", grown, [])
+        self.meter.row("failover of a running guest", failed, [])
+
+    def _play(self, *words: str) -> Cost:
+        return self.meter.cost(partial(self.cluster.play, *words))
+
+    def _dead_node(self, name: str, guests: int) -> None:
+        """Detection is not counted: it begins when the survivor's DRBD has missed its peer."""
+        lab = self.cluster.lab
+        names = [f"guest{number}" for number in range(guests)]
+        self.meter.instances(dict.fromkeys(names, GUEST))
+        lab.power_off("node1")
+        self.cluster.wait_missed("node2", *names)
+        self.meter.row(name, [self._play("recover", "-e", "confirm_dead=node1")], [])
+        lab.power_on("node1")
+        lab.wait(partial(self._whole, names), timeout=600, what="the copies on node1 are complete")
+        self.meter.remove()
+
+    def _whole(self, names: list[str]) -> bool:
+        said = self.cluster.sh("node2", "drbdadm dstate all").split()
+        return len(said) == len(names) and set(said) == {"UpToDate/UpToDate"}
