@@ -38,5 +38,7 @@ class ActionModule(ClusterAction):
         failing = FAILING[self.arguments["fail_on"]]
         severe = [f"{finding.object}: {finding.message}" for finding in findings if finding.severity in failing]
         if severe:
+            # Ansible prints the whole result of a failed task, and the findings stand above already.
+            del result["findings"]
             result.update(failed=True, msg=summary(severe))
         return result

@@ -52,8 +52,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What is wrong, each with C(severity), C(code), C(object), C(message) and C(remedy).
-  returned: always
+  description:
+    - What is wrong, each with C(severity), C(code), C(object), C(message) and C(remedy).
+    - A task that fails has shown them; O(file) has them in any case.
+  returned: unless the task fails
   type: list
   elements: dict
   sample: []
