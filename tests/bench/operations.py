@@ -29,6 +29,7 @@ from tests.lab.paths import default_name
 
 WARM = "virsh -q domcapabilities --virttype kvm >/dev/null; modprobe drbd"
 SIZE = "256MiB"
+MEMORY_MIB = 2560
 WIDTH = 120
 
 
@@ -172,7 +173,8 @@ def main() -> int:
         image.build()
         guest.build()
         lab.down()
-        lab.up()
+        # Room for the ten guests of a dead node.
+        lab.up(memory=MEMORY_MIB)
         with tempfile.TemporaryDirectory() as directory:
             cluster = Cluster(lab, Path(directory))
             cluster.play("site")
