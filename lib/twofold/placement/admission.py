@@ -97,9 +97,8 @@ class Need:
 def room_of(state: State, which: Ints | None = None, among: Ints | None = None) -> Room:
     """The room of all nodes, or of those among, as a row; or that of one node per instance as a column (which)."""
     nodes = state.nodes
-    chosen: Ints | slice = slice(None)
-    if which is not None or among is not None:
-        chosen = among if which is None else which
+    some = among if which is None else which
+    chosen: Ints | slice = slice(None) if some is None else some
     dyn = state.dyn[:, chosen]
     shape = (1, -1) if which is None else (-1, 1)
 
