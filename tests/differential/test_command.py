@@ -91,39 +91,6 @@ def short(names: list[str]) -> list[str]:
     return [name.removesuffix(DOMAIN) for name in names]
 
 
-def test_combined_options_give_hspaces_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    placed, file = 0, tmp_path / "c.data"
-    for seed in range(60):
-        rng = random.Random(seed)
-        shape = generate.Shape(nodes=(3, 5), groups=(1, 2), forthcoming=0.0, offline=0.0)
-        world = long_names(generate.cluster(16000 + seed, shape))
-        file.write_text(serialize(world))
-        every = [
-            ["-O", rng.choice(world.nodes).name.removesuffix(DOMAIN)],
-            ["--max-cpu=1.5"],
-            ["--min-disk=0.4"],
-            ["-l", str(rng.randint(0, 9))],
-            ["--spindle-use=2"],
-            ["--standard-alloc=20g,1000,2"],
-            ["--tiered-alloc=90G,4gib,3"],
-            ["--no-capacity-checks"],
-            ["--accept-existing-errors"],
-            ["--independent-groups"],
-        ]
-        arguments = [word for option in rng.sample(every, rng.randint(1, 5)) for word in option]
-        arguments += ["--disk-template", rng.choice(("drbd", "plain", "ext")), "--machine-readable", "-t", str(file)]
-        printed = originals.run("hspace", *arguments)
-        if printed.status != 0:
-            assert "online nodes" in printed.err, printed.err
-            continue
-        status, out = answer(capsys, "capacity", *arguments)
-        assert status == 0
-        result = originals.keys(out)
-        originals.same_keys(result, originals.keys(printed.out))
-        placed += int(result["ALLOC_INSTANCES"])
-    assert placed > 100
-
-
 def test_combined_options_give_hchecks_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.data"
     statuses = set()
