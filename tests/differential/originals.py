@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 
 def program(name: str) -> str:
     """Path of an original program. Raises FileNotFoundError when the package is not installed."""
@@ -58,3 +60,19 @@ def moves(out: str) -> list[tuple[str, str, str, float, str]]:
     """The moves that hbal prints: instance, from, to, score, operations."""
     found = (_MOVE.match(line) for line in out.splitlines())
     return [(m[1], m[2], m[3], float(m[4]), m[5].strip()) for m in found if m]
+
+
+def keys(out: str, prefix: str = "HTS") -> dict[str, str]:
+    """The keys of machine-readable output, without their prefix."""
+    found = re.findall(rf"^{prefix}_(\w+)=(.*)$", out, re.MULTILINE)
+    return {key: value.strip("'") for key, value in found}
+
+
+def same_keys(left: dict[str, str], right: dict[str, str]) -> None:
+    """Fail if hspace's keys differ by more than the digits that it prints."""
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        if key.endswith(("_SCORE", "_EFF", "_NPU")):
+            assert float(value) == pytest.approx(float(right[key]), abs=1.1e-8, nan_ok=True), key
+        else:
+            assert value == right[key], key

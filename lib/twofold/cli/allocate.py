@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..placement import iallocator
+from ..placement import iallocator, literals
 from ..placement.allocate import AllocOptions, allowed_nodes
 from ..placement.candidates import pair_places, single_places
 from ..placement.errors import DataError
@@ -43,13 +43,10 @@ def allocate(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _message(options: argparse.Namespace, text: str) -> Message:
-    if not options.text_data:
+    if not (options.text_data or options.simulate):
         given = options.static_kvm_node_memory
         return parse(text, options.request, STATIC_KVM_MEMORY if given is None else given)
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise DataError(options.request, getattr(error, "lineno", None), "JSON", f"{error}") from None
+    data = literals.document(text, options.request, "an iallocator request")
     request = data.get("request", data) if isinstance(data, dict) else data
     if not isinstance(request, dict):
         raise DataError(options.request, None, "request", "expected an object")

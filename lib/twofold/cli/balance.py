@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..placement.balance import Budget
 from ..placement.balance import balance as full_balance
+from ..placement.errors import RequestError
 from ..placement.greedy import Plan, Step
 from ..placement.greedy import balance as greedy_balance
 from ..placement.moves import apply, commands, cost, involved, operations, waves
@@ -31,9 +32,7 @@ _PAIRS = 300
 
 def score(options: argparse.Namespace) -> tuple[Json, int]:
     """How good a placement is."""
-    state = inputs.state(options)
-    if options.group:
-        state = inputs.one_group(options, state)
+    state = inputs.chosen(options, inputs.state(options))
     result = detailed(state)
     nodes, instances = bad_items(state)
     return {
@@ -53,10 +52,12 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
     book = inputs.book(options.rules, options.weight, state)
     extra: Json = {}
     if options.method == "hbal":
+        _refuse_extras(options)
         plan = greedy_balance(state, rules, limits)
     else:
         most = size(options.max_copy, "--max-copy", "size") if options.max_copy else None
-        found = full_balance(state, rules, limits, Budget(max_copy=most, effort=options.effort), book)
+        budget = Budget(max_copy=most) if options.effort is None else Budget(max_copy=most, effort=options.effort)
+        found = full_balance(state, rules, limits, budget, book)
         plan = found.plan
         if book is not None:
             extra["rules_cost"] = {"before": found.wishes[0], "after": found.wishes[1]}
@@ -64,7 +65,17 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
     result["survives"] = {"before": _survives(start), "after": _survives(state)}
     if options.explain:
         _explain(result["moves"], start, plan, rules, book)
+    inputs.save(options.save, "original", start)
+    inputs.save(options.save, "balanced", state)
     return result, 0
+
+
+def _refuse_extras(options: argparse.Namespace) -> None:
+    """hbal's method knows neither budgets nor rules: who asks for them must not believe that they are kept."""
+    extras = {"--max-copy": options.max_copy, "--effort": options.effort, "--rules": options.rules}
+    for name, value in extras.items():
+        if value is not None:
+            raise RequestError(f"--method hbal moves as hbal does, which knows no {name}; leave one of them out")
 
 
 def _survives(state: State) -> Json:

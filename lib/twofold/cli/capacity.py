@@ -10,10 +10,9 @@ from typing import Any
 from ..placement import hspace
 from ..placement.capacity import CapacityOptions, Filled
 from ..placement.capacity import capacity as fill
-from ..placement.errors import DataError, RequestError
+from ..placement.errors import DataError
 from ..placement.model import Spec
-from ..placement.simulate import simulate, size
-from ..placement.state import State
+from ..placement.simulate import count, size
 from . import inputs
 
 Json = dict[str, Any]
@@ -23,18 +22,16 @@ def _size(text: str | None, option: str) -> Spec | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) not in (3, 4) or not all(part.isdigit() for part in parts[2:]):
+    if len(parts) not in (3, 4):
         raise DataError(option, None, "size", f"is {text!r}; expected DISK,MEMORY,CPUS[,SPINDLES]")
     disk, memory = size(parts[0], option, "disk"), size(parts[1], option, "memory")
-    return Spec(memory, int(parts[2]), disk, spindle_use=int(parts[3]) if len(parts) > 3 else 1)
+    spindles = count(parts[3], option, "spindles") if len(parts) > 3 else 1
+    return Spec(memory, count(parts[2], option, "cpus"), disk, spindle_use=spindles)
 
 
 def capacity(options: argparse.Namespace) -> tuple[Json | str, int]:
     """How many more instances fit."""
-    if bool(options.simulate) == bool(options.text_data):
-        raise RequestError("give either --text-data or --simulate")
-    cluster = simulate(options.simulate) if options.simulate else inputs.cluster(options)
-    state = State(cluster, inputs.build(options))
+    state = inputs.chosen(options, inputs.state(options))
     found = fill(
         state,
         CapacityOptions(

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..placement import literals
 from ..placement.errors import DataError, RequestError
 from ..placement.greedy import Limits
 from ..placement.model import Cluster
 from ..placement.scan import Rules
+from ..placement.simulate import simulate
 from ..placement.state import BuildOptions, State
-from ..placement.textformat import parse
+from ..placement.textformat import parse, serialize
 
 if TYPE_CHECKING:
     from ..placement.affinity import Book
@@ -29,10 +31,9 @@ def names(text: str | None) -> tuple[str, ...]:
 
 def read(path: str) -> str:
     """The text of a file; - is standard input."""
-    if path == "-":
-        return sys.stdin.read()
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return content.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise DataError(path, None, "file", f"{error.reason} at byte {error.start}; expected UTF-8 text") from None
 
@@ -61,7 +62,7 @@ def utilisation(path: str) -> dict[str, tuple[float, float, float, float]]:
         if len(parts) != 5:
             raise DataError(path, number, "line", f"has {len(parts)} fields; expected instance cpu memory disk network")
         try:
-            cpu, mem, dsk, net = (float(part) for part in parts[1:])
+            cpu, mem, dsk, net = (literals.number(part) for part in parts[1:])
         except ValueError:
             raise DataError(path, number, "load", f"is {' '.join(parts[1:])!r}; expected four numbers") from None
         result[parts[0]] = (cpu, mem, dsk, net)
@@ -69,8 +70,21 @@ def utilisation(path: str) -> dict[str, tuple[float, float, float, float]]:
 
 
 def cluster(options: argparse.Namespace) -> Cluster:
-    """The cluster of the text format."""
+    """The cluster that the options name: in the text format, in an iallocator message, or imagined."""
+    if getattr(options, "simulate", None):
+        return simulate(options.simulate)
+    if getattr(options, "ialloc_src", None):
+        # Few calls have one: what reads messages is loaded for those.
+        from ..placement import message
+
+        return message.parse(read(options.ialloc_src), options.ialloc_src).cluster
     return parse(read(options.text_data), options.text_data)
+
+
+def save(path: str | None, kind: str, state: State) -> None:
+    """Write a cluster as it is now to PATH.KIND, if there is a path, as the originals name such files."""
+    if path:
+        Path(f"{path}.{kind}").write_text(serialize(state.current()), encoding="utf-8")
 
 
 def state(options: argparse.Namespace) -> State:
@@ -78,24 +92,21 @@ def state(options: argparse.Namespace) -> State:
     return State(cluster(options), build(options))
 
 
+def chosen(options: argparse.Namespace, state: State) -> State:
+    """The node group of --group alone; the whole cluster without that option."""
+    return state.subset(state.group_number(options.group)) if options.group else state
+
+
 def one_group(options: argparse.Namespace, state: State) -> State:
     """The node group to work on: the only one, or the one asked for."""
-    groups = state.cluster.groups
     if options.group:
-        return state.subset(group_number(options, state))
+        return chosen(options, state)
+    groups = state.cluster.groups
     used = sorted(set(state.nodes.group.tolist()))
     if len(used) > 1:
         names = ", ".join(groups[g].name for g in used)
         raise RequestError(f"the cluster has several node groups; choose one with --group: {names}")
     return state.subset(used[0]) if used else state
-
-
-def group_number(options: argparse.Namespace, state: State) -> int:
-    """The number of the node group of --group."""
-    for number, group in enumerate(state.cluster.groups):
-        if options.group in (group.name, group.uuid):
-            return number
-    raise RequestError(f"unknown node group {options.group!r}")
 
 
 def rules(options: argparse.Namespace) -> Rules:
@@ -111,30 +122,29 @@ def rules(options: argparse.Namespace) -> Rules:
 
 def limits(options: argparse.Namespace) -> Limits:
     """When balancing stops."""
-    most = getattr(options, "max_moves", None)
-    most = options.max_length if most is None else most
-    return Limits(None if most < 0 else most, options.min_score, options.min_gain, options.min_gain_limit)
+    most = None if options.max_length < 0 else options.max_length
+    return Limits(most, options.min_score, options.min_gain, options.min_gain_limit)
 
 
 def book(path: str | None, weights: list[str], state: State) -> Book | None:
     """The rules of instances; None without a file of them."""
-    # Most calls have no rules: what reads them is loaded for those that have.
-    from ..placement.affinity import Book
-
     if not path:
         if weights:
             raise RequestError("--weight is about the wishes of --rules, which is missing")
         return None
+    # Most calls have no rules: what reads them is loaded for those that have.
+    from ..placement.affinity import Book
+
     return Book(state, _rules_of(path, state), dict(_weight(one) for one in weights))
 
 
 def _weight(text: str) -> tuple[str, float]:
     label, _equals, number = text.partition("=")
     try:
-        value = float(number)
+        value = literals.number(number)
     except ValueError:
         value = -1.0
-    if not label or not 0 <= value < 1e9:
+    if not label or value < 0:
         raise DataError("--weight", None, "weight", f"is {text!r}; expected LABEL=NUMBER, as web=0.5")
     return label, value
 
@@ -142,10 +152,7 @@ def _weight(text: str) -> tuple[str, float]:
 def _rules_of(path: str, state: State) -> dict[str, InstanceRules]:
     from ..placement.affinity import Rules as InstanceRules
 
-    try:
-        data = json.loads(read(path))
-    except ValueError as error:
-        raise DataError(path, getattr(error, "lineno", None), "JSON", f"{error}; expected an object") from None
+    data = literals.document(read(path), path, "an object: instance to its rules")
     if not isinstance(data, dict):
         raise DataError(path, None, "rules", "expected an object: instance to its rules")
     known = set(InstanceRules.__dataclass_fields__)

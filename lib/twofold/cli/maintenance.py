@@ -31,7 +31,7 @@ def rolling(options: argparse.Namespace) -> tuple[Json, int]:
             ignore_single=options.ignore_non_redundant,
             skip_single=options.skip_non_redundant,
             evacuate=options.full_evacuation,
-            group=inputs.group_number(options, state) if options.group else None,
+            group=state.group_number(options.group) if options.group else None,
             tags=inputs.names(options.node_tags) if options.node_tags is not None else None,
             force=options.force,
         ),
@@ -51,9 +51,11 @@ def rolling(options: argparse.Namespace) -> tuple[Json, int]:
 
 def squeeze(options: argparse.Namespace) -> tuple[Json, int]:
     """Which nodes can be switched off, or must be switched on."""
-    state = inputs.state(options)
+    state = inputs.chosen(options, inputs.state(options))
     found = decide(state, SqueezeOptions(options.minimal_resources, options.target_resources))
     names = state.nodes.names
+    inputs.save(options.save, "original", state)
+    inputs.save(options.save, "squeezed", found.state)
     return {
         "action": found.action,
         "nodes": [names[n] for n in found.nodes],
@@ -66,9 +68,7 @@ def squeeze(options: argparse.Namespace) -> tuple[Json, int]:
 
 def check(options: argparse.Namespace) -> tuple[Json, int]:
     """What is wrong, and which losses would hurt."""
-    state = inputs.state(options)
-    if options.group:
-        state = inputs.one_group(options, state)
+    state = inputs.chosen(options, inputs.state(options))
     found = examine(
         state,
         inputs.rules(options),

@@ -5,44 +5,109 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+from ..placement import literals
+from ..placement.errors import RequestError
 from ..placement.model import TEMPLATES
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser for which a wrong option is an input like any other: one message, the same exit status."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}; see {self.prog} --help")
+
+
+def _number(least: float | None = None, most: float = literals.LARGEST) -> Callable[[str], float]:
+    """A reader of numbers between two limits."""
+    wanted = "a number" if least is None else f"a number from {least:g}" + (f" to {most:g}" if most == 1 else "")
+
+    def read(text: str) -> float:
+        try:
+            value = literals.number(text)
+        except ValueError:
+            value = float("nan")
+        if not (-literals.LARGEST if least is None else least) <= value <= most:
+            raise argparse.ArgumentTypeError(f"is {text!r}; expected {wanted}")
+        return value
+
+    return read
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers that are not below a limit."""
+
+    def read(text: str) -> int:
+        try:
+            value = literals.whole(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"is {text!r}; expected a whole number from {least}")
+        return value
+
+    return read
+
+
 def parser() -> argparse.ArgumentParser:
-    """Every verb with its options; the verb's module and function are named after what it does."""
-    top = argparse.ArgumentParser(prog="twofold", description="Where instances go, and how to make it better.")
+    """Every verb with its options; the verb's module and function are named after what it does.
+
+    Raises, when it parses:
+        RequestError: for options that are unknown, missing or malformed.
+    """
+    top = _Parser(prog="twofold", description="Where instances go, and how to make it better.")
     verbs = top.add_subparsers(dest="command", required=True, metavar="VERB")
-    _add(verbs, "score", "balance", "how good a placement is")
-    _balance_options(_add(verbs, "balance", "balance", "moves that make the placement better"))
-    _allocate_options(_add(verbs, "allocate", "allocate", "answer an iallocator request", data=False))
-    _capacity_options(_add(verbs, "capacity", "capacity", "how many more instances fit"))
-    _rolling_options(_add(verbs, "rolling", "maintenance", "in which groups nodes can be rebooted"))
-    squeezing = _add(verbs, "squeeze", "maintenance", "which nodes can be switched off, or must be switched on")
-    squeezing.add_argument("--minimal-resources", type=float, default=2.0, metavar="FACTOR")
-    squeezing.add_argument("--target-resources", type=float, default=2.0, metavar="FACTOR")
-    _check_options(_add(verbs, "check", "maintenance", "what is wrong, and which losses would hurt"))
+    _group_option(_add(verbs, "score", "balance", "how good a placement is"))
+    _balance_options(_group_option(_add(verbs, "balance", "balance", "moves that make the placement better")))
+    _allocate_options(_add(verbs, "allocate", "allocate", "answer an iallocator request", required=False))
+    _capacity_options(_group_option(_add(verbs, "capacity", "capacity", "how many more instances fit", imagined=True)))
+    _rolling_options(_group_option(_add(verbs, "rolling", "maintenance", "in which groups nodes can be rebooted")))
+    text = "which nodes can be switched off, or must be switched on"
+    squeezing = _group_option(_add(verbs, "squeeze", "maintenance", text))
+    squeezing.add_argument("--minimal-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
+    squeezing.add_argument("--target-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
+    _save_option(squeezing, "FILE.original and, nodes switched and instances moved, FILE.squeezed")
+    _check_options(_group_option(_add(verbs, "check", "maintenance", "what is wrong, and which losses would hurt")))
     return top
 
 
-def _add(verbs: Any, name: str, module: str, text: str, data: bool = True) -> argparse.ArgumentParser:
+def _add(
+    verbs: Any, name: str, module: str, text: str, *, required: bool = True, imagined: bool = False
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(module=module)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("-t", "--text-data", metavar="FILE", required=data and name != "capacity")
+    data = parser.add_mutually_exclusive_group(required=required)
+    data.add_argument("-t", "--text-data", metavar="FILE", help="the cluster in Ganeti's text format")
+    if required:
+        data.add_argument("-I", "--ialloc-src", metavar="FILE", help="the cluster of an iallocator message")
+    if imagined or not required:
+        data.add_argument("--simulate", metavar="SPEC", action="append", default=[], help="an imagined node group")
     parser.add_argument("-O", "--offline", metavar="NODE", action="append", default=[], help="take as offline")
-    parser.add_argument("-G", "--group", metavar="NAME", help="name or UUID of the only node group")
     parser.add_argument("--exclusion-tags", metavar="PREFIX,...", default="", help="tags that exclude each other")
-    parser.add_argument("-U", "--util", metavar="FILE", help="measured load: instance cpu memory disk network")
+    load = "measured load: instance cpu memory disk network"
+    parser.add_argument("-U", "--util", "--dynu-file", metavar="FILE", help=load)
     parser.add_argument("--ignore-dynu", action="store_true", help="count no load at all")
-    parser.add_argument("--min-disk", type=float, default=0.0, metavar="RATIO", help="share of disks that stays free")
-    parser.add_argument("--max-cpu", type=float, metavar="RATIO", help="virtual CPUs per CPU")
+    parser.add_argument("--min-disk", type=_number(0, 1), default=0.0, metavar="RATIO", help="of disks that stays free")
+    parser.add_argument("--max-cpu", type=_number(0.001), metavar="RATIO", help="virtual CPUs per CPU")
     return parser
 
 
+def _group_option(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("-G", "--group", metavar="NAME", help="name or UUID of the only node group")
+    return parser
+
+
+def _save_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("-S", "--save", metavar="FILE", help=f"write the cluster to {what}")
+
+
 def _move_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-l", "--max-length", type=int, default=-1, metavar="N", help="at most so many moves")
+    parser.add_argument(
+        "-l", "--max-length", "--max-moves", type=_whole(-1), default=-1, metavar="N", help="at most so many moves"
+    )
     parser.add_argument("-E", "--evac-mode", action="store_true", help="only instances on offline nodes")
     parser.add_argument("--restricted-migration", action="store_true", help="no move that migrates twice")
     parser.add_argument("--ignore-soft-errors", action="store_true", help="overlook soft limits")
@@ -50,20 +115,20 @@ def _move_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-instance-moves", action="store_true", help="only new secondaries")
     parser.add_argument("--select-instances", metavar="NAME,...", default="", help="the only ones to move")
     parser.add_argument("--exclude-instances", metavar="NAME,...", default="", help="those not to move")
-    parser.add_argument("-g", "--min-gain", type=float, default=0.01, metavar="DELTA")
-    parser.add_argument("--min-gain-limit", type=float, default=0.1, metavar="SCORE")
-    parser.add_argument("-e", "--min-score", type=float, default=1e-9, metavar="EPSILON")
+    parser.add_argument("-g", "--min-gain", type=_number(), default=0.01, metavar="DELTA")
+    parser.add_argument("--min-gain-limit", type=_number(), default=0.1, metavar="SCORE")
+    parser.add_argument("-e", "--min-score", type=_number(), default=1e-9, metavar="EPSILON")
 
 
 def _balance_options(parser: argparse.ArgumentParser) -> None:
     _move_options(parser)
     parser.add_argument("--method", choices=("twofold", "hbal"), default="twofold", help="hbal: exactly its moves")
-    parser.add_argument("--max-moves", type=int, metavar="N", help="the same as --max-length")
     parser.add_argument("--max-copy", metavar="SIZE", help="at most so much copied between nodes, as 500GiB")
-    parser.add_argument("--effort", type=float, default=1.0, metavar="FACTOR", help="how hard to search for chains")
+    parser.add_argument("--effort", type=_number(0), metavar="FACTOR", help="how hard to search for chains, usually 1")
     parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
     parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 1")
     parser.add_argument("--explain", action="store_true", help="say of every move why there and not elsewhere")
+    _save_option(parser, "FILE.original and, after the moves, FILE.balanced")
 
 
 def _allocate_options(parser: argparse.ArgumentParser) -> None:
@@ -71,17 +136,20 @@ def _allocate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore-soft-errors", action="store_true", help="overlook soft limits")
     parser.add_argument("--no-capacity-checks", action="store_true", help="do not ask whether nodes could be lost")
     parser.add_argument("--accept-existing-errors", action="store_true", help="do not ask about offline nodes")
-    parser.add_argument("--restrict-to-nodes", metavar="NODE,...", help="the only nodes to use")
-    parser.add_argument("--static-kvm-node-memory", type=int, metavar="MIB", help="what KVM nodes need")
+    parser.add_argument(
+        "--restrict-to-nodes", "--restrict-allocation-to", metavar="NODE,...", help="the only nodes to use"
+    )
+    parser.add_argument("--static-kvm-node-memory", type=_whole(0), metavar="MIB", help="what KVM nodes need")
     parser.add_argument("--explain", action="store_true", help="say for every node what speaks against it")
     parser.add_argument("--make-room", action="store_true", help="if there is no place, find moves that make one")
 
 
 def _capacity_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--simulate", metavar="SPEC", action="append", default=[], help="an imagined node group")
     parser.add_argument("--disk-template", choices=list(TEMPLATES))
-    parser.add_argument("--spindle-use", type=int)
-    parser.add_argument("-l", "--max-length", type=int, default=-1, metavar="N", help="at most so many instances")
+    parser.add_argument("--spindle-use", type=_whole(0), metavar="SPINDLES")
+    parser.add_argument(
+        "-l", "--max-length", type=_whole(-1), default=-1, metavar="N", help="at most so many instances"
+    )
     parser.add_argument("--standard-alloc", metavar="DISK,MEMORY,CPUS", help="size for the standard count")
     parser.add_argument("--tiered-alloc", metavar="DISK,MEMORY,CPUS", help="largest size for the tiered count")
     parser.add_argument("--no-capacity-checks", action="store_true")

@@ -96,29 +96,28 @@ class Need:
 
 def room_of(state: State, which: Ints | None = None, among: Ints | None = None) -> Room:
     """The room of all nodes, or of those among, as a row; or that of one node per instance as a column (which)."""
-    nodes, dyn = state.nodes, state.dyn
-    if among is not None:
-        index: tuple[Ints | slice | None, ...] = (None, among)
-    else:
-        index = (None, slice(None)) if which is None else (which, None)
+    nodes = state.nodes
+    some = among if which is None else which
+    chosen: Ints | slice = slice(None) if some is None else some
+    dyn = state.dyn[:, chosen]
+    shape = (1, -1) if which is None else (-1, 1)
 
     def cut(values: Floats) -> Floats:
-        part: Floats = values[index]
-        return part
+        return values.reshape(shape)
 
-    exclusive: Bools = nodes.exclusive[index]
+    exclusive: Bools = nodes.exclusive[chosen].reshape(shape)
     return Room(
-        free=cut(nodes.mem_cap - dyn[I_MEM]),
+        free=cut(nodes.mem_cap[chosen] - dyn[I_MEM]),
         reserved=cut(dyn[R_MEM]),
         disk=cut(dyn[F_DSK]),
-        low_disk=cut(nodes.lo_dsk),
+        low_disk=cut(nodes.lo_dsk[chosen]),
         exclusive=exclusive,
         free_spin=cut(dyn[F_SPIN]),
         spin=cut(dyn[SPIN]),
-        hi_spin=cut(nodes.hi_spin),
+        hi_spin=cut(nodes.hi_spin[chosen]),
         cpu=cut(dyn[U_CPU]),
-        t_cpu=cut(nodes.d_cpu),
-        ratio=cut(nodes.ratio),
+        t_cpu=cut(nodes.d_cpu[chosen]),
+        ratio=cut(nodes.ratio[chosen]),
         mem_forth=cut(dyn[MEM_FORTH]),
         dsk_forth=cut(dyn[DSK_FORTH]),
         free_spin_forth=cut(dyn[F_SPIN_FORTH]),

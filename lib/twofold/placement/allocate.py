@@ -153,7 +153,7 @@ def in_group(state: State, i: int, count: int, name: str, options: AllocOptions)
     Raises:
         RequestError: for an unknown group, one without the instance's networks, or one without enough nodes.
     """
-    number = group_number(state, name)
+    number = state.group_number(name)
     group, instance = state.cluster.groups[number], state.inst.instances[i]
     if not connected(group, instance):
         raise RequestError(f"The group {group.name} is not connected to a network required by instance {instance.name}")
@@ -172,14 +172,6 @@ def _safe_in(members: Bools, options: AllocOptions) -> Callable[[State], bool] |
     return lambda state: redundant(
         state, options.accept_existing, set(state.nodes.group.tolist()) - set(state.nodes.group[members].tolist())
     )
-
-
-def group_number(state: State, name: str) -> int:
-    """The number of a node group given by name or UUID. Raises RequestError if there is none."""
-    for number, group in enumerate(state.cluster.groups):
-        if name in (group.name, group.uuid):
-            return number
-    raise RequestError(f"unknown node group {name!r}")
 
 
 def _enough(available: int, count: int) -> None:

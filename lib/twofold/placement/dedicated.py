@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .admission import Fail
-from .allocate import AllocOptions, Found, allowed_nodes, connected, group_number
+from .allocate import AllocOptions, Found, allowed_nodes, connected
 from .candidates import pair_places, single_places
 from .errors import RequestError
 from .model import AllocPolicy, Spec
@@ -151,7 +151,7 @@ def describe(state: State, best: Best | Found) -> str:
 def allocate(state: State, i: int, count: int, group: str | None, options: AllocOptions) -> Found:
     """Allocate an instance in dedicated mode. Raises RequestError when no group can take it."""
     if group is not None:
-        number = group_number(state, group)
+        number = state.group_number(group)
         best = in_group(state, i, count, number, options)
         data = state.cluster.groups[number]
         found = best.found if isinstance(best, Best) else best

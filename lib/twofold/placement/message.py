@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from . import literals
 from .errors import DataError
 from .model import TEMPLATES, AllocPolicy, Cluster, Group, Instance, Node, Policy, Spec
 
@@ -52,10 +53,16 @@ class Reader:
         return value
 
     def whole(self, key: str, default: object = ...) -> int:
-        return int(self.get(key, int, "a whole number", default))
+        value = int(self.get(key, int, "a whole number", default))
+        if not 0 <= value < literals.LARGEST:
+            raise self.error(key, "a whole number, not below 0")
+        return value
 
-    def number(self, key: str, default: object = ...) -> float:
-        return float(self.get(key, (int, float), "a number", default))
+    def number(self, key: str, default: object = ..., *, signed: bool = False) -> float:
+        value = self.get(key, (int, float), "a number", default)
+        if not abs(value) < literals.LARGEST or (value < 0 and not signed):
+            raise self.error(key, f"a number{'' if signed else ' from 0'} below {literals.LARGEST}")
+        return float(value)
 
     def text(self, key: str, default: object = ...) -> str:
         return str(self.get(key, str, "a string", default))
@@ -97,12 +104,7 @@ def parse(text: str, source: str = "<message>", static_kvm_memory: int = STATIC_
     Raises:
         DataError: for the first thing that is wrong.
     """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        line = getattr(error, "lineno", None)
-        raise DataError(source, line, "JSON", f"{error}; expected an iallocator message") from None
-    top = Reader(source, "", value)
+    top = Reader(source, "", literals.document(text, source, "an iallocator message"))
     groups = tuple(_group(uuid, reader) for uuid, reader in top.children("nodegroups"))
     kvm = top.strings("enabled_hypervisors", [])[:1] == ("kvm",)
     memory = static_kvm_memory if kvm else 0
@@ -148,24 +150,24 @@ def _node(name: str, reader: Reader, groups: set[str], static_memory: int) -> No
     params = reader.child("ndparams")
     exclusive = params.flag("exclusive_storage")
 
-    def value(key: str) -> float:
-        return reader.number(key) if live else 0.0
+    def value(key: str, *, signed: bool = False) -> float:
+        return reader.number(key, signed=signed) if live else 0.0
 
-    own = static_memory if static_memory and live else int(value("reserved_memory"))
+    own = static_memory if static_memory and live else int(value("reserved_memory", signed=True))
     return Node(
         name=name,
         total_memory=value("total_memory"),
         node_memory=own,
-        free_memory=int(value("free_memory")),
+        free_memory=int(value("free_memory", signed=True)),
         total_disk=value("total_disk"),
-        free_disk=int(value("free_disk")),
+        free_disk=int(value("free_disk", signed=True)),
         total_cpus=value("total_cpus"),
         group=group,
         offline=not live or drained,
         spindles=int(value("total_spindles")) if exclusive else params.whole("spindle_count"),
         tags=reader.strings("tags", []),
         exclusive_storage=exclusive,
-        free_spindles=int(value("free_spindles")),
+        free_spindles=int(value("free_spindles", signed=True)),
         node_cpus=int(value("reserved_cpus")),
     )
 
@@ -185,8 +187,7 @@ def instance_of(name: str, reader: Reader) -> Instance:
     if state not in _ADMIN:
         raise reader.error("admin_state", "one of " + ", ".join(_ADMIN))
     disks = reader.items("disks")
-    spindles = [disk.value.get("spindles") for disk in disks]
-    known = [int(count) for count in spindles if isinstance(count, int)]
+    known = [disk.whole("spindles") for disk in disks if disk.value.get("spindles") is not None]
     networks = [nic.value.get("network") for nic in reader.items("nics", [])]
     return Instance(
         name=name,
@@ -197,7 +198,7 @@ def instance_of(name: str, reader: Reader) -> Instance:
         status=_ADMIN[state],
         tags=reader.strings("tags"),
         spindle_use=reader.whole("spindle_use"),
-        spindles=sum(known) if len(known) == len(spindles) else None,
+        spindles=sum(known) if len(known) == len(disks) else None,
         forthcoming=reader.flag("forthcoming", False),
         disks=tuple(disk.whole("size") for disk in disks),
         networks=tuple(str(network) for network in networks if network),

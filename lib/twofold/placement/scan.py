@@ -115,6 +115,7 @@ class Scanner:
         """
         self.book = book
         self.state, self.rules, self.within = state, rules, within
+        self.online = state.online if within is None else state.online & within
         self.targets = Targets(len(state.nodes.names), targets)
         self._needs()
         self.peers_t = np.ascontiguousarray(state.peers.T)
@@ -131,7 +132,6 @@ class Scanner:
             self.largest.refresh(state, nodes)
             for fits in self._fits.values():
                 fits.refresh(nodes)
-        self.online = state.online if self.within is None else state.online & self.within
         self.values = node_values(state)
         metrics = metrics_of(state, self.values, state.online, self.within)
         self.current = weigh(metrics)
@@ -166,7 +166,7 @@ class Scanner:
             name: len(drbd) > 0 and bool(np.all(need[drbd] == need[drbd[0]])) for name, need in self.needs.items()
         }
         self.one_load = np.array_equal(loads[:, 0], loads[:, 1]) and np.array_equal(loads[:, 0], loads[:, 3])
-        self.slopes = {
+        slopes = {
             "mem": 1.0 / nodes.d_mem,
             "cpu": 1.0 / (nodes.d_cpu * nodes.d_speed),
             "disk": np.where(nodes.exclusive | nodes.no_disk, 0.0, 1.0 / nodes.d_dsk),
@@ -174,6 +174,7 @@ class Scanner:
             "spin": np.where(nodes.exclusive, 0.0, 1.0 / nodes.d_hi_spin),
             "load": np.ones(len(nodes.names)),
         }
+        self.slopes = {name: np.where(self.online, slope, 0.0) for name, slope in slopes.items()}
 
     def _spread(self, row: int, weight: float, *names: str) -> Spread:
         """The metric of a row of node_values(), shifted by the named needs."""

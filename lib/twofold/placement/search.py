@@ -293,7 +293,11 @@ def _by_score(partial: _Partial) -> tuple[float, list[tuple[int, int, int]]]:
 def _best_moves(table: Scores, most: int) -> Iterable[tuple[float, Move]]:
     """The best move of each of the instances with the lowest scores."""
     best = table.best()
-    for row in np.argsort(best, kind="stable")[:most].tolist():
-        if np.isfinite(best[row]):
-            kind, matrix = min(table.matrices(), key=lambda one: float(one[1][row].min()))
-            yield float(best[row]), table.move(kind, row, int(matrix[row].argmin()))
+    rows = np.argsort(best, kind="stable")[:most]
+    rows = rows[np.isfinite(best[rows])]
+    matrices = table.matrices()
+    # Among kinds that are as good the first counts.
+    kinds = np.argmin([matrix[rows].min(axis=1) for _kind, matrix in matrices], axis=0)
+    for row, number in zip(rows.tolist(), kinds.tolist(), strict=True):
+        kind, matrix = matrices[number]
+        yield float(best[row]), table.move(kind, row, int(matrix[row].argmin()))

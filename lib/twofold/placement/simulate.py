@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import literals
 from .errors import DataError
 from .model import AllocPolicy, Cluster, Group, Node
 
@@ -18,6 +19,9 @@ _UNITS = {
     "M": 1e6 / 2**20,
     "G": 1e9 / 2**20,
     "T": 1e12 / 2**20,
+    "MB": 1e6 / 2**20,
+    "GB": 1e9 / 2**20,
+    "TB": 1e12 / 2**20,
     "mib": 1.0,
     "gib": 1024.0,
     "tib": 1024.0**2,
@@ -25,7 +29,7 @@ _UNITS = {
 
 
 def size(text: str, source: str, field: str) -> int:
-    """A size in whole MiB: a number with m, g, t (binary) or M, G, T (decimal), or MiB, GiB, TiB; bare is MiB.
+    """A size in whole MiB: a number with m, g, t (binary) or M, G, T (decimal), or MiB and MB; bare is MiB.
 
     Raises:
         DataError: for anything else.
@@ -34,10 +38,10 @@ def size(text: str, source: str, field: str) -> int:
     unit = text[len(digits) :]
     factor = _UNITS.get(unit) or _UNITS.get(unit.lower() if unit.lower().endswith("ib") else unit)
     try:
-        number = float(digits)
+        number = literals.number(digits)
     except ValueError:
         factor = None
-    if factor is None or not 0 <= number < 1e15:
+    if factor is None or number < 0:
         raise DataError(source, None, field, f"is {text!r}; expected a size as 4g, 500G or 2048")
     return int(number * factor)
 
@@ -66,9 +70,9 @@ def _group(number: int, spec: str) -> tuple[Group, list[Node]]:
     policies = {**_SHORT, **{p.value: p for p in AllocPolicy}}
     if fields[0] not in policies:
         raise DataError(source, None, "policy", f"is {fields[0]!r}; expected one of {', '.join(policies)}")
-    count, cpus = _whole(fields[1], source, "count"), _whole(fields[4], source, "cpus")
+    members, cpus = count(fields[1], source, "count"), count(fields[4], source, "cpus")
     disk, memory = size(fields[2], source, "disk"), size(fields[3], source, "memory")
-    spindles = _whole(fields[5], source, "spindles") if len(fields) > 5 else 1
+    spindles = count(fields[5], source, "spindles") if len(fields) > 5 else 1
     if len(fields) > 6 and fields[6] not in ("True", "False"):
         raise DataError(source, None, "exclusive", f"is {fields[6]!r}; expected True or False")
     exclusive = fields[6:] == ["True"]
@@ -88,12 +92,21 @@ def _group(number: int, spec: str) -> tuple[Group, list[Node]]:
             exclusive_storage=exclusive,
             free_spindles=spindles if exclusive else 0,
         )
-        for k in range(1, count + 1)
+        for k in range(1, members + 1)
     ]
     return group, nodes
 
 
-def _whole(text: str, source: str, field: str) -> int:
-    if not text.isdigit():
+def count(text: str, source: str, field: str) -> int:
+    """A number of things, 0 or more.
+
+    Raises:
+        DataError: for anything else.
+    """
+    try:
+        value = literals.whole(text)
+    except ValueError:
+        value = -1
+    if value < 0:
         raise DataError(source, None, field, f"is {text!r}; expected a whole number")
-    return int(text)
+    return value

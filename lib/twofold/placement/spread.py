@@ -17,9 +17,9 @@ from .state import Bools, Floats, Ints
 class Spread:
     """Where the nodes stand in one metric, and how instances shift them.
 
-    needs hold what instances change, slopes what a node divides that by (inverted; zero for offline nodes, which no
-    spread counts). flat says that all instances in question need the same: then what a move does depends on its nodes
-    alone, and one table answers for all instances.
+    needs hold what instances change, slopes what a node divides that by (inverted; must be zero for offline nodes,
+    which no spread counts). flat says that all instances in question need the same: then what a move does depends on
+    its nodes alone, and one table answers for all instances.
     """
 
     __slots__ = ("centred2", "flat", "needs", "share", "slopes", "total", "weight")
@@ -34,15 +34,13 @@ class Spread:
         *,
         flat: bool = False,
     ) -> None:
-        count = int(online.sum())
-        mean = values[online].mean() if count else 0.0
-        centred = np.where(online, values - mean, 0.0)
-        self.weight = weight / np.sqrt(max(count, 1))
+        self.share = 1.0 / max(int(online.sum()), 1)
+        centred = np.where(online, values - self.share * np.dot(values, online), 0.0)
+        self.weight = weight * self.share**0.5
         self.centred2 = 2.0 * centred
         self.total = float(np.dot(centred, centred))
-        self.share = 1.0 / max(count, 1)
         self.needs = needs
-        self.slopes = [np.where(online, slope, 0.0) for slope in slopes]
+        self.slopes = slopes
         self.flat = flat
 
     def base(self) -> float:

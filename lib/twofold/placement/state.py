@@ -23,6 +23,7 @@ import numpy.typing as npt
 from . import tags as tagging
 from .errors import RequestError
 from .model import LOCAL_TEMPLATES, MOVABLE_TEMPLATES, RUNNING_STATUSES, Cluster, Instance, Mirror, Node, Policy
+from .names import Names
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -80,6 +81,23 @@ class BuildOptions:
     excluded: tuple[str, ...] = ()
 
 
+def with_full_names(options: BuildOptions, cluster: Cluster) -> BuildOptions:
+    """The options with the names of nodes and instances in full; in measured load they always are.
+
+    Raises:
+        RequestError: for an unknown node or instance, and for names that are short for several.
+    """
+    if not (options.offline or options.selected or options.excluded):
+        return options
+    instances = Names("instance", (i.name for i in cluster.instances))
+    return replace(
+        options,
+        offline=tuple(Names("node", (n.name for n in cluster.nodes)).all(options.offline)),
+        selected=tuple(instances.all(options.selected)),
+        excluded=tuple(instances.all(options.excluded)),
+    )
+
+
 class NodeArrays:
     """What about the nodes does not change when instances move; one element per node."""
 
@@ -87,9 +105,6 @@ class NodeArrays:
         nodes = cluster.nodes
         policies = {g.uuid: g.policy for g in cluster.groups}
         group_index = {g.uuid: k for k, g in enumerate(cluster.groups)}
-        unknown = set(options.offline) - {n.name for n in nodes}
-        if unknown:
-            raise RequestError(f"unknown node(s) given as offline: {', '.join(sorted(unknown))}")
 
         def column(get: Iterable[float]) -> Floats:
             return np.array(list(get), dtype=np.float64)
@@ -137,6 +152,7 @@ class InstanceArrays:
     """What about the instances does not change when they move; one element per instance."""
 
     def __init__(self, instances: list[Instance], options: BuildOptions, keys: TagKeys) -> None:
+        """options must have full names: see with_full_names()."""
         self.instances = instances
         self.names = [i.name for i in instances]
 
@@ -242,20 +258,13 @@ class State:
         Raises:
             RequestError: when an option names an unknown node or instance.
         """
-        self.cluster, self.options = cluster, options or BuildOptions()
+        self.cluster, self.options = cluster, with_full_names(options or BuildOptions(), cluster)
         extra = list(extra)
-        self._check_names()
         self.keys = TagKeys(cluster, self.options, extra)
         self.nodes = NodeArrays(cluster, self.options)
         self.inst = InstanceArrays([*cluster.instances, *extra], self.options, self.keys)
         self._place(extra)
         self._prepare()
-
-    def _check_names(self) -> None:
-        known = {i.name for i in self.cluster.instances}
-        for name in (*self.options.selected, *self.options.excluded):
-            if name not in known:
-                raise RequestError(f"unknown instance {name!r}")
 
     def _place(self, extra: list[Instance]) -> None:
         cluster, count = self.cluster, len(self.cluster.nodes)
@@ -523,6 +532,13 @@ class State:
         other.has_exclusive = bool(other.nodes.exclusive.any())
         other._mark_plain()
         return other
+
+    def group_number(self, name: str) -> int:
+        """The number of a node group given by name or UUID. Raises RequestError if there is none."""
+        for number, group in enumerate(self.cluster.groups):
+            if name in (group.name, group.uuid):
+                return number
+        raise RequestError(f"unknown node group {name!r}")
 
     def current(self) -> Cluster:
         """The cluster with every instance where this state has it, and with the free resources that follow."""

@@ -8,15 +8,16 @@ Fields are parted by "|", lists inside a field by ",". The last section may be m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from . import literals
 from .errors import DataError
 from .model import STATUSES, TEMPLATES, AllocPolicy, Cluster, Group, Instance, Node, Policy, Spec
 
 T = TypeVar("T", Group, Node, Instance)
+N = TypeVar("N", int, float)
 
 _GROUP_FIELDS = ("name", "uuid", "alloc_policy", "tags", "networks")
 _NODE_FIELDS = [
@@ -85,19 +86,19 @@ class _Row:
             raise self.error(name, what)
         return self.values[name]
 
-    def whole(self, name: str, unit: str = "a whole number") -> int:
-        try:
-            return int(self.values[name])
-        except ValueError:
-            raise self.error(name, unit) from None
+    def whole(self, name: str, unit: str = "a whole number", *, signed: bool = False) -> int:
+        return self._quantity(name, literals.whole, unit, signed)
 
     def number(self, name: str, unit: str = "a number") -> float:
+        return self._quantity(name, literals.number, unit, False)
+
+    def _quantity(self, name: str, read: Callable[[str], N], unit: str, signed: bool) -> N:
         try:
-            value = float(self.values[name])
+            value = read(self.values[name])
         except ValueError:
             raise self.error(name, unit) from None
-        if not math.isfinite(value):
-            raise self.error(name, unit)
+        if value < 0 and not signed:
+            raise self.error(name, f"{unit}, not below 0")
         return value
 
     def flag(self, name: str) -> bool:
@@ -195,10 +196,11 @@ def _node(row: _Row, groups: set[str]) -> Node:
     return Node(
         name=row.text("name", "a name"),
         total_memory=row.number("total_memory", "MiB"),
-        node_memory=row.whole("node_memory", "a whole number of MiB"),
-        free_memory=row.whole("free_memory", "a whole number of MiB"),
+        # What a node reports of itself may be below 0, where more was promised than there is.
+        node_memory=row.whole("node_memory", "a whole number of MiB", signed=True),
+        free_memory=row.whole("free_memory", "a whole number of MiB", signed=True),
         total_disk=row.number("total_disk", "MiB"),
-        free_disk=row.whole("free_disk", "a whole number of MiB"),
+        free_disk=row.whole("free_disk", "a whole number of MiB", signed=True),
         total_cpus=row.number("total_cpus", "a number of CPUs"),
         group=group,
         offline=unknown or flag == "Y",
@@ -206,7 +208,7 @@ def _node(row: _Row, groups: set[str]) -> Node:
         spindles=row.whole("spindles"),
         tags=row.items("tags"),
         exclusive_storage=exclusive,
-        free_spindles=row.whole("free_spindles"),
+        free_spindles=row.whole("free_spindles", signed=True),
         node_cpus=row.whole("node_cpus"),
         cpu_speed=row.number("cpu_speed"),
     )
@@ -283,7 +285,7 @@ def _spec(row: _Row, name: str, text: str) -> Spec:
     if len(parts) != len(_SPEC_FIELDS):
         raise row.error(name, "six whole numbers each: " + ",".join(_SPEC_FIELDS))
     try:
-        return Spec(*(int(part) for part in parts))
+        return Spec(*map(literals.whole, parts))
     except ValueError:
         raise row.error(name, "six whole numbers each: " + ",".join(_SPEC_FIELDS)) from None
 

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.differential import generate, requests
 
 from twofold import cli
 from twofold.placement.model import Instance
+from twofold.placement.simulate import simulate
 from twofold.placement.textformat import serialize
 
 
@@ -154,12 +157,89 @@ def test_request_alone_with_a_text_file(file: Path, tmp_path: Path, capsys: pyte
     assert len(answer["result"]) == 1
 
 
+def test_names_may_be_short(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = tmp_path / "long.data"
+    long.write_text(re.sub(r"\b(node0\d|inst0\d\d)\b", r"\1.example.com", file.read_text()))
+    options = ("--offline", "node01", "--select-instances", "inst000,inst001,inst002,inst003", "--json")
+    plan = json.loads(run(capsys, "balance", "-t", long, *options)[1])
+    assert plan["moves"]
+    assert {move["instance"] for move in plan["moves"]} <= {f"inst00{k}.example.com" for k in range(4)}
+    assert all("node01.example.com" not in move["to"] for move in plan["moves"])
+    long.write_text(long.read_text().replace("node02.example.com", "node01.other"))
+    assert "node 'node01' is short for several" in run(capsys, "balance", "-t", long, *options)[2]
+
+
+def test_the_cluster_is_saved_before_and_after(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(run(capsys, "balance", "-t", file, "--json", "--save", tmp_path / "s")[1])
+    assert (tmp_path / "s.original").read_text() == file.read_text()
+    after = json.loads(run(capsys, "score", "-t", tmp_path / "s.balanced", "--json")[1])
+    assert after["score"] == pytest.approx(plan["final_score"])
+    run(capsys, "squeeze", "-t", file, "--save", tmp_path / "s")
+    assert (tmp_path / "s.squeezed").exists()
+    status, out, err = run(capsys, "balance", "-t", file, "--json", "--save", tmp_path / "none" / "s")
+    assert (status, out) == (1, "")
+    assert "No such file or directory" in err
+
+
+def test_a_cluster_may_come_as_a_message_or_be_imagined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = generate.cluster(4, generate.Shape(nodes=(4, 4), forthcoming=0.0, templates=("drbd",), offline=0.0))
+    # A message does not tell these.
+    instances = tuple(replace(i, status="running", auto_balance=True) for i in world.instances)
+    world = replace(world, instances=instances, nodes=tuple(replace(n, cpu_speed=1.0) for n in world.nodes))
+    request = {"type": "allocate", "name": "new", "required_nodes": 1}
+    request |= requests.body(Instance("new", 512, 0, 1, template="diskless"))
+    message, text = tmp_path / "r.json", tmp_path / "c.data"
+    message.write_text(json.dumps(requests.document(world, request)))
+    text.write_text(serialize(world))
+    scores = [json.loads(run(capsys, "score", how, path, "--json")[1]) for how, path in (("-I", message), ("-t", text))]
+    assert scores[0]["metrics"] == pytest.approx(scores[1]["metrics"])
+    answer = json.loads(run(capsys, "allocate", message, "--simulate", "p,3,100g,8g,8")[1])
+    assert answer["result"] in (["node-01-001"], ["node-01-002"], ["node-01-003"])
+
+
+def test_capacity_and_squeeze_of_one_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "two.data"
+    file.write_text(serialize(simulate(["p,3,100g,8g,8", "p,4,100g,8g,8"])))
+    arguments = ("capacity", "-t", file, "--disk-template", "plain", "--standard-alloc", "1g,1g,1", "--json")
+    counts = [
+        json.loads(run(capsys, *arguments, *more)[1])["standard"]["instances"] for more in ([], ["-G", "group-02"])
+    ]
+    alone = ("capacity", "--simulate", "p,4,100g,8g,8", *arguments[3:])
+    assert counts[1] == json.loads(run(capsys, *alone)[1])["standard"]["instances"]
+    assert counts[0] > counts[1] > 0
+    off = json.loads(run(capsys, "squeeze", "-t", file, "--json", "-G", "group-02")[1])
+    assert off["nodes"]
+    assert all(name.startswith("node-02") for name in off["nodes"])
+
+
+def test_output_that_nobody_reads_is_no_error_of_ours(file: Path) -> None:
+    root = Path(cli.__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "twofold.cli", "balance", "--explain", "-t", str(file)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(root)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
+
+
+def test_input_that_is_no_text(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "latin1"
+    path.write_bytes(b"caf\xe9\n")
+    for arguments in (["score", "-t", path], ["score", "-t", file, "-U", path], ["allocate", path]):
+        status, out, err = run(capsys, *arguments)
+        assert (status, out) == (1, "")
+        assert "latin1: file: invalid continuation byte at byte 3; expected UTF-8 text" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["score", "-t", "missing.data"], "missing.data: No such file or directory"),
         (["score", "-t", "BAD"], "BAD:1: line: has 1 fields; expected 4 to 5"),
-        (["score", "-t", "FILE", "--offline", "ghost"], "unknown node(s) given as offline: ghost"),
+        (["score", "-t", "FILE", "--offline", "ghost"], "unknown node 'ghost'"),
         (["balance", "-t", "FILE", "--group", "ghost"], "unknown node group 'ghost'"),
         (["balance", "-t", "FILE", "--max-copy", "much"], "--max-copy: size: is 'much'; expected a size as 4g"),
         (["balance", "-t", "FILE", "--exclude-instances", "ghost"], "unknown instance 'ghost'"),
@@ -177,7 +257,29 @@ def test_request_alone_with_a_text_file(file: Path, tmp_path: Path, capsys: pyte
         (["capacity", "--simulate", "p,3,1g,1g"], "specification: has 4 fields; expected policy,count,disk"),
         (["capacity", "--simulate", "p,3,1g,1g,1", "--standard-alloc", "1g"], "expected DISK,MEMORY,CPUS"),
         (["allocate", "EMPTY"], "EMPTY: nodegroups: is missing; expected an object"),
-        (["capacity"], "give either --text-data or --simulate"),
+        (["capacity"], "one of the arguments -t/--text-data -I/--ialloc-src --simulate is required"),
+        (["capacity", "-t", "FILE", "--simulate", "p,3,1g,1g,1"], "not allowed with argument -t/--text-data"),
+        (["score", "-t", "FILE", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["score", "-t", "FILE", "--min-disk", "2"], "--min-disk: is '2'; expected a number from 0 to 1"),
+        (["score", "-t", "FILE", "--max-cpu", "0"], "--max-cpu: is '0'; expected a number from 0.001"),
+        (["balance", "-t", "FILE", "--min-gain", "nan"], "-g/--min-gain: is 'nan'; expected a number"),
+        (["balance", "-t", "FILE", "-l", "1_0"], "--max-moves: is '1_0'; expected a whole number from -1"),
+        (["balance", "-t", "FILE", "--method", "hbal", "--max-copy", "1g"], "which knows no --max-copy; leave one of"),
+        (["balance", "-t", "FILE", "--method", "hbal", "--rules", "NONE"], "which knows no --rules; leave one of them"),
+        (["balance", "-t", "FILE", "--method", "hbal", "--effort", "2"], "which knows no --effort; leave one of them"),
+        (["squeeze", "-t", "FILE", "--group", "ghost"], "unknown node group 'ghost'"),
+        (["capacity", "-t", "FILE", "--group", "ghost"], "unknown node group 'ghost'"),
+        (["score", "-I", "EMPTY"], "EMPTY: nodegroups: is missing; expected an object"),
+        (["score", "-t", "FILE", "--util", "NANS"], "NANS:1: load: is '1 nan 1 1'; expected four numbers"),
+        (["capacity", "--simulate", "p,3,1_0g,1g,1"], "disk: is '1_0g'; expected a size as 4g"),
+        (["capacity", "--simulate", "p,3,1g,1g,\u0663"], "cpus: is '\u0663'; expected a whole number"),
+        (
+            ["capacity", "--simulate", "p,3,1g,1g,1", "--tiered-alloc", "1g,1g,x"],
+            "cpus: is 'x'; expected a whole number",
+        ),
+        (["allocate", "DEEP"], "DEEP: JSON: is nested too deeply; expected an iallocator message"),
+        (["allocate", "NAN"], "NAN: JSON: NaN is not JSON; expected an iallocator message"),
+        (["allocate", "DEEP", "-t", "FILE"], "DEEP: JSON: is nested too deeply; expected an iallocator request"),
         (["capacity", "--simulate", "x,3,1g,1g,1"], "policy: is 'x'; expected one of p, a, u"),
         (["allocate", "BAD"], "BAD:1: JSON: Expecting value"),
     ],
@@ -193,6 +295,9 @@ def test_errors(
         "RULES": '{"inst000": {"avoid": "x"}}',
         "NONE": "{}",
         "EMPTY": "{}",
+        "NANS": "inst000 1 nan 1 1\n",
+        "DEEP": "[" * 100000,
+        "NAN": '{"nodes": NaN}',
     }
     names = {"FILE": str(file), "BAD": str(bad)}
     for name, content in contents.items():

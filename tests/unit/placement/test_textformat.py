@@ -51,6 +51,12 @@ def test_defaults_of_optional_fields() -> None:
     assert parse(serialize(cluster)) == cluster
 
 
+def test_what_a_node_reports_as_free_may_be_negative() -> None:
+    text = GOOD.replace("n2|1024|0|1024|5000|5000|", "n2|1024|-4|-5|5000|-6|")
+    node = parse(text).nodes[1]
+    assert (node.node_memory, node.free_memory, node.free_disk) == (-4, -5, -6)
+
+
 def test_a_node_that_did_not_answer_is_offline_and_empty() -> None:
     node = parse(GOOD.replace("n2|1024|0|1024|", "n2|1024|0|?|")).nodes[1]
     assert (node.offline, node.total_memory, node.free_memory, node.total_cpus) == (True, 0, 0, 0)
@@ -62,6 +68,15 @@ def test_a_node_that_did_not_answer_is_offline_and_empty() -> None:
         ("g|u|preferred||", "g|u|maybe||", 1, "alloc_policy", "is 'maybe'; expected one of preferred, last_resort"),
         ("n1|1024|0|", "n1|many|0|", 3, "total_memory", "is 'many'; expected MiB"),
         ("n1|1024|0|", "n1|nan|0|", 3, "total_memory", "is 'nan'; expected MiB"),
+        ("n1|1024|0|", "n1|-1|0|", 3, "total_memory", "is '-1'; expected MiB, not below 0"),
+        ("n1|1024|0|", f"n1|{10**15}|0|", 3, "total_memory", "expected MiB"),
+        ("n1|1024|0|", "n1|1024|1_0|", 3, "node_memory", "is '1_0'; expected a whole number of MiB"),
+        ("n1|1024|0|", "n1|1024|\u0663|", 3, "node_memory", "expected a whole number of MiB"),
+        ("n1|1024|0|1024|", f"n1|1024|0|{10**400}|", 3, "free_memory", "expected a whole number of MiB"),
+        ("i1|128|512|1|", "i1|-128|512|1|", 6, "memory", "is '-128'; expected a whole number of MiB, not below 0"),
+        ("i1|128|512|1|", "i1|128|512|-1|", 6, "vcpus", "is '-1'; expected a whole number, not below 0"),
+        ("|4.0|", "|-4.0|", 10, "vcpu_ratio", "is '-4.0'; expected a number, not below 0"),
+        ("256,2,2048,1,1,2", "256,2,2_048,1,1,2", 10, "bounds", "expected six whole numbers each"),
         ("|M|u|1", "|X|u|1", 3, "flag", "is 'X'; expected one of Y, N, M"),
         ("|M|u|1", "|M|v|1", 3, "group", "is 'v'; expected the UUID of a group of the first section"),
         ("n2|1024", "n1|1024", 4, "name", "is 'n1', already on line 3; expected a new one"),
