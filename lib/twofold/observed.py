@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -317,6 +318,13 @@ class Observed:
 
     def __init__(self, documents: dict[str, dict[str, Any] | None]) -> None:
         self.views: dict[str, NodeView | None] = {name: _view(name, doc) for name, doc in documents.items()}
+        self._foreseen: dict[str, Trace] = {}
+
+    def foreseeing(self, trace: Trace) -> Observed:
+        """The same with another trace of one instance: what will be when what is planned has been done."""
+        other = copy.copy(self)
+        other._foreseen = {**self._foreseen, trace.name: trace}
+        return other
 
     def known(self, node: str) -> NodeView | None:
         """The view of a node about which everything needed is known."""
@@ -335,6 +343,8 @@ class Observed:
 
     def trace(self, name: str) -> Trace:
         """What the known nodes hold of an instance."""
+        if name in self._foreseen:
+            return self._foreseen[name]
         views = self.all_known
         volumes = {view.name: view.volumes_by_instance.get(name, {}) for view in views}
         return Trace(
