@@ -12,11 +12,11 @@ from ..placement.balance import balance as full_balance
 from ..placement.greedy import Plan, Step
 from ..placement.greedy import balance as greedy_balance
 from ..placement.moves import apply, commands, cost, involved, operations, waves
+from ..placement.redundancy import Level, survives
 from ..placement.scan import Rules
 from ..placement.score import METRICS, bad_items, detailed
 from ..placement.simulate import size
 from ..placement.state import State
-from ..placement.survival import Level, survives
 from . import inputs
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
     state = inputs.one_group(options, inputs.state(options))
     start = state.copy()
     rules, limits = inputs.rules(options), inputs.limits(options)
-    book = inputs.book(options.rules, options.weight, state)
+    book = inputs.book(options, state)
     extra: Json = {}
     if options.method == "hbal":
         plan = greedy_balance(state, rules, limits)
     else:
         most = size(options.max_copy, "--max-copy", "size") if options.max_copy else None
-        found = full_balance(state, rules, limits, Budget(max_copy=most, effort=options.effort), book)
+        budget = Budget(max_copy=most, effort=options.effort, survive=inputs.survive(options))
+        found = full_balance(state, rules, limits, budget, book)
         plan = found.plan
         if book is not None:
             extra["rules_cost"] = {"before": found.wishes[0], "after": found.wishes[1]}

@@ -35,6 +35,9 @@ def capacity(options: argparse.Namespace) -> tuple[Json | str, int]:
         raise RequestError("give either --text-data or --simulate")
     cluster = simulate(options.simulate) if options.simulate else inputs.cluster(options)
     state = State(cluster, inputs.build(options))
+    own = not options.machine_readable and options.method != "hspace"
+    if options.survive and not own:
+        raise RequestError("--survive is not for hspace's answers: leave out --machine-readable and --method hspace")
     found = fill(
         state,
         CapacityOptions(
@@ -44,6 +47,7 @@ def capacity(options: argparse.Namespace) -> tuple[Json | str, int]:
             standard=_size(options.standard_alloc, "--standard-alloc"),
             tiered=_size(options.tiered_alloc, "--tiered-alloc"),
             capacity_checks=not options.no_capacity_checks,
+            survive=inputs.survive(options) if own else None,
             accept_existing=options.accept_existing_errors,
             independent=options.independent_groups,
         ),

@@ -8,6 +8,7 @@ import argparse
 from typing import Any
 
 from ..placement.model import TEMPLATES
+from ..placement.redundancy import Level
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,9 +62,19 @@ def _balance_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-moves", type=int, metavar="N", help="the same as --max-length")
     parser.add_argument("--max-copy", metavar="SIZE", help="at most so much copied between nodes, as 500GiB")
     parser.add_argument("--effort", type=float, default=1.0, metavar="FACTOR", help="how hard to search for chains")
-    parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
-    parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 1")
+    _rule_options(parser)
+    _survive_option(parser)
     parser.add_argument("--explain", action="store_true", help="say of every move why there and not elsewhere")
+
+
+def _rule_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
+    parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 4")
+
+
+def _survive_option(parser: argparse.ArgumentParser) -> None:
+    kinds = [level.value for level in Level]
+    parser.add_argument("--survive", choices=kinds, help="which losses must be survived afterwards, if they are now")
 
 
 def _allocate_options(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +84,9 @@ def _allocate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-existing-errors", action="store_true", help="do not ask about offline nodes")
     parser.add_argument("--restrict-to-nodes", metavar="NODE,...", help="the only nodes to use")
     parser.add_argument("--static-kvm-node-memory", type=int, metavar="MIB", help="what KVM nodes need")
+    parser.add_argument("--method", choices=("hail", "twofold"), help="twofold: by rules, and by what must be survived")
+    _rule_options(parser)
+    _survive_option(parser)
     parser.add_argument("--explain", action="store_true", help="say for every node what speaks against it")
     parser.add_argument("--make-room", action="store_true", help="if there is no place, find moves that make one")
 
@@ -87,6 +101,8 @@ def _capacity_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-capacity-checks", action="store_true")
     parser.add_argument("--accept-existing-errors", action="store_true")
     parser.add_argument("--independent-groups", action="store_true")
+    parser.add_argument("--method", choices=("twofold", "hspace"), help="hspace: by Ganeti's N+1")
+    _survive_option(parser)
     parser.add_argument("--machine-readable", action="store_true", help="hspace's keys as shell assignments")
 
 

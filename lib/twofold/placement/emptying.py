@@ -8,7 +8,7 @@ one that finds no place makes others of those that leave go elsewhere, and who h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from .explain import primary_reason, secondary_reason
 from .jointly import Jointly
 from .model import Mirror
 from .moves import Kind, Move, check_primary
+from .redundancy import Level, kept
 from .score import score
 from .state import Bools, State
 
@@ -38,7 +39,7 @@ class EmptyOptions:
         preferred: nodes to which an instance goes if one of them can take it, whatever the score.
         with_disks: whether an instance on one node's own disks can be moved, which copies them.
         for_a_while: whether they come home later: then affinities too give way where nothing else is left.
-        good: what must hold of the cluster afterwards; None for nothing.
+        survive: losses of this kind that are survived before are survived afterwards; None to ask for nothing.
     """
 
     mode: Mode = Mode.ALL
@@ -46,7 +47,7 @@ class EmptyOptions:
     preferred: Mapping[int, frozenset[int]] = field(default_factory=dict)
     with_disks: bool = True
     for_a_while: bool = False
-    good: Callable[[State], bool] | None = None
+    survive: Level | None = None
 
 
 @dataclass(slots=True)
@@ -78,8 +79,7 @@ class _Emptier(Jointly):
         self.book, self.leaving, self.options = book.on(state), leaving, options
         self.home: dict[int, Place] = {i: (int(state.pri[i]), int(state.sec[i])) for i in instances}
         self.force = False
-        # What is broken before nobody has to mend here.
-        self.good = options.good if options.good is not None and options.good(state) else None
+        self.good = None if options.survive is None else kept(state, options.survive)
 
     def run(self) -> Emptied:
         result = Emptied()

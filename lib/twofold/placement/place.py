@@ -19,9 +19,14 @@ from .errors import RequestError
 from .explain import Verdict, primary_reason, secondary_reason
 from .jointly import Jointly
 from .model import LOCAL_TEMPLATES, TEMPLATES, AllocPolicy, Cluster, Instance
-from .redundancy import redundant
+from .redundancy import Level, kept
 from .state import Bools, BuildOptions, Floats, State
 
+_LOSS = {
+    Level.NODE: "the loss of some node",
+    Level.TWO: "the loss of some two nodes",
+    Level.DOMAIN: "the loss of some failure domain",
+}
 #: What drbd keeps beside each disk for its own records, MiB.
 DRBD_METADATA = 128
 
@@ -104,14 +109,14 @@ class PlaceOptions:
     Attributes:
         build: how to look at the cluster (offline nodes, limits, load).
         rules: rules of the instances that exist already, by name; affinity needs them.
-        survive_node_loss: refuse places after which the loss of some node would strand an instance, unless that is
-            so already.
+        survive: refuse places after which losses of this kind would not be survived, unless that is so already; None
+            to ask for nothing.
         explain: give the verdict on every node for placed instances, too.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
     rules: Mapping[str, Rules] = field(default_factory=dict)
-    survive_node_loss: bool = True
+    survive: Level | None = Level.NODE
     explain: bool = False
 
 
@@ -157,7 +162,7 @@ class _Placer(Jointly):
         self.first = len(cluster.instances)
         rules = {**options.rules, **{r.name: r.rules for r in requests}}
         self.book = Book(self.state, rules)
-        self.safe = options.survive_node_loss and redundant(self.state)
+        self.good = None if options.survive is None else kept(self.state, options.survive)
         self.allocable = np.array(
             [cluster.groups[g].alloc_policy is not AllocPolicy.UNALLOCABLE for g in self.state.nodes.group], dtype=bool
         )
@@ -199,7 +204,7 @@ class _Placer(Jointly):
         for one in found[np.lexsort((found, flat[found], ranks[found]))]:
             where = np.unravel_index(one, score.shape)
             self.state.place(i, int(where[0]), int(where[1]) if len(where) > 1 else -1)
-            if not self.safe or redundant(self.state):
+            if self.good is None or self.good(self.state):
                 self.scores[i] = float(flat[one])
                 return True
             self.state.unplace(i)
@@ -261,6 +266,7 @@ class _Placer(Jointly):
             return f"instance {request.name}: no node can be its primary"
         if request.mirrored and all(v.secondary for v in verdicts):
             return f"instance {request.name}: no node can be its secondary"
-        if np.isfinite(self._places(k)).any():
-            return f"instance {request.name}: wherever it goes, the loss of some node would strand an instance"
+        if self.options.survive is not None and np.isfinite(self._places(k)).any():
+            loss = _LOSS[self.options.survive]
+            return f"instance {request.name}: wherever it goes, {loss} would leave an instance without a place"
         return f"instance {request.name}: no pair of nodes can take it"

@@ -24,6 +24,7 @@ from ..placement.balance import Budget
 from ..placement.balance import balance as even_out
 from ..placement.greedy import Limits, Step
 from ..placement.moves import apply, commands, cost
+from ..placement.redundancy import Level
 from ..placement.scan import Rules
 from ..placement.state import BuildOptions, State
 from . import affinity, cluster_view, migrate, placement
@@ -254,7 +255,7 @@ def _moves(state: State, rules: dict[str, Demands], budget: _Budget) -> tuple[fl
         for name, rule in rules.items()
         if name in state.inst.names
     }
-    limits, most = Limits(max_moves=budget.moves), Budget(max_copy=budget.copy)
+    limits, most = Limits(max_moves=budget.moves), Budget(max_copy=budget.copy, survive=Level.NODE)
     plan = even_out(state, Rules(disk_moves=budget.disk_moves), limits, most, Book(state, inside)).plan
     found, before = [], plan.initial
     for step in plan.steps:

@@ -14,6 +14,7 @@ from ..model import Instance
 from ..placement.affinity import Book
 from ..placement.emptying import Emptied, EmptyOptions, empty
 from ..placement.evacuate import Mode
+from ..placement.redundancy import Level
 from ..placement.state import State
 from . import affinity, cluster_view, placement
 from .context import Context
@@ -79,6 +80,7 @@ class _Decider:
             refused={i: self._refused(self.instances[i]) for i in which},
             preferred={i: frozenset(self._numbers(self.instances[i].nodes)) for i in which},
             for_a_while=self.for_a_while,
+            survive=Level.NODE,
         )
         return empty(self.state, self.book, self.leaving, which, options)
 

@@ -14,7 +14,7 @@ from tests.differential import generate
 
 from twofold.placement.model import Cluster, Group, Instance, Node
 from twofold.placement.state import State
-from twofold.placement.survival import Level, domain_losses, double_losses, loss, single_losses, survives
+from twofold.placement.redundancy import Level, domain_losses, double_losses, loss, single_losses, survives
 
 GROUP = Group("g", "u")
 SHAPE = generate.Shape(nodes=(3, 7), groups=(1, 2), per_node=(2, 9), offline=0.15)
