@@ -9,18 +9,16 @@ turns out not to be movable that way is named with the reason, and the engine is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from .. import units
 from ..errors import ValueProblem
 from ..findings import ERROR, Finding
 from ..model import Instance
 from ..placement import Cluster
 from ..placement import Rules as Demands
 from ..placement.affinity import Book
-from ..placement.balance import Budget
+from ..placement.balance import Budget as Means
 from ..placement.balance import balance as even_out
 from ..placement.greedy import Limits, Step
 from ..placement.moves import apply, commands, cost
@@ -28,11 +26,10 @@ from ..placement.redundancy import Level
 from ..placement.scan import Rules
 from ..placement.state import BuildOptions, State
 from . import affinity, cluster_view, migrate, placement
+from .budget import Budget
 from .context import Context
 from .moves import REPLACE, Mover, begin
 from .secondary import minors_taken, sized
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,6 @@ class Move:
     def nodes(self) -> frozenset[str]:
         """The nodes that it touches."""
         return frozenset((*self.source, *self.target))
-
-
-@dataclass
-class _Budget:
-    """What is left of what may be spent: MiB and moves, None for no limit; whether second copies may be replaced."""
-
-    copy: float | None
-    moves: int | None
-    disk_moves: bool = True
-
-    def spend(self, moves: Iterable[Move]) -> None:
-        for move in moves:
-            self.copy = None if self.copy is None else self.copy - move.copied
-            self.moves = None if self.moves is None else self.moves - 1
 
 
 @dataclass
@@ -116,8 +99,10 @@ def cluster(context: Context, max_copy: Any, max_moves: Any, disk_moves: Any = N
     `max_copy` is the size that may be copied between nodes, `max_moves` the number of moves; None for no limit. No
     second copy is replaced if `disk_moves` is false.
     """
-    budget = _budget(context, max_copy, max_moves, disk_moves)
-    if budget is None:
+    try:
+        budget = Budget.of(max_copy, max_moves, disk_moves)
+    except ValueProblem as error:
+        context.findings.append(Finding(ERROR, "bad-value", "cluster", str(error), "correct it, or leave it out"))
         return
     found = cluster_view.cluster(context.desired, context.observed, context.claims)
     fixed = {guest.name for guest in found.instances if not _movable(context, guest.name)}
@@ -126,7 +111,7 @@ def cluster(context: Context, max_copy: Any, max_moves: Any, disk_moves: Any = N
     scores: list[dict[str, Any]] = []
     for number, group in enumerate(found.groups):
         done = _group(context, found, number, fixed=fixed, rules=rules, budget=budget, jobs=jobs)
-        budget.spend(done.moves)
+        budget.spend(move.copied for move in done.moves)
         rows += [_row(move, group.name, job=job) for move, job in zip(done.moves, done.jobs, strict=True)]
         rows += [
             _row(one, group.name, why=done.stuck[one.instance]) for one in done.ideal if one.instance in done.stuck
@@ -144,7 +129,7 @@ def _group(
     *,
     fixed: set[str],
     rules: dict[str, Demands],
-    budget: _Budget,
+    budget: Budget,
     jobs: _Jobs,
 ) -> _Balanced:
     """Balance one node group, without the instances that turn out to be stuck."""
@@ -164,43 +149,6 @@ def _group(
         stuck[instance] = "; ".join(one.message for one in problems)
         remedy = problems[0].remedy if problems else ""
         context.info("not-balanced", instance, f"it is left where it is: {stuck[instance]}", remedy)
-
-
-def _budget(context: Context, max_copy: Any, max_moves: Any, disk_moves: Any) -> _Budget | None:
-    try:
-        return _Budget(
-            _given("max_copy", max_copy, _mib),
-            _given("max_moves", max_moves, _count),
-            disk_moves=_given("disk_moves", disk_moves, _truth) is not False,
-        )
-    except ValueProblem as error:
-        context.findings.append(Finding(ERROR, "bad-value", "cluster", str(error), "correct it, or leave it out"))
-        return None
-
-
-def _given(name: str, value: Any, parse: Callable[[Any], T]) -> T | None:
-    """The value, or None if there is none. Raises ValueProblem."""
-    try:
-        return None if value is None else parse(value)
-    except ValueProblem as error:
-        raise ValueProblem(f"{name}: {error}") from None
-
-
-def _mib(value: Any) -> float:
-    return units.parse_size(value) / cluster_view.MIB
-
-
-def _count(value: Any) -> int:
-    if not str(value).isdecimal():
-        raise ValueProblem(f"{str(value)!r} is not a number of moves; write it like 5")
-    return int(value)
-
-
-def _truth(value: Any) -> bool:
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if str(value).lower() not in words:
-        raise ValueProblem(f"{str(value)!r} is not true or false")
-    return words[str(value).lower()]
 
 
 def _movable(context: Context, name: str) -> bool:
@@ -247,7 +195,7 @@ def _lacking(context: Context, wanted: Instance) -> set[str]:
     return bridges | minors_taken(context, trace).keys()
 
 
-def _moves(state: State, rules: dict[str, Demands], budget: _Budget) -> tuple[float, list[Move]]:
+def _moves(state: State, rules: dict[str, Demands], budget: Budget) -> tuple[float, list[Move]]:
     """The score of one node group, which is balanced in place, and the moves."""
     start, names = state.copy(), set(state.nodes.names)
     inside = {
@@ -255,7 +203,7 @@ def _moves(state: State, rules: dict[str, Demands], budget: _Budget) -> tuple[fl
         for name, rule in rules.items()
         if name in state.inst.names
     }
-    limits, most = Limits(max_moves=budget.moves), Budget(max_copy=budget.copy, survive=Level.NODE)
+    limits, most = Limits(max_moves=budget.moves), Means(max_copy=budget.copy, survive=Level.NODE)
     plan = even_out(state, Rules(disk_moves=budget.disk_moves), limits, most, Book(state, inside)).plan
     found, before = [], plan.initial
     for step in plan.steps:

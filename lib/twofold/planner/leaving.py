@@ -18,6 +18,7 @@ from ..placement.redundancy import Level
 from ..placement.state import State
 from . import affinity, cluster_view, placement
 from .context import Context
+from .placed import unwanted
 from .secondary import no_copy
 
 #: What the playbooks call it.
@@ -90,11 +91,12 @@ class _Decider:
     def _refused(self, wanted: Instance) -> dict[int, str]:
         """The nodes that lack something for an instance; those that hold its disks need no more space."""
         context, trace = self.context, self.context.observed.trace(wanted.name)
-        found = no_copy(context, wanted, trace)
+        found = unwanted(context.desired, wanted) | no_copy(context, wanted, trace)
         for node in (trace.newest or {"nodes": ()})["nodes"]:
             missing = placement.missing_bridges(context.desired, context.observed, wanted, node)
+            # What the inventory has against these is a rule, which may give way.
             found |= {node: ", ".join(missing)}
-        return {self.nodes[node]: f"has {why}" if why[0].isdigit() else why for node, why in found.items() if why}
+        return {self.nodes[node]: why for node, why in found.items() if why}
 
     def _take(self, decision: Decision, found: Emptied) -> None:
         nodes, names = self.state.nodes.names, self.state.inst.names

@@ -139,14 +139,9 @@ class Move(Migration):
         if not self.is_ready():
             return False
         chosen = self._secondary(target) if self.drbd else self._free_choice(target)
-        if chosen is None:
+        built = self._prepared(chosen) if chosen is not None else None
+        if chosen is None or built is None:
             return False
-        try:
-            built = self._build(chosen)
-        except definition.Impossible as error:
-            self._error(error.code, str(error), error.remedy)
-            return False
-        self._seed(chosen, built)
         nodes = (chosen, self.source) if self.drbd else (chosen,)
         write_definitions(self.context, self.chain, self.trace, built, nodes, kind=plan.MOVE)
         args: dict[str, Any] = {"name": name, "xml": None}

@@ -125,7 +125,8 @@ def test_new_places_keep_the_rules_and_what_cannot_is_named() -> None:
     assert {f.object for f in plan.errors} == {"instance tag1", "instance ex1"}
     said = {f.object: f.message for f in plan.errors}
     assert "node3 may fail together with node2" in said["instance tag1"]
-    assert "node4 is excluded for the instance" in said["instance ex1"]
+    assert "node4 lacks the tag ssd" in said["instance tag1"]
+    assert "node4 is in twofold_excluded_nodes" in said["instance ex1"]
     assert holds(world, "node4") == {"rack1", "free1"}
 
 
