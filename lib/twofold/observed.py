@@ -308,9 +308,15 @@ class Trace:
 
     @property
     def newest(self) -> dict[str, Any] | None:
-        """The definition with the highest generation; of equals that of the first node by name."""
-        found = sorted(self.definitions.items(), key=lambda item: (-int(item[1].get("generation", 0)), item[0]))
-        return found[0][1] if found else None
+        """The definition with the highest generation; of equals that of a node with the domain, or the first by name.
+
+        Two operators may have written one each before either was refused: what is true is where the guest is.
+        """
+
+        def rank(node: str) -> tuple[int, bool, str]:
+            return -int(self.definitions[node].get("generation", 0)), node not in self.domains, node
+
+        return self.definitions[min(self.definitions, key=rank)] if self.definitions else None
 
 
 class Observed:

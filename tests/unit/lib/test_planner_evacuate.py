@@ -255,3 +255,19 @@ def test_what_makes_no_sense_is_refused(intent: dict[str, str], code: str) -> No
     world.down = {"node3"}
     plan = world.plan(WANTED, verb="evacuate", **intent)
     assert (plan.steps, [f.code for f in plan.errors]) == ((), [code])
+
+
+def test_of_two_operators_the_one_is_believed_who_moved_the_guest() -> None:
+    # One has begun to give web1's second copy to node3 when the other moves the guest to node2.
+    wanted = desired({"web1": instance(**PAIR)}, COUNT)
+    world = healthy(wanted)
+    mine = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    first = next(i for i, step in enumerate(mine.steps, 1) if step.op == "definition.write")
+    theirs = world.plan(wanted, verb="migrate", instance="web1")
+    world.apply(mine, wanted, first)
+    world.apply(theirs, wanted)
+    assert world.nodes["node3"]["definitions"]["web1"]["generation"] == 2
+    plan = world.converge(wanted)
+    assert not plan.errors and primaries(world, "node2") == {"web1"}
+    world.converge(wanted)
+    assert not world.plan(wanted).steps and not world.nodes["node3"]["volumes"]
