@@ -8,7 +8,6 @@ import argparse
 from typing import Any
 
 from ..placement.model import TEMPLATES
-from ..placement.redundancy import Level
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +72,7 @@ def _rule_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _survive_option(parser: argparse.ArgumentParser) -> None:
-    kinds = [level.value for level in Level]
+    kinds = ("node", "two", "domain")
     parser.add_argument("--survive", choices=kinds, help="which losses must be survived afterwards, if they are now")
 
 

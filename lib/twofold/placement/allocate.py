@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .admission import Fail
-from .affinity import Book, Rules
 from .candidates import Places, pair_places, single_places
 from .errors import RequestError
 from .ganeti_n1 import redundant
 from .model import AllocPolicy, Group, Instance
 from .redundancy import Level, kept
 from .state import Bools, State
+
+if TYPE_CHECKING:
+    from .affinity import Book, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,9 @@ class AllocOptions:
 
     def book(self, state: State) -> Book:
         """The rules of all instances of a state."""
+        # Most requests have no rules: what reads them is loaded for those that have.
+        from .affinity import Book
+
         known = set(state.inst.names)
         return Book(state, {name: rule for name, rule in self.rules.items() if name in known}, self.weights)
 

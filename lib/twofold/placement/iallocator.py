@@ -17,7 +17,6 @@ import numpy as np
 
 from . import dedicated
 from .allocate import AllocOptions, Found, anywhere, describe, in_group, safe, search
-from .emptying import EmptyOptions, empty
 from .errors import RequestError
 from .evacuate import Evacuation, Mode, change_group, evacuate, leaving
 from .message import Json, Message, Reader, instance_of
@@ -185,6 +184,9 @@ def _leave(state: State, instances: list[int], mode: Mode, options: AllocOptions
     """Move instances off their nodes: one after the other as hail, or all together by their rules."""
     if not options.own:
         return evacuate(state, instances, mode, options)
+    # As hail it answers without waiting for this.
+    from .emptying import EmptyOptions, empty
+
     left = leaving(state, instances, mode)
     if options.restrict is not None:
         left |= ~np.isin(state.nodes.names, options.restrict)
