@@ -145,7 +145,8 @@ class Move(Migration):
         nodes = (chosen, self.source) if self.drbd else (chosen,)
         write_definitions(self.context, self.chain, self.trace, built, nodes, kind=plan.MOVE)
         args: dict[str, Any] = {"name": name, "xml": None}
-        written = [self.chain.last[chosen]]
+        # After an interruption the definitions may say so already.
+        written = [self.chain.last[chosen]] if chosen in self.chain.last else []
         why = f"its primary is {chosen} now"
         left = self.chain.add(self.source, "domain.undefine", args, kind=plan.MOVE, why=why, after=written)
         args = {"name": name, "xml": self.base["domain_xml"]}

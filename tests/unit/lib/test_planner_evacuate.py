@@ -271,3 +271,15 @@ def test_of_two_operators_the_one_is_believed_who_moved_the_guest() -> None:
     assert not plan.errors and primaries(world, "node2") == {"web1"}
     world.converge(wanted)
     assert not world.plan(wanted).steps and not world.nodes["node3"]["volumes"]
+
+
+def test_a_guest_that_is_off_goes_on_where_its_move_was_cut_off() -> None:
+    wanted = desired({"off1": instance(**PAIR, state="stopped")}, COUNT)
+    count = len(healthy(wanted).plan(wanted, verb="evacuate", node="node1", mode="primaries").steps)
+    for limit in range(count):
+        world = healthy(wanted)
+        world.apply(world.plan(wanted, verb="evacuate", node="node1", mode="primaries"), wanted, limit)
+        again = play(world, "evacuate", wanted, mode="primaries")
+        assert not again.errors
+        world.converge(wanted)
+        assert primaries(world, "node2") == {"off1"} and not primaries(world, "node1"), limit
