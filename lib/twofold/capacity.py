@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,9 @@ from .placement import Rules
 from .placement.affinity import Book
 from .placement.candidates import pair_places, single_places
 from .placement.explain import primary_reason, secondary_reason
+from .placement.model import Mirror
+from .placement.redundancy import Level, Loss, kept, loss
 from .placement.state import State
-from .placement.survival import Loss, loss
 from .planner import affinity, cluster_view
 from .planner.claims import Claims
 
@@ -74,15 +76,20 @@ def _fits(state: State, name: str, size: Flavour) -> dict[str, Any]:
     book = Book(trial, {name: Rules(apart=(affinity.DOMAIN,))})
     pair = guest.template == "drbd"
     allowed = book.allowed(i, pair)
+    # Memory that secondaries keep answers for mirrored instances, for others the whole cluster is asked.
+    good = kept(trial, Level.NODE) if guest.mirror is Mirror.EXTERNAL else None
     count, primaries = 0, Counter[str]()
     while count < MOST:
         places = (pair_places if pair else single_places)(trial, i, trial.online)
-        best = replace(places, score=np.where(allowed, places.score, np.inf)).best()
+        ranked = replace(places, score=np.where(allowed, places.score, np.inf)).ranked(1 if good is None else None)
+        best = next((place for place in ranked if _placed(trial, i, place, good)), None)
         if best is None:
             break
-        trial.place(i, best[0], best[1] if pair else -1)
-        # The nodes know all that counts; the instance is free to be placed once more.
-        trial.pri[i] = trial.sec[i] = -1
+        if good is None:
+            # The nodes know all that counts; the instance is free to be placed once more.
+            trial.pri[i] = trial.sec[i] = -1
+        else:
+            i = trial.append(guest)
         count += 1
         primaries[trial.nodes.names[best[0]]] += 1
     return {
@@ -94,18 +101,27 @@ def _fits(state: State, name: str, size: Flavour) -> dict[str, Any]:
         "count": count,
         "more": count == MOST,
         "primaries": dict(sorted(primaries.items())),
-        "then": {} if count == MOST else _obstacles(trial, i, pair=pair),
+        "then": {} if count == MOST else _obstacles(trial, i, pair=pair, loss=good is not None),
     }
 
 
-def _obstacles(state: State, i: int, *, pair: bool) -> dict[str, str]:
+def _placed(state: State, i: int, place: tuple[int, ...], good: Callable[[State], bool] | None) -> bool:
+    """Place an instance, if a condition holds with it there; whether it does."""
+    state.place(i, place[0], place[1] if len(place) > 1 else -1)
+    if good is None or good(state):
+        return True
+    state.unplace(i)
+    return False
+
+
+def _obstacles(state: State, i: int, *, pair: bool, loss: bool) -> dict[str, str]:
     """What speaks against each node that is online once nothing more fits."""
     found = {}
     first = [primary_reason(state, i, n) for n in range(len(state.nodes.names))]
     primary = next((n for n, reason in enumerate(first) if not reason), -1)
     for n, name in enumerate(state.nodes.names):
         second = secondary_reason(state, i, n, primary) if pair and primary not in (-1, n) else ""
-        found[name] = first[n] or second
+        found[name] = first[n] or second or ("the loss of a node would not be survived any more" if loss else "")
     online = zip(state.nodes.names, state.online.tolist(), strict=True)
     return {name: found[name] for name, is_online in online if is_online and found[name]}
 

@@ -305,6 +305,7 @@ INTENTS = {
     "not-confirmed": Code(ERROR, "what was asked for needs an explicit word", LOOK),
     "not-drained": Code(WARNING, "a node that is drained may still get instances", LOOK),
     "not-larger": Code(ERROR, "a disk is as large already", LOOK),
+    "moved-in-need": Code(WARNING, "an instance goes where a limit forbids it, for it has to leave its node", LOOK),
     "not-moved": Code(ERROR, "an instance stays where it is", LOOK),
     "not-proven-dead": Code(ERROR, "nothing proves that a node is dead", LOOK),
     "not-settled": Code(ERROR, "an earlier migration left something behind", SITE),

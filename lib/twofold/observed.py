@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -307,9 +308,15 @@ class Trace:
 
     @property
     def newest(self) -> dict[str, Any] | None:
-        """The definition with the highest generation; of equals that of the first node by name."""
-        found = sorted(self.definitions.items(), key=lambda item: (-int(item[1].get("generation", 0)), item[0]))
-        return found[0][1] if found else None
+        """The definition with the highest generation; of equals that of a node with the domain, or the first by name.
+
+        Two operators may have written one each before either was refused: what is true is where the guest is.
+        """
+
+        def rank(node: str) -> tuple[int, bool, str]:
+            return -int(self.definitions[node].get("generation", 0)), node not in self.domains, node
+
+        return self.definitions[min(self.definitions, key=rank)] if self.definitions else None
 
 
 class Observed:
@@ -317,6 +324,13 @@ class Observed:
 
     def __init__(self, documents: dict[str, dict[str, Any] | None]) -> None:
         self.views: dict[str, NodeView | None] = {name: _view(name, doc) for name, doc in documents.items()}
+        self._foreseen: dict[str, Trace] = {}
+
+    def foreseeing(self, trace: Trace) -> Observed:
+        """The same with another trace of one instance: what will be when what is planned has been done."""
+        other = copy.copy(self)
+        other._foreseen = {**self._foreseen, trace.name: trace}
+        return other
 
     def known(self, node: str) -> NodeView | None:
         """The view of a node about which everything needed is known."""
@@ -335,6 +349,8 @@ class Observed:
 
     def trace(self, name: str) -> Trace:
         """What the known nodes hold of an instance."""
+        if name in self._foreseen:
+            return self._foreseen[name]
         views = self.all_known
         volumes = {view.name: view.volumes_by_instance.get(name, {}) for view in views}
         return Trace(

@@ -1,6 +1,6 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The placement engine in use on real nodes: where new instances go, what still fits, and balance by live migration."""
+"""The placement engine in use on real nodes: where new instances go, what still fits, and balance under guests."""
 
 from __future__ import annotations
 
@@ -39,14 +39,43 @@ def test_balance_moves_a_guest_that_counts_on(cluster: Cluster) -> None:
     cluster.instances = {name: {"twofold_nodes": ["node1", "node2"]} for name in NAMES[:2]}
     cluster.play("converge")
     cluster.instances = {name: {} for name in NAMES[:2]}
-    shown = cluster.play("balance", "--check").output
+    shown = cluster.play("balance", "--check", "-e", "disk_moves=false").output
     assert "JOB  INSTANCE" in shown and "node1:node2  node2:node1" in shown
     assert [cluster.running(name) for name in NAMES[:2]] == [["node1"], ["node1"]], "only looking changes nothing"
     device = cluster.sh("node1", "drbdadm sh-dev web1/0")
     before = cluster.counter("node1", device)
-    cluster.play("balance", "-e", "max_moves=1")
+    cluster.play("balance", "-e", "max_moves=1", "-e", "disk_moves=false")
     moved = [name for name in NAMES[:2] if settled(cluster, name) == "node2"]
     assert moved == ["web1"]
     assert cluster.counter("node2", device) > before, "it counts on, it does not start again"
     goes_on(cluster, "node2", device)
+    assert cluster.play("balance", "-e", "disk_moves=false").changed == 0, "what is even stays as it is"
+
+
+@pytest.mark.nightly
+def test_balance_gives_guests_other_second_copies(cluster: Cluster) -> None:
+    cluster.instances = {name: {"twofold_nodes": ["node1", "node2"]} for name in NAMES}
+    cluster.play("converge")
+    cluster.instances = {name: {} for name in NAMES}
+    device = cluster.sh("node1", "drbdadm sh-dev web1/0")
+    before = cluster.counter("node1", device)
+    shown = cluster.play("balance", "--check").output
+    assert "replace-disks to node3" in shown and "not made" not in shown
+    assert [cluster.running(name) for name in NAMES] == [["node1"]] * len(NAMES), "only looking changes nothing"
+    cluster.play("balance")
+    for name in NAMES:
+        assert len(holders(cluster, name)) == 2
+        node = settled(cluster, name)
+        assert cluster.sh(node, f"drbdadm dstate {name}") == "UpToDate/UpToDate"
+    assert any("node3" in holders(cluster, name) for name in NAMES)
+    here = settled(cluster, "web1")
+    assert cluster.counter(here, device) > before, "it counts on, it does not start again"
+    goes_on(cluster, here, device)
     assert cluster.play("balance").changed == 0, "what is even stays as it is"
+    assert cluster.play("converge").changed == 0
+
+
+def holders(cluster: Cluster, name: str) -> list[str]:
+    """The nodes with volumes of an instance."""
+    line = f"lvs --noheadings -o lv_name @twofold.instance={name} || true"
+    return [node for node in ("node1", "node2", "node3") if cluster.sh(node, line).strip()]

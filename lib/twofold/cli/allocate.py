@@ -27,19 +27,38 @@ def allocate(options: argparse.Namespace) -> tuple[str, int]:
     """Answer an iallocator request."""
     text = inputs.read(options.request)
     message = _message(options, text)
-    restrict = inputs.names(options.restrict_to_nodes) if options.restrict_to_nodes is not None else None
-    allocation = AllocOptions(
-        options.ignore_soft_errors, not options.no_capacity_checks, options.accept_existing_errors, restrict
-    )
+    allocation = _options(message, options)
     answer = iallocator.answer(message, allocation, inputs.build(options))
     body: Json = {"success": answer.success, "info": answer.info, "result": answer.result}
     if message.request.get("type") == "allocate":
         if options.explain:
-            body["explain"] = _explain(message, options, answer.result)
+            body["explain"] = _explain(message, options, allocation, answer.result)
         if options.make_room and not answer.success:
             body["room"] = _room(message, options, allocation)
     # The answer is for a program; there is no other form of it.
     return json.dumps(body, separators=(",", ":")) + "\n", 0
+
+
+def _options(message: Message, options: argparse.Namespace) -> AllocOptions:
+    """How to allocate: as hail, unless something is asked for that it does not know."""
+    rules, weights = inputs.instance_rules(options, _names(message))
+    return AllocOptions(
+        ignore_soft=options.ignore_soft_errors,
+        capacity_checks=not options.no_capacity_checks,
+        accept_existing=options.accept_existing_errors,
+        restrict=inputs.names(options.restrict_to_nodes) if options.restrict_to_nodes is not None else None,
+        own=inputs.own_method(options, "hail", implied=bool(options.rules or options.survive)),
+        survive=inputs.survive(options),
+        rules=rules,
+        weights=weights,
+    )
+
+
+def _names(message: Message) -> set[str]:
+    """The instances that rules may be about: those of the cluster, and those that are asked for."""
+    request = message.request
+    wanted = [request, *(one for one in request.get("instances") or () if isinstance(one, dict))]
+    return {one.name for one in message.cluster.instances} | {str(one.get("name")) for one in wanted}
 
 
 def _message(options: argparse.Namespace, text: str) -> Message:
@@ -53,7 +72,7 @@ def _message(options: argparse.Namespace, text: str) -> Message:
     return Message(inputs.cluster(options), request, options.request)
 
 
-def _explain(message: Message, options: argparse.Namespace, chosen: list[str]) -> list[Json]:
+def _explain(message: Message, options: argparse.Namespace, allocation: AllocOptions, chosen: list[str]) -> list[Json]:
     """Per node what speaks against it and the best score with the instance there, in each role.
 
     Secondaries are judged beside the chosen primary, or the first possible one. A better score than the chosen place
@@ -62,23 +81,29 @@ def _explain(message: Message, options: argparse.Namespace, chosen: list[str]) -
     instance = iallocator.requested(message)
     state = State(message.cluster, inputs.build(options), [instance])
     i, names = len(message.cluster.instances), state.nodes.names
-    first = [primary_reason(state, i, n) for n in range(len(names))]
+    book = allocation.book(state)
+    as_primary, as_secondary = book.forbidden(i)
+    first = [as_primary[n] or primary_reason(state, i, n) for n in range(len(names))]
     possible = [n for n in range(len(names)) if not first[n]]
     primary = names.index(chosen[0]) if chosen else possible[0] if possible else -1
     pair = instance.template == "drbd"
-    restrict = inputs.names(options.restrict_to_nodes) if options.restrict_to_nodes is not None else None
-    allowed = allowed_nodes(state, AllocOptions(restrict=restrict))
+    allowed = allowed_nodes(state, allocation)
     scores = (pair_places if pair else single_places)(state, i, allowed, options.ignore_soft_errors).score
-    as_primary = scores.min(axis=1) if pair else scores
+    if book.any:
+        scores = np.where(book.allowed(i, pair), scores + book.penalty(i, pair), np.inf)
+    best_primary = scores.min(axis=1) if pair else scores
     place = tuple(names.index(name) for name in chosen)
     best = float(scores[place]) if chosen else -np.inf
     result = []
     for n, name in enumerate(names):
         reason = first[n] or ("" if allowed[n] else "is none of the nodes that the request allows")
         entry: Json = {"node": name, "chosen": name in chosen}
-        entry |= _role("primary", reason, float(as_primary[n]), best)
+        entry |= _role("primary", reason, float(best_primary[n]), best)
         if pair and primary >= 0:
-            entry |= _role("secondary", secondary_reason(state, i, n, primary), float(scores[primary, n]), best)
+            reason = as_secondary[n] or secondary_reason(state, i, n, primary)
+            if not reason and not book.apart(i)[primary, n]:
+                reason = f"shares a failure domain with the primary {names[primary]}"
+            entry |= _role("secondary", reason, float(scores[primary, n]), best)
         result.append(entry)
     return result
 

@@ -13,11 +13,11 @@ from ..placement.errors import RequestError
 from ..placement.greedy import Plan, Step
 from ..placement.greedy import balance as greedy_balance
 from ..placement.moves import apply, commands, cost, involved, operations, waves
+from ..placement.redundancy import Level, survives
 from ..placement.scan import Rules
 from ..placement.score import METRICS, bad_items, detailed
 from ..placement.simulate import size
 from ..placement.state import State
-from ..placement.survival import Level, survives
 from . import inputs
 
 if TYPE_CHECKING:
@@ -49,14 +49,15 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
     state = inputs.one_group(options, inputs.state(options))
     start = state.copy()
     rules, limits = inputs.rules(options), inputs.limits(options)
-    book = inputs.book(options.rules, options.weight, state)
+    book = inputs.book(options, state)
     extra: Json = {}
     if options.method == "hbal":
         _refuse_extras(options)
         plan = greedy_balance(state, rules, limits)
     else:
         most = size(options.max_copy, "--max-copy", "size") if options.max_copy else None
-        budget = Budget(max_copy=most) if options.effort is None else Budget(max_copy=most, effort=options.effort)
+        effort = 1.0 if options.effort is None else options.effort
+        budget = Budget(max_copy=most, effort=effort, survive=inputs.survive(options))
         found = full_balance(state, rules, limits, budget, book)
         plan = found.plan
         if book is not None:
@@ -72,7 +73,8 @@ def balance(options: argparse.Namespace) -> tuple[Json, int]:
 
 def _refuse_extras(options: argparse.Namespace) -> None:
     """hbal's method knows neither budgets nor rules: who asks for them must not believe that they are kept."""
-    extras = {"--max-copy": options.max_copy, "--effort": options.effort, "--rules": options.rules}
+    names = ("max_copy", "effort", "rules", "survive")
+    extras = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
     for name, value in extras.items():
         if value is not None:
             raise RequestError(f"--method hbal moves as hbal does, which knows no {name}; leave one of them out")

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from ..placement import hspace
 from ..placement.capacity import CapacityOptions, Filled
 from ..placement.capacity import capacity as fill
-from ..placement.errors import DataError
+from ..placement.errors import DataError, RequestError
 from ..placement.model import Spec
+from ..placement.redundancy import Level
 from ..placement.simulate import count, size
 from . import inputs
 
@@ -32,20 +34,24 @@ def _size(text: str | None, option: str) -> Spec | None:
 def capacity(options: argparse.Namespace) -> tuple[Json | str, int]:
     """How many more instances fit."""
     state = inputs.chosen(options, inputs.state(options))
-    found = fill(
-        state,
-        CapacityOptions(
-            template=options.disk_template,
-            spindle_use=options.spindle_use,
-            limit=None if options.max_length < 0 else options.max_length,
-            standard=_size(options.standard_alloc, "--standard-alloc"),
-            tiered=_size(options.tiered_alloc, "--tiered-alloc"),
-            capacity_checks=not options.no_capacity_checks,
-            accept_existing=options.accept_existing_errors,
-            independent=options.independent_groups,
-        ),
+    own = not options.machine_readable and options.method != "hspace"
+    if options.survive and not own:
+        raise RequestError("--survive is not for hspace's answers: leave out --machine-readable and --method hspace")
+    settings = CapacityOptions(
+        template=options.disk_template,
+        spindle_use=options.spindle_use,
+        limit=None if options.max_length < 0 else options.max_length,
+        standard=_size(options.standard_alloc, "--standard-alloc"),
+        tiered=_size(options.tiered_alloc, "--tiered-alloc"),
+        capacity_checks=not options.no_capacity_checks,
+        survive=inputs.survive(options) if own else None,
+        accept_existing=options.accept_existing_errors,
+        independent=options.independent_groups,
     )
-    keys = hspace.keys(found)
+    found = fill(state, settings)
+    # hspace's keys are hspace's, whatever the rest asks for; for mirrored instances that is the same.
+    equal = not own or not settings.capacity_checks or (found.template == "drbd" and settings.survive is Level.NODE)
+    keys = hspace.keys(found if equal else fill(state, replace(settings, survive=None)))
     if options.machine_readable:
         return hspace.shell(keys), 0
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..placement import literals
 from ..placement.errors import DataError, RequestError
 from ..placement.greedy import Limits
 from ..placement.model import Cluster
+from ..placement.redundancy import Level
 from ..placement.scan import Rules
 from ..placement.simulate import simulate
 from ..placement.state import BuildOptions, State
@@ -126,16 +128,36 @@ def limits(options: argparse.Namespace) -> Limits:
     return Limits(most, options.min_score, options.min_gain, options.min_gain_limit)
 
 
-def book(path: str | None, weights: list[str], state: State) -> Book | None:
+def book(options: argparse.Namespace, state: State) -> Book | None:
     """The rules of instances; None without a file of them."""
-    if not path:
-        if weights:
-            raise RequestError("--weight is about the wishes of --rules, which is missing")
-        return None
     # Most calls have no rules: what reads them is loaded for those that have.
     from ..placement.affinity import Book
 
-    return Book(state, _rules_of(path, state), dict(_weight(one) for one in weights))
+    rules, weights = instance_rules(options, state.inst.names)
+    return Book(state, rules, weights) if options.rules else None
+
+
+def instance_rules(
+    options: argparse.Namespace, known: Collection[str]
+) -> tuple[dict[str, InstanceRules], dict[str, float]]:
+    """The rules of instances, of which these are known, and what breaking wishes costs, by label."""
+    if not options.rules:
+        if options.weight:
+            raise RequestError("--weight is about the wishes of --rules, which is missing")
+        return {}, {}
+    return _rules_of(options.rules, known), dict(_weight(one) for one in options.weight)
+
+
+def survive(options: argparse.Namespace) -> Level:
+    """Which losses must be survived."""
+    return Level(options.survive or Level.NODE.value)
+
+
+def own_method(options: argparse.Namespace, other: str, *, implied: bool) -> bool:
+    """Whether a verb goes about it in its own way, or as the other program; what only the own way knows implies it."""
+    if options.method == other and implied:
+        raise RequestError(f"--method {other} knows neither --rules nor --survive")
+    return bool(options.method == "twofold" or implied)
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -149,7 +171,7 @@ def _weight(text: str) -> tuple[str, float]:
     return label, value
 
 
-def _rules_of(path: str, state: State) -> dict[str, InstanceRules]:
+def _rules_of(path: str, names: Collection[str]) -> dict[str, InstanceRules]:
     from ..placement.affinity import Rules as InstanceRules
 
     data = literals.document(read(path), path, "an object: instance to its rules")
@@ -159,7 +181,7 @@ def _rules_of(path: str, state: State) -> dict[str, InstanceRules]:
     texts = {"primary", "secondary"}
     result = {}
     for name, values in data.items():
-        if name not in state.inst.names:
+        if name not in names:
             raise DataError(path, None, name, "expected the name of an instance of the cluster")
         if not isinstance(values, dict) or not set(values) <= known:
             raise DataError(path, None, name, f"expected an object with some of {', '.join(sorted(known))}")

@@ -125,10 +125,20 @@ def _balance_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("twofold", "hbal"), default="twofold", help="hbal: exactly its moves")
     parser.add_argument("--max-copy", metavar="SIZE", help="at most so much copied between nodes, as 500GiB")
     parser.add_argument("--effort", type=_number(0), metavar="FACTOR", help="how hard to search for chains, usually 1")
-    parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
-    parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 1")
+    _rule_options(parser)
+    _survive_option(parser)
     parser.add_argument("--explain", action="store_true", help="say of every move why there and not elsewhere")
     _save_option(parser, "FILE.original and, after the moves, FILE.balanced")
+
+
+def _rule_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rules", metavar="FILE", help="JSON: instance to its pins, exclusions and affinity")
+    parser.add_argument("--weight", metavar="LABEL=NUMBER", action="append", default=[], help="of a wish; usually 4")
+
+
+def _survive_option(parser: argparse.ArgumentParser) -> None:
+    kinds = ("node", "two", "domain")
+    parser.add_argument("--survive", choices=kinds, help="which losses must be survived afterwards, if they are now")
 
 
 def _allocate_options(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +150,9 @@ def _allocate_options(parser: argparse.ArgumentParser) -> None:
         "--restrict-to-nodes", "--restrict-allocation-to", metavar="NODE,...", help="the only nodes to use"
     )
     parser.add_argument("--static-kvm-node-memory", type=_whole(0), metavar="MIB", help="what KVM nodes need")
+    parser.add_argument("--method", choices=("hail", "twofold"), help="twofold: by rules, and by what must be survived")
+    _rule_options(parser)
+    _survive_option(parser)
     parser.add_argument("--explain", action="store_true", help="say for every node what speaks against it")
     parser.add_argument("--make-room", action="store_true", help="if there is no place, find moves that make one")
 
@@ -155,6 +168,8 @@ def _capacity_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-capacity-checks", action="store_true")
     parser.add_argument("--accept-existing-errors", action="store_true")
     parser.add_argument("--independent-groups", action="store_true")
+    parser.add_argument("--method", choices=("twofold", "hspace"), help="hspace: by Ganeti's N+1")
+    _survive_option(parser)
     parser.add_argument("--machine-readable", action="store_true", help="hspace's keys as shell assignments")
 
 

@@ -3,7 +3,7 @@
 
 """N+1: which node's loss, or which failure domain's, could not be absorbed by those that are left.
 
-The one definition of a loss is that of the placement engine (`placement.survival`). Who has one copy of its disks by
+The one definition of a loss is that of the placement engine (`placement.redundancy`). Who has one copy of its disks by
 choice, or by an accident that other findings name, is lost with it in any case, and not spoken of here.
 """
 
@@ -16,8 +16,8 @@ from ..findings import Finding
 from .seen import Seen, listing, warning
 
 if TYPE_CHECKING:
+    from ..placement.redundancy import Hurt, Loss
     from ..placement.state import State
-    from ..placement.survival import Hurt, Loss
 
 REMEDY = "balance the cluster, move or stop guests on the nodes that would have to take over, or add memory"
 
@@ -27,8 +27,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if not seen.settled:
         return
     # Who has no instances need not wait for NumPy.
+    from ..placement.redundancy import domain_losses, single_losses
     from ..placement.state import State
-    from ..placement.survival import domain_losses, single_losses
     from ..planner import cluster_view
 
     state = State(cluster_view.cluster(seen.desired, seen.observed, seen.claims))

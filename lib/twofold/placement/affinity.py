@@ -8,9 +8,10 @@ Hard rules forbid places; soft ones add to the score, so that they give way only
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -156,7 +157,8 @@ class Book:
         if i not in self._fixed:
             self._fixed[i] = list(self._pins(self.rules[i]))
         yield from self._fixed[i]
-        yield from self._labels(i, self.rules[i])
+        yield from self._apart_from(i, self.rules[i])
+        yield from self._together_with(i, self.rules[i])
 
     def _pins(self, rule: Rules) -> Iterator[_Constraint]:
         """What holds wherever other instances are."""
@@ -185,11 +187,12 @@ class Book:
             return f"the instance is pinned to {wanted} in its other role"
         return f"the instance's {role} is pinned to {wanted}"
 
-    def _labels(self, i: int, rule: Rules) -> Iterator[_Constraint]:
-        """What depends on where other instances run."""
+    def _apart_from(self, i: int, rule: Rules) -> Iterator[_Constraint]:
         for label in rule.anti_affinity:
             here = self._others(i, "anti_affinity", label)[0] > 0
             yield _Constraint(here, None, partial(self._runs, i, label))
+
+    def _together_with(self, i: int, rule: Rules) -> Iterator[_Constraint]:
         for label in rule.affinity:
             there, p = self._others(i, "affinity", label)[0], int(self.state.pri[i])
             if there.any():
@@ -211,10 +214,10 @@ class Book:
                     reasons[n] = reasons[n] or one.why(n)
         return as_primary, as_secondary
 
-    def _masks(self, i: int) -> tuple[Bools, Bools]:
-        """Where the rules let instance i be, as primary and as secondary."""
+    def _masks(self, constraints: Iterable[_Constraint]) -> tuple[Bools, Bools]:
+        """Which nodes they leave, as primary and as secondary."""
         primary, secondary = np.ones(len(self.index), dtype=bool), np.ones(len(self.index), dtype=bool)
-        for one in self._constraints(i):
+        for one in constraints:
             if one.primary is not None:
                 primary &= ~one.primary
             if one.secondary is not None:
@@ -223,7 +226,21 @@ class Book:
 
     def allowed(self, i: int, mirrored: bool) -> Bools:
         """Where the rules let instance i be: per node, or per (primary, secondary)."""
-        primary, secondary = self._masks(i)
+        return self._left_by(i, self._constraints(i), mirrored)
+
+    def wanted(self, i: int, mirrored: bool) -> Bools:
+        """The same without regard to instances that it is to be kept apart from: these can be moved."""
+        return self._left_by(i, chain(self._pins(self.rules[i]), self._together_with(i, self.rules[i])), mirrored)
+
+    def in_the_way(self, i: int) -> Floats:
+        """How many instances run on each node that instance i must be kept apart from."""
+        result = np.zeros(len(self.index))
+        for label in self.rules[i].anti_affinity:
+            result += self._others(i, "anti_affinity", label)[0]
+        return result
+
+    def _left_by(self, i: int, constraints: Iterable[_Constraint], mirrored: bool) -> Bools:
+        primary, secondary = self._masks(constraints)
         if not mirrored:
             return primary
         pairs: Bools = primary[:, None] & secondary[None, :]
@@ -288,7 +305,7 @@ class Book:
 
     def terms(self, i: int) -> Terms:
         """What every place of an instance that is placed costs."""
-        masks, wishes = self._masks(i), self._wishes(i)
+        masks, wishes = self._masks(self._constraints(i)), self._wishes(i)
         primary, secondary = (np.where(mask, wish, np.inf) for mask, wish in zip(masks, wishes, strict=True))
         apart = self.apart(i) if self.rules[i].apart else None
         p, s = int(self.state.pri[i]), int(self.state.sec[i])

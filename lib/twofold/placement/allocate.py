@@ -1,21 +1,29 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finding the nodes for a new instance as Ganeti's hail does: the best score among the places that keep it safe."""
+"""Finding the nodes for a new instance: the best score among the places that keep the cluster safe.
+
+As Ganeti's hail does it or, in a way of its own, by the rules of instances and by the one definition of redundancy.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .admission import Fail
 from .candidates import Places, pair_places, single_places
 from .errors import RequestError
+from .ganeti_n1 import redundant
 from .model import AllocPolicy, Group, Instance
-from .redundancy import redundant
+from .redundancy import Level, kept
 from .state import Bools, State
+
+if TYPE_CHECKING:
+    from .affinity import Book, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +35,26 @@ class AllocOptions:
         capacity_checks: refuse places that leave the cluster unable to survive the loss of a node.
         accept_existing: do not ask about nodes that are offline already.
         restrict: names of the only nodes to use; None for all.
+        own: not hail's way: redundancy is that of redundancy.py, and the rules of instances hold.
+        survive: what has to be survived then. rules: by instance. weights: of wishes, by label.
     """
 
     ignore_soft: bool = False
     capacity_checks: bool = True
     accept_existing: bool = False
     restrict: tuple[str, ...] | None = None
+    own: bool = False
+    survive: Level = Level.NODE
+    rules: Mapping[str, Rules] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def book(self, state: State) -> Book:
+        """The rules of all instances of a state."""
+        # Most requests have no rules: what reads them is loaded for those that have.
+        from .affinity import Book
+
+        known = set(state.inst.names)
+        return Book(state, {name: rule for name, rule in self.rules.items() if name in known}, self.weights)
 
 
 @dataclass(slots=True)
@@ -80,6 +102,8 @@ def search(
     if primary is not None:
         others = np.arange(len(allowed)) != primary
         places.score[others], places.fail[others] = np.inf, Fail.FailInternal
+    if options.rules:
+        _obey(places, options.book(state), i, mirrored=count > 1)
     found = Found(fails=_counts(places))
     ranked = places.ranked(None if good else 1)
     found.successes = int(np.isfinite(places.score).sum())
@@ -90,6 +114,13 @@ def search(
         found.fails[Fail.FailN1] += 1
         found.successes -= 1
     return found
+
+
+def _obey(places: Places, book: Book, i: int, *, mirrored: bool) -> None:
+    """Take out what the rules forbid, which counts as a conflict of tags, and add what breaking wishes costs."""
+    allowed = book.allowed(i, mirrored)
+    places.fail[~allowed & (places.fail == 0)] = Fail.FailTags
+    places.score[:] = np.where(allowed, places.score + book.penalty(i, mirrored), np.inf)
 
 
 def _counts(places: Places) -> Counter[Fail]:
@@ -127,11 +158,13 @@ def describe(state: State, found: Found) -> str:
     return f"score: {found.score:.8f}, successes {found.successes}, failures {failed} ({reasons}) for node(s) {names}"
 
 
-def safe(options: AllocOptions) -> Callable[[State], bool] | None:
-    """The condition that the cluster survives the loss of any node, unless that is not asked for."""
+def safe(state: State, options: AllocOptions) -> Callable[[State], bool] | None:
+    """The condition that losses are survived, unless that is not asked for."""
     if not options.capacity_checks:
         return None
-    return lambda state: redundant(state, skip_offline=options.accept_existing)
+    if options.own:
+        return kept(state, options.survive)
+    return lambda trial: redundant(trial, skip_offline=options.accept_existing)
 
 
 def allowed_nodes(state: State, options: AllocOptions) -> Bools:
@@ -160,18 +193,17 @@ def in_group(state: State, i: int, count: int, name: str, options: AllocOptions)
     members = state.nodes.group == number
     allowed = allowed_nodes(state, options) & members
     _enough(int(allowed.sum()), count)
-    found = search(state, i, count, allowed, options, within=members, good=_safe_in(members, options))
+    found = search(state, i, count, allowed, options, within=members, good=_safe_in(state, members, options))
     found.log = [f"Group {group.name} ({group.alloc_policy.value}): {describe(state, found)}"]
     return found
 
 
-def _safe_in(members: Bools, options: AllocOptions) -> Callable[[State], bool] | None:
-    """The condition of safe() for the nodes of one group alone."""
-    if not options.capacity_checks:
-        return None
-    return lambda state: redundant(
-        state, options.accept_existing, set(state.nodes.group.tolist()) - set(state.nodes.group[members].tolist())
-    )
+def _safe_in(state: State, members: Bools, options: AllocOptions) -> Callable[[State], bool] | None:
+    """The condition of safe() for the nodes of one group alone, where hail asks only about these."""
+    if options.own or not options.capacity_checks:
+        return safe(state, options)
+    others = set(state.nodes.group.tolist()) - set(state.nodes.group[members].tolist())
+    return lambda trial: redundant(trial, options.accept_existing, others)
 
 
 def _enough(available: int, count: int) -> None:
@@ -209,7 +241,7 @@ def anywhere(
         except RequestError as error:
             messages.append(f"Group {group.name}: error {error}")
             continue
-        found = search(state, i, count, allowed, options, good=safe(options))
+        found = search(state, i, count, allowed, options, good=safe(state, options))
         messages.append(f"Group {group.name} ({group.alloc_policy.value}): {describe(state, found)}")
         if found.nodes and group.alloc_policy is not AllocPolicy.UNALLOCABLE:
             results.append((number, found))

@@ -12,6 +12,7 @@ With a budget of bytes, moves are ranked by gain per byte, and the better of tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from .moves import Move, apply, cost, destination
 from .netting import netted
 from .scan import Rules
 from .score import score
-from .search import Budget, Search
+from .search import Budget, Search, sound
 from .state import State
 
 if TYPE_CHECKING:
@@ -68,19 +69,21 @@ def balance(
     rules, limits, budget = rules or Rules(), limits or Limits(), budget or Budget()
     plans = []
     for per_byte in (False,) if budget.max_copy is None else (False, True):
-        trial = state.copy()
-        moves = Search(trial, rules, limits, budget, book).run(per_byte)
-        plans.append(_finish(state, trial, moves, book))
+        search = Search(state.copy(), rules, limits, budget, book)
+        moves = search.run(per_byte)
+        plans.append(_finish(state, search.state, moves, book, search.good))
     best = min(plans, key=lambda one: one.plan.final + one.wishes[1])
     for step in best.plan.steps:
         apply(state, step.move)
     return best
 
 
-def _finish(start: State, end: State, moves: list[Move], book: Book | None) -> Balanced:
+def _finish(
+    start: State, end: State, moves: list[Move], book: Book | None, good: Callable[[State], bool] | None
+) -> Balanced:
     """Net the moves, and score the state after each."""
     shorter = netted(start, end, moves)
-    if book is None or _obeyed(start, shorter, book):
+    if (book is None or _obeyed(start, shorter, book)) and sound(start, shorter, good):
         moves = shorter
     trial = start.copy()
     initial = score(trial)

@@ -10,6 +10,7 @@ a row of shrinking sizes are equal for all between, and a size that fits nowhere
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy as np
 from .admission import Condition, Fail, need_of, primary_conditions, room_of, secondary_conditions
 from .allocate import AllocOptions, allowed_nodes, search
 from .candidates import pair_places, policy_fails
+from .ganeti_n1 import redundant
 from .model import AllocPolicy, Instance, Spec
-from .redundancy import redundant
+from .redundancy import Level, survives
 from .score import bad_items
 from .state import R_MEM, Bools, State
 
@@ -35,7 +37,8 @@ class CapacityOptions:
         spindle_use: how many spindles they use; None for the policy's standard.
         limit: at most so many instances; None for no limit.
         standard, tiered: the size, instead of the policy's.
-        capacity_checks: every node may be lost (not asked for drbd, where reserved memory answers for it).
+        capacity_checks: losses are survived (for drbd and single nodes reserved memory answers for it).
+        survive: which losses, by the definition of redundancy.py; None for Ganeti's "global N+1", as hspace.
         accept_existing: count although some node group fails N+1 already.
         independent: leave out only the groups that fail.
     """
@@ -46,6 +49,7 @@ class CapacityOptions:
     standard: Spec | None = None
     tiered: Spec | None = None
     capacity_checks: bool = True
+    survive: Level | None = None
     accept_existing: bool = False
     independent: bool = False
 
@@ -118,12 +122,22 @@ def _groups(state: State, options: CapacityOptions) -> tuple[Bools, list[int], b
     ignored: list[int] = []
     if options.independent:
         every = range(len(groups))
-        ignored = [k for k in every if not redundant(state, options.accept_existing, set(every) - {k})]
+        ignored = [k for k in every if not _redundant(state, options, set(every) - {k})]
         closed |= set(ignored)
     left = any(k not in closed for k in range(len(groups)))
     blocked = bool(bad_nodes) and not options.accept_existing and not (options.independent and left)
     allowed = allowed_nodes(state, AllocOptions()) & ~np.isin(state.nodes.group, list(closed))
     return allowed, ignored, blocked
+
+
+def _redundant(state: State, options: CapacityOptions, ignored: Collection[int]) -> bool:
+    """Whether losses are survived, but for those in some node groups."""
+    if options.survive is None:
+        return redundant(state, options.accept_existing, ignored)
+    if not ignored:
+        return survives(state, options.survive)
+    groups = set(state.nodes.group.tolist()) - set(ignored)
+    return all(survives(state.subset(group), options.survive) for group in groups)
 
 
 @dataclass(slots=True)
@@ -145,7 +159,7 @@ class _Filler:
         self.template, self.spindle_use, self.allowed = template, spindle_use, allowed
         self.options, self.ignored = options, ignored
         self.pair = template == "drbd"
-        self.checked = options.capacity_checks and not self.pair
+        self.checked = options.capacity_checks and (not self.pair or options.survive not in (None, Level.NODE))
         self.number = -1
         self.proved = False
         self.hopeless: list[Spec] = []
@@ -238,7 +252,7 @@ class _Filler:
         return found.nodes or None, found.fails
 
     def _good(self, state: State) -> bool:
-        return redundant(state, self.options.accept_existing, self.ignored)
+        return _redundant(state, self.options, self.ignored)
 
     def _leap(self, filled: Filled, size: Spec, limit: int | None) -> int | None:
         """Place many at once and check redundancy then; the result is that of checking each.

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .ganeti_n1 import unsafe_nodes
 from .greedy import Limits, Plan, balance
-from .redundancy import unsafe_nodes
+from .redundancy import Loss, domain_losses, double_losses, single_losses
 from .scan import Rules
 from .score import bad_items, optimum, score
 from .state import N_PRI, N_SEC, State
-from .survival import Loss, domain_losses, double_losses, single_losses
 
 
 @dataclass(frozen=True, slots=True)

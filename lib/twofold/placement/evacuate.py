@@ -14,9 +14,9 @@ import numpy as np
 from .admission import Fail
 from .allocate import AllocOptions, anywhere, required_nodes
 from .errors import RequestError
+from .ganeti_n1 import best_external
 from .model import TEMPLATES, Mirror
 from .moves import Kind, Move, apply, attempt, score_after, undo, undo_point
-from .redundancy import best_external
 from .scan import Rules, Scanner
 from .state import Bools, State
 
@@ -48,11 +48,11 @@ class Evacuation:
 def evacuate(state: State, instances: Iterable[int], mode: Mode, options: AllocOptions) -> Evacuation:
     """Move instances within their node groups, one after the other; the state is changed."""
     instances = list(instances)
-    leaving = _leaving(state, instances, mode)
+    left = leaving(state, instances, mode)
     result = Evacuation()
     for i in instances:
         group = int(state.nodes.group[state.pri[i]])
-        available = state.online & ~leaving & (state.nodes.group == group)
+        available = state.online & ~left & (state.nodes.group == group)
         available[state.pri[i]] = False
         _record(state, i, result, partial(_one, state, i, mode, group=group, available=available, options=options))
     return result
@@ -80,7 +80,7 @@ def _record(state: State, i: int, result: Evacuation, run: Callable[[], list[Mov
     result.jobs.append(moves)
 
 
-def _leaving(state: State, instances: list[int], mode: Mode) -> Bools:
+def leaving(state: State, instances: list[int], mode: Mode) -> Bools:
     """The nodes that are being emptied: nothing goes there."""
     result = np.zeros(len(state.nodes.names), dtype=bool)
     for i in instances:
@@ -94,9 +94,19 @@ def _leaving(state: State, instances: list[int], mode: Mode) -> Bools:
 def _to_group(state: State, i: int, groups: list[int], options: AllocOptions) -> list[Move]:
     if not groups:
         raise RequestError("no groups for evacuation: every group is one that instances leave")
-    group, _ignored = anywhere(state, i, required_nodes(state.inst.instances[i]), options, groups)
+    group, found = anywhere(state, i, required_nodes(state.inst.instances[i]), options, groups)
+    if options.own:
+        return _there(state, i, found.nodes)
     available = state.online & (state.nodes.group == group)
     return _one(state, i, Mode.ALL, group=group, available=available, options=AllocOptions())
+
+
+def _there(state: State, i: int, nodes: tuple[int, ...]) -> list[Move]:
+    """Bring an instance to the nodes that were found for it."""
+    moves = _route(i, *nodes) if len(nodes) > 1 else [Move(i, Kind.FAILOVER_TO_ANY, nodes[0])]
+    for move in moves:
+        apply(state, move)
+    return moves
 
 
 def _one(state: State, i: int, mode: Mode, *, group: int, available: Bools, options: AllocOptions) -> list[Move]:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ganeti's iallocator protocol, version 2: answering a message.
 
-The answers are those of hail, so that this engine can be a cluster's iallocator.
+The answers are those of hail, so that this engine can be a cluster's iallocator; or, with `AllocOptions.own`, those to
+which the rules of instances and the one definition of redundancy lead.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from . import dedicated
 from .allocate import AllocOptions, Found, anywhere, describe, in_group, safe, search
 from .errors import RequestError
-from .evacuate import Evacuation, Mode, change_group, evacuate
+from .evacuate import Evacuation, Mode, change_group, evacuate, leaving
 from .message import Json, Message, Reader, instance_of
 from .model import Instance, Mirror
 from .moves import Kind, Move
@@ -89,7 +92,7 @@ def _group_name(reader: Reader) -> str | None:
 
 def _find(state: State, i: int, count: int, group: str | None, options: AllocOptions, *, whole: bool) -> Found:
     """Search in one group or in all, by score or, on clusters with exclusive storage, by what would be lost."""
-    if whole:
+    if whole and not options.own:
         return dedicated.allocate(state, i, count, group, options)
     return in_group(state, i, count, group, options) if group else anywhere(state, i, count, options)[1]
 
@@ -162,7 +165,7 @@ def _relocate(message: Message, request: Reader, options: AllocOptions, build: B
         wanted = "secondary" if mode is Mode.SECONDARY else "primary"
         problem = f"excluded nodes {', '.join(leave)} are not the instance's {wanted} {names[current]}"
         return _failed(state, f"Unsupported request: {problem}")
-    done = evacuate(state, [i], mode, options)
+    done = _leave(state, [i], mode, options)
     if done.failed:
         return _failed(state, done.failed[0][1])
     return _done(state, "success", [names[done.moved[0][2][-1]]])
@@ -174,7 +177,22 @@ def _node_evacuate(message: Message, request: Reader, options: AllocOptions, bui
     mode = request.text("evac_mode")
     if mode not in modes:
         raise request.error("evac_mode", "one of " + ", ".join(modes))
-    return _evacuated(state, evacuate(state, _numbers(state, request), modes[mode], options))
+    return _evacuated(state, _leave(state, _numbers(state, request), modes[mode], options))
+
+
+def _leave(state: State, instances: list[int], mode: Mode, options: AllocOptions) -> Evacuation:
+    """Move instances off their nodes: one after the other as hail, or all together by their rules."""
+    if not options.own:
+        return evacuate(state, instances, mode, options)
+    # As hail it answers without waiting for this.
+    from .emptying import EmptyOptions, empty
+
+    left = leaving(state, instances, mode)
+    if options.restrict is not None:
+        left |= ~np.isin(state.nodes.names, options.restrict)
+    survive = options.survive if options.capacity_checks else None
+    settings = EmptyOptions(mode=mode, with_disks=False, survive=survive)
+    return empty(state, options.book(state), left, instances, settings)
 
 
 def _change_group(message: Message, request: Reader, options: AllocOptions, build: BuildOptions | None) -> Answer:
@@ -209,7 +227,9 @@ def _allocate_secondary(message: Message, request: Reader, options: AllocOptions
     state.unplace(old)
     new = len(message.cluster.instances)
     members = state.nodes.group == state.nodes.group[p]
-    found = search(state, new, 2, members, options, good=safe(options), primary=p)
+    if name in options.rules:
+        options = replace(options, rules={**options.rules, instance.name: options.rules[name]})
+    found = search(state, new, 2, members, options, good=safe(state, options), primary=p)
     if not found.nodes:
         return _failed(state, describe(state, found))
     state.place(new, *found.nodes)

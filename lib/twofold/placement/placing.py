@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Placing many new instances at once: pure and the same for the same input.
 
-The most constrained instance goes first, each to the place with the best score. Where one finds no place, others
-make room: first one that was placed in this call is put elsewhere, then the order is changed.
+The most constrained instance goes first, each to the place with the best score; where one finds no place, others that
+were placed in this call make room (jointly.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from .affinity import Book, Rules
 from .candidates import Places, pair_places, single_places
 from .errors import RequestError
 from .explain import Verdict, primary_reason, secondary_reason
+from .jointly import Jointly
 from .model import LOCAL_TEMPLATES, TEMPLATES, AllocPolicy, Cluster, Instance
-from .redundancy import redundant
+from .redundancy import Level, kept
 from .state import Bools, BuildOptions, Floats, State
 
+_LOSS = {
+    Level.NODE: "the loss of some node",
+    Level.TWO: "the loss of some two nodes",
+    Level.DOMAIN: "the loss of some failure domain",
+}
 #: What drbd keeps beside each disk for its own records, MiB.
 DRBD_METADATA = 128
 
@@ -103,14 +109,14 @@ class PlaceOptions:
     Attributes:
         build: how to look at the cluster (offline nodes, limits, load).
         rules: rules of the instances that exist already, by name; affinity needs them.
-        survive_node_loss: refuse places after which the loss of some node would strand an instance, unless that is
-            so already.
+        survive: refuse places after which losses of this kind would not be survived, unless that is so already; None
+            to ask for nothing.
         explain: give the verdict on every node for placed instances, too.
     """
 
     build: BuildOptions = field(default_factory=BuildOptions)
     rules: Mapping[str, Rules] = field(default_factory=dict)
-    survive_node_loss: bool = True
+    survive: Level | None = Level.NODE
     explain: bool = False
 
 
@@ -149,41 +155,29 @@ def _validate(cluster: Cluster, requests: list[Request]) -> None:
             )
 
 
-class _Placer:
+class _Placer(Jointly):
     def __init__(self, cluster: Cluster, requests: list[Request], options: PlaceOptions) -> None:
+        super().__init__(State(cluster, options.build, [r.instance() for r in requests]))
         self.options, self.requests = options, requests
-        self.state = State(cluster, options.build, [r.instance() for r in requests])
         self.first = len(cluster.instances)
         rules = {**options.rules, **{r.name: r.rules for r in requests}}
         self.book = Book(self.state, rules)
-        self.safe = options.survive_node_loss and redundant(self.state)
-        self.scores: dict[int, float] = {}
+        self.good = None if options.survive is None else kept(self.state, options.survive)
         self.allocable = np.array(
             [cluster.groups[g].alloc_policy is not AllocPolicy.UNALLOCABLE for g in self.state.nodes.group], dtype=bool
         )
 
     def run(self) -> list[Placement]:
-        numbers = list(range(len(self.requests)))
-        order = self._order(numbers)
-        best: tuple[list[int], dict[int, tuple[int, ...]]] | None = None
-        for _ignored in range(len(order)):
-            failed = self._attempt(order)
-            if best is None or len(failed) < len(best[0]):
-                best = (failed, self._where())
-            if not failed or order[0] == failed[0]:
-                break
-            # What found no place goes first next time.
-            order = [*failed, *(k for k in order if k not in failed)]
-            self._clear()
-        if best is not None:
-            self._restore(best[1])
-        return [self._result(k) for k in numbers]
+        numbers = [self.first + k for k in range(len(self.requests))]
+        self.place_all(self._order(numbers))
+        return [self._result(i - self.first) for i in numbers]
 
     def _order(self, numbers: list[int]) -> list[int]:
         """Fewest choices first, then the largest."""
-        choices = {k: int(np.isfinite(self._places(k)).sum()) for k in numbers}
-        sizes = {k: (-self.requests[k].memory, -sum(self.requests[k].disks)) for k in numbers}
-        return sorted(numbers, key=lambda k: (choices[k], *sizes[k], self.requests[k].name))
+        inst = self.state.inst
+        choices = {i: int(np.isfinite(self._places(i - self.first)).sum()) for i in numbers}
+        sizes = {i: (-inst.mem[i], -sum(self.requests[i - self.first].disks)) for i in numbers}
+        return sorted(numbers, key=lambda i: (choices[i], *sizes[i], inst.names[i]))
 
     def _places(self, k: int) -> Floats:
         """The score, with wishes, of every place that is possible for request k now."""
@@ -201,22 +195,17 @@ class _Placer:
         good = [needs <= set(g.networks) for g in self.state.cluster.groups]
         return np.array(good, dtype=bool)[self.state.nodes.group]
 
-    def _attempt(self, order: list[int]) -> list[int]:
-        failed = [k for k in order if not self._put(k)]
-        return [k for k in failed if not self._make_room(k, order)]
-
-    def _put(self, k: int) -> bool:
-        """Place request k at its best place."""
-        score = self._places(k)
-        i = self.first + k
+    def put(self, i: int) -> bool:
+        """Place a request's instance at its best place."""
+        score = self._places(i - self.first)
         flat = score.ravel()
         ranks = self._ranks(score.shape)
         found = np.flatnonzero(np.isfinite(flat))
         for one in found[np.lexsort((found, flat[found], ranks[found]))]:
             where = np.unravel_index(one, score.shape)
             self.state.place(i, int(where[0]), int(where[1]) if len(where) > 1 else -1)
-            if not self.safe or redundant(self.state):
-                self.scores[k] = float(flat[one])
+            if self.good is None or self.good(self.state):
+                self.scores[i] = float(flat[one])
                 return True
             self.state.unplace(i)
         return False
@@ -227,48 +216,18 @@ class _Placer:
         rank = np.array([groups[g].alloc_policy.rank for g in self.state.nodes.group])
         return rank if len(shape) == 1 else np.repeat(rank, shape[1])
 
-    def _make_room(self, k: int, order: list[int]) -> bool:
-        """Place request k by putting one other new instance elsewhere."""
-        for other in order:
-            j = self.first + other
-            if other == k or self.state.pri[j] < 0:
-                continue
-            p, s, score = int(self.state.pri[j]), int(self.state.sec[j]), self.scores[other]
-            self.state.unplace(j)
-            if self._put(k):
-                if self._put(other):
-                    return True
-                self.state.unplace(self.first + k)
-            self.state.place(j, p, s)
-            self.scores[other] = score
-        return False
-
-    def _where(self) -> dict[int, tuple[int, ...]]:
-        state = self.state
-        numbers = (k for k in range(len(self.requests)) if state.pri[self.first + k] >= 0)
-        return {k: (int(state.pri[self.first + k]), int(state.sec[self.first + k])) for k in numbers}
-
-    def _clear(self) -> None:
-        for k in self._where():
-            self.state.unplace(self.first + k)
-
-    def _restore(self, where: dict[int, tuple[int, ...]]) -> None:
-        self._clear()
-        for k, (p, s) in where.items():
-            self.state.place(self.first + k, p, s)
-
     def _result(self, k: int) -> Placement:
         state, i = self.state, self.first + k
         p, s = int(state.pri[i]), int(state.sec[i])
         names = tuple(state.nodes.names[n] for n in (p, s) if n >= 0)
         name = self.requests[k].name
         if names and not self.options.explain:
-            return Placement(name, names, self.scores[k])
+            return Placement(name, names, self.scores[i])
         if names:
             state.unplace(i)
             verdicts = self._verdicts(k, p)
             state.place(i, p, s)
-            return Placement(name, names, self.scores[k], verdicts)
+            return Placement(name, names, self.scores[i], verdicts)
         verdicts = self._verdicts(k, self._likely_primary(k))
         return Placement(name, (), None, verdicts, self._problem(k, verdicts))
 
@@ -307,6 +266,7 @@ class _Placer:
             return f"instance {request.name}: no node can be its primary"
         if request.mirrored and all(v.secondary for v in verdicts):
             return f"instance {request.name}: no node can be its secondary"
-        if np.isfinite(self._places(k)).any():
-            return f"instance {request.name}: wherever it goes, the loss of some node would strand an instance"
+        if self.options.survive is not None and np.isfinite(self._places(k)).any():
+            loss = _LOSS[self.options.survive]
+            return f"instance {request.name}: wherever it goes, {loss} would leave an instance without a place"
         return f"instance {request.name}: no pair of nodes can take it"

@@ -9,7 +9,7 @@ There is no chance and no clock in it: effort is counted in places judged, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import numpy as np
 from .greedy import Limits, candidates
 from .greedy import balance as greedy_balance
 from .moves import Move, UndoPoint, apply, cost, costs, involved, undo, undo_point
+from .redundancy import Level, kept
 from .scan import Rules, Scanner, Scores
 from .score import optimum, score
 from .state import Floats, Ints, State
@@ -51,12 +52,14 @@ class Budget:
         chains: how many first moves of chains are tried before giving up; 0 for none.
         depth: the most moves in a chain.
         effort: how hard to search for chains: 1 is about half the work of the descent, and a little.
+        survive: losses of this kind that are survived before are survived after every move; None to ask for nothing.
     """
 
     max_copy: float | None = None
     chains: int = 32
     depth: int = 4
     effort: float = 1.0
+    survive: Level | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Search:
         self.floor = optimum(state) + limits.min_score
         self.which = candidates(state, rules)
         self.now = self._score()
+        self.good = condition(state, rules, budget)
 
     def run(self, per_byte: bool) -> list[Move]:
         """Descend, then try chains as long as they help; per_byte ranks moves by gain per MiB."""
@@ -105,9 +109,13 @@ class Search:
         return score(self.state) + (self.book.cost(self.state) if self.book else 0.0)
 
     def _hbal(self) -> None:
+        start = self.state.copy()
         plan = greedy_balance(self.state, self.rules, self.limits)
-        self.moves = [step.move for step in plan.steps]
-        self.now = plan.final
+        moves = [step.move for step in plan.steps]
+        if sound(start, moves, self.good):
+            self.moves, self.now = moves, plan.final
+        else:
+            self.state = start
 
     def _room(self, moves: int = 1) -> bool:
         """Whether more moves may be made and could be worth it."""
@@ -125,9 +133,10 @@ class Search:
     def _make(self, moves: Iterable[Move], value: float) -> bool:
         """Make moves that lead to a score; with rules, only if what they do to the rules of others leaves a gain."""
         before = (self.now, self.copied, len(self.moves))
+        safe = sound(self.state, moves, self.good)
         points, touched = self._apply(moves)
         self.now = value if self.book is None else self._score()
-        if self.now >= before[0] - _NOTHING:
+        if not safe or self.now >= before[0] - _NOTHING:
             self._undo(points)
             self.now, self.copied = before[:2]
             touched = frozenset()
@@ -284,6 +293,27 @@ class Search:
         found.sort(key=lambda one: (one[0], one[1].instance))
         fresh = [(value, move) for value, move in found if move.instance not in used and self._affordable(move)][:most]
         return [_Partial(value, (*partial.moves, move)) for value, move in fresh]
+
+
+def condition(state: State, rules: Rules, budget: Budget) -> Callable[[State], bool] | None:
+    """What has to hold after every move beside what each is checked for anyway; None for nothing."""
+    if budget.survive is None:
+        return None
+    # That a node may be lost is what moves of mirrored instances are checked for, as long as no node fails it already.
+    checked = budget.survive is Level.NODE and not rules.ignore_soft and not state.fails_n1.any()
+    return None if checked and not (state.inst.external & (state.pri >= 0)).any() else kept(state, budget.survive)
+
+
+def sound(state: State, moves: Iterable[Move], good: Callable[[State], bool] | None) -> bool:
+    """Whether a condition holds after each of the moves."""
+    if good is None:
+        return True
+    trial = state.copy()
+    for move in moves:
+        apply(trial, move)
+        if not good(trial):
+            return False
+    return True
 
 
 def _by_score(partial: _Partial) -> tuple[float, list[tuple[int, int, int]]]:

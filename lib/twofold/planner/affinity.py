@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from ..model import Desired
 from ..placement import Rules
@@ -39,6 +40,12 @@ def rules(desired: Desired, refused: Mapping[str, Collection[str]]) -> dict[str,
             apart=apart,
         )
     return found
+
+
+def unpinned(desired: Desired, names: Collection[str]) -> dict[str, Rules]:
+    """The rules of instances that exist: a pin says where one is made, who has it moved has decided otherwise."""
+    found = rules(desired, {})
+    return {name: replace(rule, primary="", secondary="") for name, rule in found.items() if name in names}
 
 
 def _apart(desired: Desired, field: str) -> Labels:

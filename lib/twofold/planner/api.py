@@ -80,7 +80,7 @@ def _balance(context: Context, intent: dict[str, Any]) -> None:
     # Only this intent waits for NumPy.
     from . import balance
 
-    balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"))
+    balance.cluster(context, intent.get("max_copy"), intent.get("max_moves"), intent.get("disk_moves"))
 
 
 def _rolling(context: Context, intent: dict[str, Any]) -> None:

@@ -3,33 +3,33 @@
 
 """Balance: even out the load of each node group with the moves that gain most.
 
-What this version can carry out are migrations, so those are planned first, as if nothing else could be done; they stand
-for themselves. What could be gained beyond them, by giving instances another secondary, is shown and not executed.
+The engine says which moves; each is carried out as migrations and replaced second copies, in order. An instance that
+turns out not to be movable that way is named with the reason, and the engine is asked again without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from .. import units
 from ..errors import ValueProblem
 from ..findings import ERROR, Finding
+from ..model import Instance
 from ..placement import Cluster
 from ..placement import Rules as Demands
 from ..placement.affinity import Book
-from ..placement.balance import Budget
+from ..placement.balance import Budget as Means
 from ..placement.balance import balance as even_out
 from ..placement.greedy import Limits, Step
 from ..placement.moves import apply, commands, cost
+from ..placement.redundancy import Level
 from ..placement.scan import Rules
 from ..placement.state import BuildOptions, State
-from . import affinity, cluster_view, migrate
+from . import affinity, cluster_view, migrate, placement
+from .budget import Budget
 from .context import Context
-
-MIGRATE, REPLACE = "migrate", "replace-disks"
-T = TypeVar("T")
+from .moves import REPLACE, Mover, begin
+from .secondary import minors_taken, sized
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,19 @@ class Move:
 
 
 @dataclass
-class _Budget:
-    """What is left of what may be spent: MiB and moves, None for no limit."""
-
-    copy: float | None
-    moves: int | None
-
-    def spend(self, moves: Iterable[Move]) -> None:
-        for move in moves:
-            self.copy = None if self.copy is None else self.copy - move.copied
-            self.moves = None if self.moves is None else self.moves - 1
-
-
-@dataclass
 class _Jobs:
     """Which moves may run at once: one waits for those before it that touch one of its nodes."""
 
     last: dict[str, list[str]] = field(default_factory=dict)
     number: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> _Jobs:
+        """For moves that may turn out not to be possible."""
+        return _Jobs(dict(self.last), dict(self.number))
+
+    def adopt(self, other: _Jobs) -> None:
+        """Go on from a copy."""
+        self.last, self.number = other.last, other.number
 
     def before(self, move: Move) -> list[str]:
         """The steps that have to be done before a move begins."""
@@ -87,67 +82,84 @@ class _Jobs:
         return job
 
 
-def cluster(context: Context, max_copy: Any, max_moves: Any) -> None:
-    """Add the migrations that even out the load, and say what the moves gain and cost.
+@dataclass
+class _Balanced:
+    """What becomes of one node group: its score before, the moves that are made, and what might have been besides."""
 
-    `max_copy` is the size that may be copied between nodes, `max_moves` the number of moves; None for no limit.
+    before: float
+    moves: list[Move]
+    jobs: list[int]
+    ideal: list[Move]
+    stuck: dict[str, str]
+
+
+def cluster(context: Context, max_copy: Any, max_moves: Any, disk_moves: Any = None) -> None:
+    """Add the moves that even out the load, and say what they gain and cost.
+
+    `max_copy` is the size that may be copied between nodes, `max_moves` the number of moves; None for no limit. No
+    second copy is replaced if `disk_moves` is false.
     """
-    budget = _budget(context, max_copy, max_moves)
-    if budget is None:
+    try:
+        budget = Budget.of(max_copy, max_moves, disk_moves)
+    except ValueProblem as error:
+        context.findings.append(Finding(ERROR, "bad-value", "cluster", str(error), "correct it, or leave it out"))
         return
     found = cluster_view.cluster(context.desired, context.observed, context.claims)
     fixed = {guest.name for guest in found.instances if not _movable(context, guest.name)}
     rules, jobs = _rules(context, found), _Jobs()
-    replacing = any(REPLACE in verbs for verbs in EXECUTORS)
     rows: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for number, group in enumerate(found.groups):
-        state = State(found, BuildOptions(excluded=tuple(sorted(fixed)))).subset(number)
-        begin, moves = _moves(state, rules, budget, replacing=replacing)
-        budget.spend(moves)
-        further = [] if replacing else _moves(state, rules, budget, replacing=True)[1]
-        done = _execute(context, moves, jobs)
-        rows += [_row(move, done.get(index), group.name) for index, move in enumerate([*moves, *further])]
-        reached = [begin, *(move.score for move in [*moves, *further])]
-        scores.append({"group": group.name, "before": begin, "after": reached[len(done)], "possible": reached[-1]})
+        done = _group(context, found, number, fixed=fixed, rules=rules, budget=budget, jobs=jobs)
+        budget.spend(move.copied for move in done.moves)
+        rows += [_row(move, group.name, job=job) for move, job in zip(done.moves, done.jobs, strict=True)]
+        rows += [
+            _row(one, group.name, why=done.stuck[one.instance]) for one in done.ideal if one.instance in done.stuck
+        ]
+        after = done.moves[-1].score if done.moves else done.before
+        possible = done.ideal[-1].score if done.ideal else done.before
+        scores.append({"group": group.name, "before": done.before, "after": after, "possible": min(after, possible)})
     context.details["balance"] = {"scores": scores, "moves": rows}
 
 
-def _budget(context: Context, max_copy: Any, max_moves: Any) -> _Budget | None:
-    try:
-        return _Budget(_given("max_copy", max_copy, _mib), _given("max_moves", max_moves, _count))
-    except ValueProblem as error:
-        context.findings.append(Finding(ERROR, "bad-value", "cluster", str(error), "correct it, or leave it out"))
-        return None
-
-
-def _given(name: str, value: Any, parse: Callable[[Any], T]) -> T | None:
-    """The value, or None if there is none. Raises ValueProblem."""
-    try:
-        return None if value is None else parse(value)
-    except ValueProblem as error:
-        raise ValueProblem(f"{name}: {error}") from None
-
-
-def _mib(value: Any) -> float:
-    return units.parse_size(value) / cluster_view.MIB
-
-
-def _count(value: Any) -> int:
-    if not str(value).isdecimal():
-        raise ValueProblem(f"{str(value)!r} is not a number of moves; write it like 5")
-    return int(value)
+def _group(
+    context: Context,
+    found: Cluster,
+    number: int,
+    *,
+    fixed: set[str],
+    rules: dict[str, Demands],
+    budget: Budget,
+    jobs: _Jobs,
+) -> _Balanced:
+    """Balance one node group, without the instances that turn out to be stuck."""
+    stuck: dict[str, str] = {}
+    ideal: list[Move] | None = None
+    while True:
+        state = State(found, BuildOptions(excluded=tuple(sorted(fixed | stuck.keys())))).subset(number)
+        before, moves = _moves(state, rules, budget)
+        ideal = moves if ideal is None else ideal
+        trial, trial_jobs = context.trial(), jobs.copy()
+        numbers = _carry_out(trial, moves, trial_jobs)
+        if len(numbers) == len(moves):
+            context.adopt(trial)
+            jobs.adopt(trial_jobs)
+            return _Balanced(before, moves, numbers, ideal, stuck)
+        instance, problems = moves[len(numbers)].instance, trial.findings[len(context.findings) :]
+        stuck[instance] = "; ".join(one.message for one in problems)
+        remedy = problems[0].remedy if problems else ""
+        context.info("not-balanced", instance, f"it is left where it is: {stuck[instance]}", remedy)
 
 
 def _movable(context: Context, name: str) -> bool:
-    """Whether balancing may touch an instance; what keeps one that runs as wanted is said."""
+    """Whether balancing may touch an instance; what keeps one that is as wanted is said."""
     wanted = context.desired.instances.get(name)
-    if wanted is None or wanted.state != "running" or wanted.disk_template == "plain":
+    if wanted is None or wanted.state == "absent" or wanted.disk_template == "plain":
         return False
     probe = Context(context.desired, context.observed, context.claims)
-    migration = migrate.running(probe, wanted)
-    if migration is not None and migration.may_begin():
-        states = {node: context.desired.nodes[node].state for node in migration.situation.nodes}
+    moving = migrate.running(probe, wanted) if wanted.state == "running" else begin(probe, name)
+    if moving is not None and moving.may_begin():
+        states = {node: context.desired.nodes[node].state for node in moving.situation.nodes}
         away = [f"{node} is {state}" for node, state in states.items() if state != "online"]
         if not away:
             return True
@@ -158,20 +170,32 @@ def _movable(context: Context, name: str) -> bool:
 
 
 def _rules(context: Context, found: Cluster) -> dict[str, Demands]:
-    """The rules of what exists. A pin does not say any more who is primary; who is pinned stays on these nodes."""
+    """The rules of what exists, with the nodes that it cannot be on whatever else is moved.
+
+    A pin does not say any more who is primary; who is pinned stays on these nodes.
+    """
     rules = affinity.rules(context.desired, {})
     every = {node.name for node in found.nodes}
     for guest in found.instances:
-        if guest.name in rules and (pins := set(context.desired.instances[guest.name].nodes)):
-            homes = {guest.primary, guest.secondary} - {""}
-            others = every - (pins if len(pins) == len(homes) else pins | homes)
-            rule = rules[guest.name]
-            excluded = tuple(sorted({*rule.excluded, *others}))
-            rules[guest.name] = replace(rule, primary="", secondary="", excluded=excluded)
+        if guest.name not in rules:
+            continue
+        rule, wanted = rules[guest.name], context.desired.instances[guest.name]
+        homes = {guest.primary, guest.secondary} - {""}
+        pins = set(wanted.nodes)
+        off_pins = every - (pins if len(pins) == len(homes) else pins | homes) if pins else set()
+        excluded = tuple(sorted({*rule.excluded, *off_pins, *(_lacking(context, wanted) - homes)}))
+        rules[guest.name] = replace(rule, primary="", secondary="", excluded=excluded)
     return rules
 
 
-def _moves(state: State, rules: dict[str, Demands], budget: _Budget, *, replacing: bool) -> tuple[float, list[Move]]:
+def _lacking(context: Context, wanted: Instance) -> set[str]:
+    """The nodes that lack something for an instance that the engine does not know of."""
+    desired, trace = context.desired, context.observed.trace(wanted.name)
+    bridges = {node for node in desired.nodes if placement.missing_bridges(desired, context.observed, wanted, node)}
+    return bridges | minors_taken(context, trace).keys()
+
+
+def _moves(state: State, rules: dict[str, Demands], budget: Budget) -> tuple[float, list[Move]]:
     """The score of one node group, which is balanced in place, and the moves."""
     start, names = state.copy(), set(state.nodes.names)
     inside = {
@@ -179,8 +203,8 @@ def _moves(state: State, rules: dict[str, Demands], budget: _Budget, *, replacin
         for name, rule in rules.items()
         if name in state.inst.names
     }
-    limits, most = Limits(max_moves=budget.moves), Budget(max_copy=budget.copy)
-    plan = even_out(state, Rules(disk_moves=replacing), limits, most, Book(state, inside)).plan
+    limits, most = Limits(max_moves=budget.moves), Means(max_copy=budget.copy, survive=Level.NODE)
+    plan = even_out(state, Rules(disk_moves=budget.disk_moves), limits, most, Book(state, inside)).plan
     found, before = [], plan.initial
     for step in plan.steps:
         found.append(_move(start, step, before))
@@ -197,49 +221,46 @@ def _move(state: State, step: Step, before: float) -> Move:
     return Move(name, source, target, operations, copied, before - step.score, step.score)
 
 
-def _execute(context: Context, moves: list[Move], jobs: _Jobs) -> dict[int, int]:
-    """Add the steps of the moves, in order; the number of each one's job.
-
-    What cannot be planned ends it: the moves after it count on it.
-    """
-    done: dict[int, int] = {}
-    for index, move in enumerate(_executable(moves)):
-        known = set(context.steps)
-        if not EXECUTORS[move.verbs](context, move, jobs.before(move)):
-            break
-        change = context.summary[-1]
-        gain = f"{change.why}: the score goes from {move.score + move.gain:.4f} to {move.score:.4f}"
-        context.summary[-1] = replace(change, why=gain)
-        done[index] = jobs.add(move, [step for step in context.steps if step not in known])
-    return done
-
-
-def _executable(moves: list[Move]) -> list[Move]:
-    """The moves up to the first that cannot be executed, or is another one of an instance in the same plan.
-
-    They end where the score is best: a move that only makes room for the next is not made for its own sake.
-    """
-    found: list[Move] = []
-    for move in moves:
-        if move.verbs not in EXECUTORS or any(other.instance == move.instance for other in found):
-            break
-        found.append(move)
-    ends = [found[0].score + found[0].gain, *(move.score for move in found)] if found else [0.0]
-    return found[: ends.index(min(ends))]
+def _carry_out(context: Context, moves: list[Move], jobs: _Jobs) -> list[int]:
+    """Add the steps of the moves, in order, up to the first that cannot be planned; the number of each one's job."""
+    mover, numbers = Mover(context), list[int]()
+    for one in moves:
+        before, said = jobs.before(one), len(context.summary)
+        steps: list[str] = []
+        for operation in one.operations:
+            added = _operation(mover, one, operation, [*before, *steps])
+            if not added:
+                return numbers
+            steps += added
+        for index in range(said, len(context.summary)):
+            change = context.summary[index]
+            gain = f"{change.why}: the score goes from {one.score + one.gain:.4f} to {one.score:.4f}"
+            context.summary[index] = replace(change, why=gain)
+        if REPLACE in one.verbs:
+            _give_back(context, one)
+        numbers.append(jobs.add(one, steps))
+    return numbers
 
 
-def _migrate(context: Context, move: Move, after: list[str]) -> bool:
-    """A live migration; its memory counts on the target from now on."""
-    target = move.target[0]
-    migration = migrate.running(context, context.desired.instances[move.instance], target, after)
-    if migration is None or not migration.run(target):
-        return False
-    context.claims.take_memory(target, migration.domain.memory)
-    context.claims.take_memory(migration.source, -migration.domain.memory)
-    return True
+def _operation(mover: Mover, move: Move, operation: str, after: list[str]) -> list[str]:
+    """Add the steps of one operation of a move, as the engine words it; none if it cannot be done."""
+    verb, _ignored, target = operation.partition(" to ")
+    if verb == REPLACE:
+        return mover.replace(move.instance, target, after)
+    return mover.migrate(move.instance, target or None, after)
 
 
-def _row(move: Move, job: int | None, group: str) -> dict[str, Any]:
+def _give_back(context: Context, move: Move) -> None:
+    """The space of a copy that is given up is free for the moves after this one, which wait for it."""
+    wanted = context.desired.instances[move.instance]
+    needed = sized(wanted, context.observed.trace(move.instance))
+    for node in set(move.source) - set(move.target):
+        freed = context.claims.needed(node, needed)
+        context.claims.take_space(node, {group: -size for group, size in freed.items()})
+
+
+def _row(move: Move, group: str, *, job: int | None = None, why: str | None = None) -> dict[str, Any]:
+    """A move for the details; without a job it is not made, and `why` says why not."""
     return {
         "instance": move.instance,
         "from": list(move.source),
@@ -249,11 +270,6 @@ def _row(move: Move, job: int | None, group: str) -> dict[str, Any]:
         "gain": move.gain,
         "score": move.score,
         "job": job,
+        "why": why,
         "group": group,
     }
-
-
-#: Adds the steps of a move, which wait for the given ones; whether it can be done.
-Executor = Callable[[Context, Move, list[str]], bool]
-#: What can be carried out, by the verbs of a move's operations. What needs another secondary has REPLACE among them.
-EXECUTORS: dict[tuple[str, ...], Executor] = {(MIGRATE,): _migrate}

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Container, Iterable
+from copy import copy
 
 from .. import names, units
 from ..model import Desired, Disk, Instance, Network
@@ -41,6 +42,15 @@ class Claims:
             for nic in instance.nics:
                 if nic.address not in ("auto", "none") and instance.state != "absent":
                     self.addresses.setdefault(nic.address, f"instance {instance.name}")
+
+    def copy(self) -> Claims:
+        """Another one with the same claims, for what is only tried."""
+        other = copy(self)
+        other.ports = defaultdict(set, {node: set(taken) for node, taken in self.ports.items()})
+        other.minors = defaultdict(set, {node: set(taken) for node, taken in self.minors.items()})
+        other.addresses = dict(self.addresses)
+        other._memory, other._space = self._memory.copy(), self._space.copy()
+        return other
 
     def _read(self, view: NodeView) -> None:
         for name, document in view.definitions.items():

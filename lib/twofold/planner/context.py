@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, count
 from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding
@@ -50,6 +51,23 @@ class Context:
     def resyncs(self) -> Resyncs:
         """The resyncs that the plan starts, and how many may go on at once."""
         return Resyncs(self.desired.cluster.resyncs_at_once)
+
+    def trial(self) -> Context:
+        """A copy to plan with; `adopt` keeps what came of it, and who does not adopt it has lost nothing."""
+        other = replace(
+            self,
+            claims=self.claims.copy(),
+            steps=dict(self.steps),
+            findings=list(self.findings),
+            summary=list(self.summary),
+            starts=self.starts.copy(),
+        )
+        other.resyncs = self.resyncs.copy()
+        return other
+
+    def adopt(self, other: Context) -> None:
+        """Go on from what a trial came to."""
+        vars(self).update(vars(other))
 
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""
@@ -102,9 +120,10 @@ class Chain:
         return identifier
 
     def _identifier(self, node: str, op: str) -> str:
+        """A name of its own, also where a plan has several chains of one instance."""
         base = f"{self.instance}/{op}@{node}"
-        count = sum(1 for step in self.added if step.node == node and step.op == op)
-        return f"{base}#{count + 1}" if count else base
+        names = chain((base,), (f"{base}#{number}" for number in count(2)))
+        return next(name for name in names if name not in self._context.steps)
 
     def has(self, node: str, op: str) -> bool:
         """Whether a step was added."""

@@ -10,36 +10,24 @@ its instances would be a guess.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace as with_
-from typing import Any
 
-from .. import definition
 from ..findings import ERROR, WARNING, Finding
 from ..model import Instance
-from . import document as plan
-from . import replace
+from . import copies, replace
 from .context import Context
-from .definitions import write_definitions
-from .migrate import Migration
-from .replace import Together
-from .situation import assess
+from .moves import Mover, begin, move
+from .situation import assess, primary_of
 
 MODES = ("primaries", "secondaries", "both")
 
 
 def node(context: Context, name: str, mode: str) -> None:
-    """Add the steps that move the instances of a node away: those that it runs, its second copies, or first the ones,
-    then the others: what was run here has its second copy here when it has moved, so that is for the next plan.
-    """
+    """Add the steps that move the instances of a node away: those that it runs, its second copies, or both."""
     if not answers(context, name) or not _is_mode(context, name, mode):
         return
     primaries, secondaries = held(context, name)
-    if mode in ("primaries", "both"):
-        leave(context, name, primaries, home=False)
-    if mode in ("secondaries", "both"):
-        together = Together(context, leaving={name})
-        for one in sorted(secondaries, key=lambda wanted: (-sum(disk.size for disk in wanted.disks), wanted.name)):
-            replace.instance(context, one.name, together=together)
+    wanted = {"primaries": primaries, "secondaries": secondaries, "both": [*primaries, *secondaries]}[mode]
+    _Exodus(context, name, wanted, mode).run()
 
 
 def drain(context: Context, name: str) -> None:
@@ -72,7 +60,7 @@ def undrain(context: Context, name: str) -> None:
             remedy = f"replace_disks.yml -e instance={wanted.name} -e new_secondary={name}, then migrate.yml"
             context.warning("home-without-disk", wanted.name, message, remedy)
             continue
-        after = move(context, wanted, name, after, home=None) or after
+        after = _settled(context, wanted, name, after) or after
 
 
 def answers(context: Context, name: str) -> bool:
@@ -127,84 +115,80 @@ def leave(
 ) -> Sequence[str]:
     """Move what a node runs, one after the other; the next begins when the one before is settled, moved or not.
 
-    The first waits for the steps `after`; the ids of those that the next of another node has to wait for.
+    With `home` they come back later. The first waits for the steps `after`; the ids of those that the next of another
+    node has to wait for.
     """
-    for wanted in instances:
-        after = move(context, wanted, None, after, home=name if home else None) or after
-    return after
+    return _Exodus(context, name, instances, "primaries", home=name if home else None).run(after)
 
 
-def move(
-    context: Context, wanted: Instance, target: str | None, after: Sequence[str], *, home: str | None
-) -> list[str]:
-    """Move one instance, running or off; the ids of the steps that clean up after it, empty if it stays."""
-    trace = context.observed.trace(wanted.name)
-    situation = assess(context, wanted, trace)
-    if situation is None:
-        return []
-    domain = trace.domains.get(situation.primary)
-    if domain is None or domain.state not in ("running", "shutoff"):
-        state = domain.state if domain is not None else "not defined"
-        message = f"it stays on {situation.primary}, because it is {state}"
-        context.error("not-moved", wanted.name, message, "bring it to run or stop it, then run this again")
-        return []
+class _Exodus:
+    """Everything that leaves a node at once. It is decided together, then planned guest by guest, copy by copy."""
+
+    def __init__(
+        self, context: Context, name: str, instances: Sequence[Instance], mode: str, home: str | None = None
+    ) -> None:
+        # Only what empties a node waits for NumPy.
+        from .leaving import decide
+
+        self.context, self.node, self.home = context, name, home
+        ready = [one for one in instances if self._is_ready(one)]
+        self.decision = decide(context, {name}, ready, mode, for_a_while=home is not None)
+        self.mover = Mover(context, leaving={name})
+
+    def _is_ready(self, wanted: Instance) -> bool:
+        """Whether an instance can be moved at all, else a finding says why not; what was begun before goes on."""
+        trace = self.context.observed.trace(wanted.name)
+        nodes = (trace.newest or {"nodes": ()})["nodes"]
+        if self.node not in trace.domains and copies.unfinished(trace, nodes):
+            replace.instance(self.context, wanted.name)
+            return False
+        moving = begin(self.context, wanted.name)
+        return moving is not None and (moving.source != self.node or moving.is_ready())
+
+    def run(self, after: Sequence[str] = ()) -> Sequence[str]:
+        """Add the steps; the ids of those that the next of another node has to wait for."""
+        self._say()
+        moved: dict[str, list[str]] = {}
+        places = self.decision.places
+        guests = [name for name in places if self._holder(name) == self.node]
+        for name in sorted(guests, key=lambda one: (-self._instance(one).memory, one)):
+            moved[name] = self.mover.migrate(name, places[name][0], after, home=self.home)
+            after = [step for step in moved[name] if "replication.settle" in step] or after
+        copied = [name for name in places if moved.get(name, [""]) and self._is_copied(name)]
+        for name in sorted(copied, key=lambda one: (-sum(disk.size for disk in self._instance(one).disks), one)):
+            self.mover.replace(name, places[name][1], moved.get(name, ()))
+        return after
+
+    def _instance(self, name: str) -> Instance:
+        return self.context.desired.instances[name]
+
+    def _holder(self, name: str) -> str:
+        """The primary of an instance, as it was."""
+        trace = self.context.observed.trace(name)
+        return primary_of(trace, (trace.newest or {"nodes": ()})["nodes"])
+
+    def _is_copied(self, name: str) -> bool:
+        """Whether the second copy goes elsewhere."""
+        base = self.context.observed.trace(name).newest or {"nodes": ()}
+        return len(self.decision.places[name]) > 1 and self.decision.places[name][1] not in base["nodes"]
+
+    def _say(self) -> None:
+        context, decision = self.context, self.decision
+        remedy = "free or add what is missing, or change what keeps it from the other nodes"
+        for name, why in decision.stay.items():
+            context.error("no-node-fits", name, f"it cannot leave {self.node}: {why}", remedy)
+        for name, why in decision.copy_stays.items():
+            message = f"it leaves {self.node}, but no node can take its second copy: {why}"
+            context.error("no-node-fits", name, message, remedy)
+        for name, why in decision.overlooked.items():
+            message = f"it goes to {decision.places[name][0]} all the same, for it has to leave {self.node}: {why}"
+            context.warning(
+                "moved-in-need", name, message, "balance the cluster, or bring it home, as soon as possible"
+            )
+
+
+def _settled(context: Context, wanted: Instance, target: str, after: Sequence[str]) -> list[str]:
+    """Move one instance; the ids of the steps that clean up after it, whatever became of it; none if it stays."""
     known = set(context.steps)
-    move = Move(context, wanted, trace, situation, domain, after=after)
-    move.home = home
-    if not (move.run(target) if domain.state == "running" else move.relocate(target)):
-        return []
-    if domain.state == "running":
-        context.claims.take_memory(move.moved_to, domain.memory)
-        context.claims.take_memory(move.source, -domain.memory)
-    return [
-        identifier for identifier in context.steps if identifier not in known and "replication.settle" in identifier
-    ]
-
-
-class Move(Migration):
-    """A migration that knows where the guest is to come home to, and how to move one that is off."""
-
-    home: str | None = None
-    moved_to: str = ""
-
-    def _build(self, target: str) -> definition.Wanted:
-        self.moved_to = target
-        built = super()._build(target)
-        if self.home is None:
-            return built
-        # A guest that is drained twice comes home to where it was first.
-        home = self.base.get("home") or self.home
-        return with_(built, document={**built.document, "home": home}) if home != target else built
-
-    def relocate(self, target: str | None) -> bool:
-        """The other node becomes the primary of a guest that is off; its disks stay where they are."""
-        template, name = self.base["disk_template"], self.wanted.name
-        if template == "plain":
-            message = f"it is off, and its disks are only on {self.source}"
-            self._error("not-moved", message, "start it first: then it moves with its disks")
-            return False
-        if not self.may_begin():
-            return False
-        chosen = self._secondary(target) if self.drbd else self._free_choice(target)
-        if chosen is None:
-            return False
-        try:
-            built = self._build(chosen)
-        except definition.Impossible as error:
-            self._error(error.code, str(error), error.remedy)
-            return False
-        self._seed(chosen, built)
-        nodes = (chosen, self.source) if self.drbd else (chosen,)
-        write_definitions(self.context, self.chain, self.trace, built, nodes, kind=plan.MOVE)
-        args: dict[str, Any] = {"name": name, "xml": None}
-        written = [self.chain.last[chosen]]
-        why = f"its primary is {chosen} now"
-        left = self.chain.add(self.source, "domain.undefine", args, kind=plan.MOVE, why=why, after=written)
-        args = {"name": name, "xml": self.base["domain_xml"]}
-        self.chain.add(chosen, "domain.define", args, kind=plan.MOVE, why=why, after=[left])
-        if not self.drbd and self.source in self.trace.definitions:
-            generation = int(self.trace.definitions[self.source]["generation"])
-            args = {"name": name, "expect_generation": generation}
-            self.chain.add(self.source, "definition.remove", args, kind=plan.MOVE, why=why)
-        self.context.change(name, "move", (self.source, chosen), f"it is off; from {self.source} to {chosen}")
-        return True
+    move(context, wanted.name, target, after)
+    return [step for step in context.steps if step not in known and "replication.settle" in step]

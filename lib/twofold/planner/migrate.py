@@ -90,12 +90,9 @@ class Migration:
         chosen = self._secondary(target) if self.drbd else self._free_choice(target)
         if chosen is None or not self._fits(chosen):
             return False
-        try:
-            built = self._build(chosen)
-        except definition.Impossible as error:
-            self._error(error.code, str(error), error.remedy)
+        built = self._prepared(chosen)
+        if built is None:
             return False
-        self._seed(chosen, built)
         if self.drbd:
             self._drbd(chosen, built)
         else:
@@ -115,6 +112,16 @@ class Migration:
 
     def _error(self, code: str, message: str, remedy: str) -> None:
         self.context.error(code, self.wanted.name, message, remedy)
+
+    def _prepared(self, target: str) -> definition.Wanted | None:
+        """The definition on the target, with the seed there; None with a finding if it cannot be made."""
+        try:
+            built = self._build(target)
+        except definition.Impossible as error:
+            self._error(error.code, str(error), error.remedy)
+            return None
+        self._seed(target, built)
+        return built
 
     def _build(self, target: str) -> definition.Wanted:
         nodes = (target, self.source) if self.base["disk_template"] == "drbd" else (target,)

@@ -80,8 +80,7 @@ def _by_priority(context: Context, instances: Sequence[Instance], refused: Refus
     desired, claims = context.desired, context.claims
     rules = affinity.rules(desired, refused)
     cluster: Cluster = cluster_view.cluster(desired, context.observed, claims)
-    # Room for a failure is kept by secondaries; what has no second copy is not made anew elsewhere.
-    options = PlaceOptions(rules=rules, survive_node_loss=False, explain=True)
+    options = PlaceOptions(rules=rules, explain=True)
     found: list[Placement] = []
     for _priority, group in groupby(instances, key=lambda one: one.priority):
         requests: list[Request] = [cluster_view.request(desired, claims, one, rules[one.name]) for one in group]

@@ -16,6 +16,12 @@ class Resyncs:
         self._limit = limit
         self._waits: dict[str, list[str]] = defaultdict(list)
 
+    def copy(self) -> Resyncs:
+        """Another one with the same resyncs."""
+        other = Resyncs(self._limit)
+        other._waits.update((node, list(waits)) for node, waits in self._waits.items())
+        return other
+
     def before(self, nodes: Iterable[str]) -> list[str]:
         """The steps that have to be done before one more resync starts on these nodes."""
         return [self._waits[node][-self._limit] for node in nodes if len(self._waits[node]) >= self._limit]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..model import Instance
@@ -27,6 +26,20 @@ def sized(wanted: Instance, trace: Trace) -> Instance:
     return wanted.model_copy(update={"disks": [disk.model_copy(update={"size": has["size"]}) for disk, has in pairs]})
 
 
+def minors_taken(context: Context, trace: Trace) -> dict[str, str]:
+    """The nodes on which another disk has the DRBD minor of one of the instance's, each with that as the reason."""
+    base = trace.newest or {"disks": ()}
+    own = {int(number) for disk in base["disks"] for number in (disk["minor"] or {}).values()}
+    taken = {node: own & context.claims.minors[node] for node in context.desired.nodes if node not in trace.nodes}
+    return {node: f"has its DRBD minor {min(found)} in use" for node, found in taken.items() if found}
+
+
+def no_copy(context: Context, wanted: Instance, trace: Trace) -> dict[str, str]:
+    """The nodes that lack something for a copy of an instance's disks, each with all that speaks against it."""
+    lacking = placement.why_not(context.desired, context.observed, context.claims, sized(wanted, trace))
+    return lacking | minors_taken(context, trace)
+
+
 class Choice:
     """The second copies that a plan moves; each counts where it goes when the next is chosen."""
 
@@ -40,13 +53,7 @@ class Choice:
         self._leaving = leaving
         found = cluster_view.cluster(context.desired, context.observed, context.claims)
         self._state: State = State(found, BuildOptions())
-        names = {guest.name for guest in found.instances}
-        # A pin says where an instance is made; who has a copy moved has decided otherwise.
-        rules = {
-            name: replace(rule, primary="", secondary="")
-            for name, rule in affinity.rules(context.desired, {}).items()
-            if name in names
-        }
+        rules = affinity.unpinned(context.desired, {guest.name for guest in found.instances})
         self._book = Book(self._state, rules)
 
     def verdicts(self, wanted: Instance, trace: Trace) -> Refused:
@@ -54,8 +61,7 @@ class Choice:
         from ..placement.explain import secondary_reason
 
         i, context = self._number(wanted.name), self._context
-        refused = placement.why_not(context.desired, context.observed, context.claims, sized(wanted, trace))
-        refused |= self._minors(trace) | dict.fromkeys(self._leaving, "is being emptied")
+        refused = no_copy(context, wanted, trace) | dict.fromkeys(self._leaving, "is being emptied")
         own, as_secondary, apart = self._state, self._book.forbidden(i)[1], self._book.apart(i)
         primary, second = int(own.pri[i]), int(own.sec[i])
         own.unplace(i)
@@ -92,13 +98,12 @@ class Choice:
         own.unplace(i)
         own.place(i, primary, own.nodes.names.index(node))
 
+    def moved(self, name: str, node: str) -> None:
+        """The instance itself goes to a node: that of its second copy, if it has one."""
+        i, own = self._number(name), self._state
+        primary, second = int(own.pri[i]), int(own.sec[i])
+        own.unplace(i)
+        own.place(i, own.nodes.names.index(node), primary if second >= 0 else -1)
+
     def _number(self, name: str) -> int:
         return self._state.inst.names.index(name)
-
-    def _minors(self, trace: Trace) -> dict[str, str]:
-        """The nodes on which another disk has the number of one of the instance's."""
-        base = trace.newest or {"disks": ()}
-        own = {int(number) for disk in base["disks"] for number in (disk["minor"] or {}).values()}
-        claims = self._context.claims
-        taken = {node: own & claims.minors[node] for node in self._context.desired.nodes if node not in trace.nodes}
-        return {node: f"has its DRBD minor {min(found)} in use" for node, found in taken.items() if found}

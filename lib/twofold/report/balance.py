@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 COLUMNS = ("JOB", "INSTANCE", "FROM", "TO", "COPIED", "GAIN", "SCORE", "HOW")
-LATER = "not executed yet"
 
 
 def text(details: dict[str, Any]) -> list[RenderableType]:
@@ -36,7 +35,7 @@ def _row(move: dict[str, Any]) -> Sequence[str]:
     return (
         str(move["job"] or "-"), move["instance"], ":".join(move["from"]), ":".join(move["to"]),
         format_size(move["bytes"]), f"{move['gain']:.4f}", f"{move['score']:.4f}",
-        how if move["job"] else f"{how} ({LATER})",
+        how if move["job"] else f"{how} (not made: {move['why']})",
     )  # fmt: skip
 
 
@@ -56,4 +55,4 @@ def _score(group: dict[str, Any], *, alone: bool) -> str:
     if before == possible:
         return f"{where} {before:.4f}: no move gains enough"
     change = f"{where} {before:.4f} -> {after:.4f}" if after != before else f"{where} {before:.4f}"
-    return change if after == possible else f"{change}, {possible:.4f} with what is {LATER}"
+    return change if after == possible else f"{change}, {possible:.4f} with what cannot be made"

@@ -17,7 +17,7 @@ from twofold.model import Desired
 from twofold.observed import Observed
 from twofold.placement.redundancy import takeover
 from twofold.placement.state import State
-from twofold.planner import Plan, balance, cluster_view
+from twofold.planner import Plan, cluster_view
 from twofold.planner.claims import Claims
 from twofold.report import plan_markdown, plan_text
 
@@ -110,35 +110,92 @@ def test_a_balance_killed_anywhere_is_cleared_up_by_the_next_run() -> None:
         assert sorted(where(world).values()) == ["node1", "node1", "node2", "node2"], limit
 
 
-def test_what_needs_another_secondary_is_shown_and_not_executed() -> None:
+def test_second_copies_are_replaced_too() -> None:
     world, wanted = skewed(pairs(4, "node1", "node2"))
     plan = world.plan(wanted, verb="balance")
-    later = moves(plan, executed=False)
-    assert later and all("replace-disks to node3" in move["operations"] for move in later)
-    assert not {step.node for step in plan.steps} & {"node3"}
-    (scores,) = plan.details["balance"]["scores"]
-    assert scores["before"] > scores["after"] > scores["possible"]
+    assert not plan.findings and moves(plan, executed=False) == []
+    replaced = [move for move in moves(plan) if "replace-disks to node3" in move["operations"]]
+    # Migrations before and after belong to the same move.
+    assert {len(move["operations"]) for move in replaced} == {2, 3}
+    assert all(move["bytes"] >= (256 + 132) << 20 for move in replaced)
     shown = plan_text(plan)
-    assert "replace-disks to node3 (not executed yet)" in shown and "with what is not executed yet" in shown
-    assert shown.count("migrate\n") >= len(moves(plan)) and "256MiB" in shown
+    assert "migrate, then replace-disks to node3" in shown and "388MiB" in shown
     assert "| JOB | INSTANCE |" in plan_markdown(plan)
     assert Plan.from_json(plan.to_json()).details == plan.details
+    world.apply(plan, wanted)
+    assert all({"node1", "node2", "node3"} >= set(nodes) for nodes in homes(world).values())
+    assert {name for name, nodes in homes(world).items() if "node3" in nodes} >= {move["instance"] for move in replaced}
+    assert survives(world, wanted)
+    again = world.plan(wanted, verb="balance")
+    assert (again.steps, moves(again)) == ((), [])
+    assert not world.plan(wanted).steps
 
 
-def test_what_can_replace_a_secondary_is_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, tuple[str, ...]]] = []
+def homes(world: World) -> dict[str, list[str]]:
+    """Instance -> the nodes that hold it."""
+    names = {name for doc in world.nodes.values() for name in doc["definitions"]}
+    return {name: [node for node, doc in world.nodes.items() if name in doc["definitions"]] for name in sorted(names)}
 
-    def replace_disks(context: Any, move: balance.Move, after: list[str]) -> bool:
-        asked.append((move.instance, move.target))
-        context.change(move.instance, "replace disks", move.target, "for the load")
-        return True
 
-    monkeypatch.setitem(balance.EXECUTORS, ("replace-disks",), replace_disks)
-    plain = {f"plain{i}": instance(disk_template="plain", nodes="node3") for i in range(2)}
-    world, wanted = skewed({**pairs(2, "node1", "node2"), **pairs(2, "node2", "node1"), **plain})
+def test_a_node_takes_part_in_so_many_resyncs_at_once() -> None:
+    world, wanted = skewed(pairs(6, "node1", "node2"), 4)
     plan = world.plan(wanted, verb="balance")
-    assert asked and all("node3" in target for _ignored, target in asked)
-    assert len(moves(plan)) >= len(asked)
+    begin = {step.instance: step for step in plan.steps if step.op == "replication.disconnect"}
+    end = {step.instance: step.wave for step in plan.steps if step.op == "replication.wait"}
+    assert len(begin) > 2
+    for node in wanted.nodes:
+        here = [name for name, step in begin.items() if node in {step.node, *plan_nodes(plan, name)}]
+        for one in here:
+            at_once = [o for o in here if begin[o].wave <= begin[one].wave <= end[o]]
+            assert len(at_once) <= wanted.cluster.resyncs_at_once
+
+
+def plan_nodes(plan: Plan, name: str | None) -> set[str]:
+    """The nodes of an instance's steps."""
+    return {step.node for step in plan.steps if step.instance == name}
+
+
+def test_what_cannot_be_made_is_shown_with_the_reason_and_the_rest_goes() -> None:
+    world, wanted = skewed(pairs(4, "node1", "node2"))
+    (first, *_others) = [move for move in moves(world.plan(wanted, verb="balance")) if "node3" in move["to"]]
+    name = first["instance"]
+    (leaves,) = set(first["from"]) - set(first["to"])
+    volumes = world.nodes[leaves]["volumes"]
+    (disk,) = (volume for volume in volumes if volume["name"] == f"{name}-disk0")
+    volumes.append({**disk, "name": f"{name}-disk0-kept", "tags": [*disk["tags"], "twofold.kept=split-brain"]})
+    plan = world.plan(wanted, verb="balance")
+    (left,) = moves(plan, executed=False)
+    assert left["instance"] == name and f"{leaves} keeps data that was given up" in left["why"]
+    assert [(f.severity, f.code, f.object) for f in plan.findings] == [("info", "not-balanced", f"instance {name}")]
+    assert f"not made: {leaves} keeps data" in plan_text(plan)
+    assert moves(plan) and name not in {move["instance"] for move in moves(plan)}
+    (scores,) = plan.details["balance"]["scores"]
+    assert scores["possible"] <= scores["after"] < scores["before"]
+    world.apply(plan, wanted)
+    assert survives(world, wanted)
+
+
+def test_without_disk_moves_there_are_migrations_alone() -> None:
+    world, wanted = skewed(pairs(4, "node1", "node2"))
+    plan = world.plan(wanted, verb="balance", disk_moves="false")
+    assert moves(plan) and {tuple(move["operations"]) for move in moves(plan)} == {("migrate",)}
+
+
+def test_a_guest_that_is_off_makes_room_too() -> None:
+    disks = [{"size": "3GiB"}]
+    off = {f"off{i}": instance(nodes=["node1", "node2"], state="stopped", disks=disks) for i in range(3)}
+    world, wanted = skewed(off)
+    plan = world.plan(wanted, verb="balance")
+    assert not plan.findings and any("node3" in move["to"] for move in moves(plan))
+    world.apply(plan, wanted)
+    assert not world.plan(wanted).steps and not where(world).keys() - off.keys()
+
+
+def test_no_copy_goes_where_a_bridge_is_missing() -> None:
+    world, wanted = skewed(pairs(4, "node1", "node2"))
+    world.nodes["node3"]["bridges"] = []
+    plan = world.plan(wanted, verb="balance")
+    assert moves(plan) and not [move for move in plan.details["balance"]["moves"] if "node3" in move["to"]]
 
 
 def test_the_budget_holds() -> None:
@@ -154,6 +211,7 @@ def test_the_budget_holds() -> None:
     [
         ({"max_copy": "much"}, "max_copy: 'much' is not a size"),
         ({"max_moves": "-1"}, "max_moves: '-1' is not a number of moves"),
+        ({"disk_moves": "few"}, "disk_moves: 'few' is not true or false"),
         ({"max_moves": "2.5"}, "max_moves: '2.5' is not a number of moves"),
     ],
 )
@@ -176,7 +234,7 @@ def test_rules_and_pins_hold() -> None:
     # Moving any of the three to node2 gains, but two must not meet there, and none may leave its pins.
     world, wanted = skewed(grouped("web", "web1", "web2", nodes=["node1", "node2"]), 3)
     apart = desired(grouped("web", "web1", "web2", soft_affinity=["web"], affinity=["web"]), 3, cluster=RICH)
-    assert moves(world.plan(apart, verb="balance")) == []
+    assert moves(world.plan(apart, verb="balance", disk_moves=False)) == []
     assert len(moves(world.plan(wanted, verb="balance"))) == 1
     pinned = desired(grouped("web", "web1", "web2", nodes=["node1", "node2"]), 3, cluster=RICH)
     plan = world.plan(pinned, verb="balance")

@@ -80,12 +80,79 @@ def test_guests_leave_and_then_their_second_copies() -> None:
     assert {name for doc in world.nodes.values() for name in doc["definitions"]} == set(GUESTS)
 
 
-def test_both_is_what_can_be_done_now_and_the_rest_with_the_next_plan() -> None:
+def test_both_is_one_plan() -> None:
     world = healthy()
-    play(world, "evacuate", mode="both")
-    play(world, "evacuate", mode="both")
-    assert holds(world, "node1") == set()
+    plan = play(world, "evacuate", mode="both")
+    assert not plan.errors
+    assert holds(world, "node1") == set() and not world.nodes["node1"]["volumes"]
     peace(world)
+
+
+def test_second_copies_of_guests_that_moved_wait_for_that() -> None:
+    plan = healthy().plan(WANTED, verb="evacuate", node="node1", mode="both")
+    moved = {step.instance: step.wave for step in plan.steps if step.op == "domain.migrate"}
+    made = {step.instance: step.wave for step in plan.steps if step.op == "volumes.create"}
+    assert made["web1"] > moved["web1"]
+
+
+def test_where_there_is_no_third_node_guests_leave_without_their_second_copies() -> None:
+    wanted = desired({"web1": instance(**PAIR)}, 2)
+    world = healthy(wanted)
+    plan = play(world, "evacuate", wanted, mode="both")
+    assert primaries(world, "node1") == set() and holds(world, "node1") == {"web1"}
+    (finding,) = plan.errors
+    assert finding.code == "no-node-fits" and "no node can take its second copy" in finding.message
+
+
+TAGS: dict[str, Any] = {
+    "node2": {"twofold_node_tags": ["ssd"], "twofold_failure_domain": ["rack1"]},
+    "node3": {"twofold_node_tags": ["ssd"], "twofold_failure_domain": ["rack1"]},
+    "node4": {"twofold_failure_domain": ["rack2"]},
+    "node1": {"twofold_node_tags": ["ssd"], "twofold_failure_domain": ["rack2"]},
+}
+
+
+def test_new_places_keep_the_rules_and_what_cannot_is_named() -> None:
+    made = {name: instance(nodes=["node2", "node1"]) for name in ("tag1", "rack1", "ex1", "free1")}
+    world = healthy(desired(made, COUNT, **TAGS))
+    later = {
+        "tag1": instance(required_tags=["ssd"]), "rack1": instance(), "ex1": instance(excluded_nodes=["node4"]),
+        "free1": instance(),
+    }  # fmt: skip
+    wanted = desired(later, COUNT, **TAGS)
+    plan = play(world, "evacuate", wanted, mode="secondaries")
+    # node3 may fail together with node2, node4 lacks the tag or is excluded.
+    assert {f.object for f in plan.errors} == {"instance tag1", "instance ex1"}
+    said = {f.object: f.message for f in plan.errors}
+    assert "node3 may fail together with node2" in said["instance tag1"]
+    assert "node4 lacks the tag ssd" in said["instance tag1"]
+    assert "node4 is in twofold_excluded_nodes" in said["instance ex1"]
+    assert holds(world, "node4") == {"rack1", "free1"}
+
+
+def test_a_rule_gives_way_for_the_time_of_a_drain_alone() -> None:
+    apart = {"web1": instance(**PAIR, anti_affinity=["web2"]), "web2": instance(nodes=["node2", "node3"])}
+    wanted = desired(apart, 3)
+    world = healthy(wanted)
+    plan = world.plan(wanted, verb="evacuate", node="node1", mode="primaries")
+    assert [f.code for f in plan.errors] == ["no-node-fits"] and "runs web2" in plan.errors[0].message
+    drained = desired(apart, 3, node1={"twofold_node_state": "drained"})
+    plan = play(world, "drain", drained)
+    assert [f.code for f in plan.findings] == ["moved-in-need"]
+    assert primaries(world, "node2") == {"web1", "web2"}
+
+
+def test_guests_that_move_with_their_disks_share_the_room() -> None:
+    # Each of the two others has memory for one of them.
+    guests = {
+        f"bare{i}": instance(disk_template="diskless", disks=[], nodes="node1", memory="1536MiB") for i in range(2)
+    }
+    guests |= {f"there{i}": instance(nodes=f"node{i}", disk_template="plain", memory="1GiB") for i in (2, 3)}
+    wanted = desired(guests, 3)
+    world = healthy(wanted)
+    plan = play(world, "evacuate", wanted, mode="both")
+    assert not plan.errors
+    assert sorted(len(primaries(world, f"node{i}")) for i in (1, 2, 3)) == [0, 2, 2]
 
 
 def test_killed_anywhere_the_rest_follows() -> None:
@@ -188,3 +255,31 @@ def test_what_makes_no_sense_is_refused(intent: dict[str, str], code: str) -> No
     world.down = {"node3"}
     plan = world.plan(WANTED, verb="evacuate", **intent)
     assert (plan.steps, [f.code for f in plan.errors]) == ((), [code])
+
+
+def test_of_two_operators_the_one_is_believed_who_moved_the_guest() -> None:
+    # One has begun to give web1's second copy to node3 when the other moves the guest to node2.
+    wanted = desired({"web1": instance(**PAIR)}, COUNT)
+    world = healthy(wanted)
+    mine = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    first = next(i for i, step in enumerate(mine.steps, 1) if step.op == "definition.write")
+    theirs = world.plan(wanted, verb="migrate", instance="web1")
+    world.apply(mine, wanted, first)
+    world.apply(theirs, wanted)
+    assert world.nodes["node3"]["definitions"]["web1"]["generation"] == 2
+    plan = world.converge(wanted)
+    assert not plan.errors and primaries(world, "node2") == {"web1"}
+    world.converge(wanted)
+    assert not world.plan(wanted).steps and not world.nodes["node3"]["volumes"]
+
+
+def test_a_guest_that_is_off_goes_on_where_its_move_was_cut_off() -> None:
+    wanted = desired({"off1": instance(**PAIR, state="stopped")}, COUNT)
+    count = len(healthy(wanted).plan(wanted, verb="evacuate", node="node1", mode="primaries").steps)
+    for limit in range(count):
+        world = healthy(wanted)
+        world.apply(world.plan(wanted, verb="evacuate", node="node1", mode="primaries"), wanted, limit)
+        again = play(world, "evacuate", wanted, mode="primaries")
+        assert not again.errors
+        world.converge(wanted)
+        assert primaries(world, "node2") == {"off1"} and not primaries(world, "node1"), limit

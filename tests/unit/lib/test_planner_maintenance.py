@@ -94,7 +94,7 @@ def _stranger(world: World) -> None:
         (_not_whole, {}, ("instance web1", "not-replicated")),
         (_elsewhere_not_whole, {"everything": True}, ("instance web2", "not-replicated")),
         (_another_down, {}, ("node node3", "node-unknown")),
-        (_no_memory, {}, ("instance web1", "target-does-not-fit")),
+        (_no_memory, {}, ("instance web1", "no-node-fits")),
         (_stranger, {}, ("node node1", "foreign-guest")),
         (lambda _world: None, {"node": "node9"}, ("node node9", "unknown-node")),
     ],

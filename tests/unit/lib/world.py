@@ -461,7 +461,7 @@ class World:
     def _definition_write(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         document = args["document"]
         there = doc["definitions"].get(document["name"])
-        if there is not None and there["generation"] not in (args["expect_generation"], document["generation"]):
+        if there not in (None, document) and there["generation"] != args["expect_generation"]:
             raise Refused("generation")
         mine = {disk["minor"][step.node] for disk in document["disks"] if disk["minor"]}
         for name, other in doc["definitions"].items():

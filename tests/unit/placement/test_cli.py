@@ -131,6 +131,18 @@ def test_capacity_of_an_imagined_cluster(capsys: pytest.CaptureFixture[str]) -> 
     assert "6 instances fit" in run(capsys, *arguments)[1]
 
 
+def test_capacity_asks_what_is_survived_and_gives_the_keys_of_hspace(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("capacity", "--simulate", "p,3,100g,8g,8", "--disk-template", "plain", "--standard-alloc", "10g,2g,1")
+    ours = json.loads(run(capsys, *arguments, "--json")[1])
+    # hspace keeps room to make instances with one copy anew elsewhere, which would bring none of their data back.
+    assert ours["standard"]["instances"] == 9
+    assert ours["keys"]["ALLOC_INSTANCES"] == "6"
+    theirs = json.loads(run(capsys, *arguments, "--json", "--method", "hspace")[1])
+    assert theirs["standard"]["instances"] == 6 and theirs["keys"] == ours["keys"]
+    status, _out, err = run(capsys, *arguments, "--machine-readable", "--survive", "two")
+    assert status == 1 and "--survive is not for hspace's answers" in err
+
+
 def test_allocate_explains_and_makes_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = generate.cluster(4, generate.Shape(nodes=(4, 4), offline=0.0, exclusion=0.0, templates=("drbd",)))
     request = {"type": "allocate", "name": "new", "required_nodes": 2}

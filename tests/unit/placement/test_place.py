@@ -110,7 +110,7 @@ def test_room_is_made_for_the_one_that_fits_only_there() -> None:
     world = cluster(2)
     small = Request("a-small", 9000, 1, template="diskless")
     large = Request("b-large", 9000, 1, template="diskless", rules=Rules(primary="n0"))
-    assert [p.nodes for p in place(world, [small, large], PlaceOptions(survive_node_loss=False))] == [("n1",), ("n0",)]
+    assert [p.nodes for p in place(world, [small, large], PlaceOptions(survive=None))] == [("n1",), ("n0",)]
 
 
 def test_loss_of_a_node_is_survived() -> None:
@@ -160,7 +160,7 @@ def test_memory_may_be_overcommitted_as_far_as_the_policy_says() -> None:
     def fitting(ratio: float) -> int:
         group = replace(GROUP, policy=replace(GROUP.policy, memory_ratio=ratio))
         requests = [Request(f"i{k}", 5000, 1, template="diskless") for k in range(8)]
-        placed = place(Cluster((group,), (node("n0"), node("n1"))), requests, PlaceOptions(survive_node_loss=False))
+        placed = place(Cluster((group,), (node("n0"), node("n1"))), requests, PlaceOptions(survive=None))
         return sum(1 for p in placed if p.nodes)
 
     # 16384 MiB per node hold three of 5000; half as much again holds four.

@@ -208,8 +208,12 @@ def test_balance_shows_its_moves(operator: Operator) -> None:
     operator.world.converge(desired(pinned))
     operator.instances = {name: instance() for name in pinned}
     shown, answer = operator.run("plan", "--check", intent={"verb": "balance", "max_copy": "", "max_moves": "3"})
-    assert "JOB  INSTANCE" in shown and "node1:node2  node2:node1" in shown and "not executed yet" in shown
-    assert [change["change"] for change in answer["summary"]] == ["migrate"] * 2 and answer["run"] is None
+    assert "JOB  INSTANCE" in shown and "replace-disks to node3" in shown
+    assert {change["change"] for change in answer["summary"]} == {"migrate", "replace disks"} and answer["run"] is None
+    less = {"verb": "balance", "max_copy": "", "disk_moves": "false"}
+    shown, answer = operator.run("plan", "--check", intent=less)
+    assert "node1:node2  node2:node1" in shown
+    assert [change["change"] for change in answer["summary"]] == ["migrate"] * 2
 
 
 def test_verify_fails_as_it_is_told(operator: Operator) -> None:

@@ -68,6 +68,14 @@ def test_another_generation_is_not_overwritten(node: Node) -> None:
     assert _definitions.read(node.files, "web1")["generation"] == 5  # type: ignore[index]
 
 
+def test_what_another_operator_wrote_in_the_same_generation_is_not_overwritten(node: Node) -> None:
+    apply(node, request(write({**DOCUMENT, "generation": 1})))
+    apply(node, request(write({**DOCUMENT, "generation": 2, "memory": 1}, expect=1)))
+    answer = apply(node, request(write({**DOCUMENT, "generation": 2, "memory": 2}, expect=1)))
+    assert statuses(answer) == ["failed"] and "has generation 2, expected was 1" in answer["results"][0]["message"]
+    assert _definitions.read(node.files, "web1") == {**DOCUMENT, "generation": 2, "memory": 1}
+
+
 def test_minors_and_ports_are_never_shared(node: Node) -> None:
     apply(node, request(write(DOCUMENT)))
     answer = apply(node, request(write({**DOCUMENT, "name": "db1", "uuid": "u2"})))
