@@ -100,7 +100,7 @@ FLOWS = (
     Flow("failover", "failover", _step("node1", "domain.stop"), ("-e", f"instance={SERVING}")),
     # The second copy goes from node2 to node3.
     Flow(
-        "replace", "replace_disks", _step("node1", "replication.wait"), ("-e", f"instance={SERVING}"),
+        "replace", "replace_disks", _step("node3", "replication.wait"), ("-e", f"instance={SERVING}"),
         target="node3", third="node2", allocates=True,
     ),
     # The guests go to node2, their second copies to node3.

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from . import block_writer, wiretap
+from . import block_writer, guest, wiretap
 from .block_writer import BlockWriter
 from .cluster import Cluster
 from .conftest import Prepared
 from .fault_table import NONSENSE
 from .faults import FAULTS, Fault, Scene
 from .flows import FLOWS, SERVING, Flow, instances
+from .paths import digest
 from .test_failover import complete
 from .test_migrate import ADDRESS, settled
 from .wiretap import Wiretap
@@ -54,14 +55,16 @@ def cells() -> list[object]:
 
 @pytest.fixture(scope="session")
 def warm(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a snapshot of the cluster that every flow begins with."""
-    prepared.lab.restore(prepared.snapshot)
+    """The name of a snapshot of the cluster that every flow begins with; made if there is none of these nodes."""
     made = furnished(prepared, tmp_path_factory.mktemp("faults"))
-    made.play("converge")
-    prepared.lab.wait_ssh(ADDRESS)
-    prepared.lab.drop(WARM)
-    prepared.lab.save(WARM)
-    return WARM
+    name = f"{WARM}-{digest([prepared.snapshot, guest.key(), made.instances, made.variables])[:12]}"
+    if not prepared.lab.has_snapshot(name):
+        prepared.lab.restore(prepared.snapshot)
+        made.play("converge")
+        prepared.lab.wait_ssh(ADDRESS)
+        prepared.lab.drop(f"{WARM}-*")
+        prepared.lab.save(name)
+    return name
 
 
 @pytest.fixture
