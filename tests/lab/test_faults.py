@@ -20,7 +20,7 @@ import pytest
 
 from . import block_writer, guest, wiretap
 from .block_writer import BlockWriter
-from .cluster import Cluster
+from .cluster import ROOT, Cluster
 from .conftest import Prepared
 from .fault_table import NONSENSE
 from .faults import FAULTS, Fault, Scene
@@ -57,7 +57,8 @@ def cells() -> list[object]:
 def warm(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a snapshot of the cluster that every flow begins with; made if there is none of these nodes."""
     made = furnished(prepared, tmp_path_factory.mktemp("faults"))
-    name = f"{WARM}-{digest([prepared.snapshot, guest.key(), made.instances, made.variables])[:12]}"
+    rendered = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "lib/twofold/render").glob("*.py"))]
+    name = f"{WARM}-{digest([prepared.snapshot, guest.key(), made.instances, made.variables, rendered])[:12]}"
     if not prepared.lab.has_snapshot(name):
         prepared.lab.restore(prepared.snapshot)
         made.play("converge")
