@@ -380,7 +380,7 @@ class Network:
         there = self._side(other, other.devices[volume])
         if here is None or there is None:
             return 0
-        here.follows = self.world.rng.random() < 0.5
+        here.follows = int(10 * self.world.engine.now) % 2 == 0
         return verdict(here, there)
 
     def _agree(self, one: Resource, other: Resource, verdicts: dict[int, int | None]) -> None:
