@@ -75,6 +75,8 @@ class Cluster:
         self.node_variables: Variables = {}
         self.host_variables: dict[str, Variables] = {}
         self.pki = directory / "pki"
+        # Who works here; the nodes' locks say it. By default whoever runs the tests.
+        self.operator = ""
 
     # The inventory
 
@@ -128,6 +130,16 @@ class Cluster:
         """The lab's public ssh key, for guests."""
         return image.ssh_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
 
+    def linux(self, address: str) -> Variables:
+        """A Linux guest with ssh at an address."""
+        return {
+            "twofold_os": LINUX,
+            "twofold_memory": "160MiB",
+            "twofold_disks": [{"size": "96MiB"}],
+            "twofold_nics": [{"network": "lan", "address": address}],
+            "twofold_ssh_keys": [self.public_key],
+        }
+
     # Playing
 
     def argv(self, playbook: str, *arguments: str) -> list[str]:
@@ -137,7 +149,8 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """Return what the operator's shell has."""
-        return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        found = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        return {**found, "SUDO_USER": self.operator} if self.operator else found
 
     def play(self, playbook: str, *arguments: str, status: int | None = 0) -> Played:
         """Run a playbook; its exit status has to be ``status``, any other if None."""

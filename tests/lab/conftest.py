@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import guest, image
+from . import fault_table, guest, image
 from .cluster import ROOT, Cluster
 from .core import Lab
 from .paths import cache_dir, default_name, digest
@@ -75,3 +75,26 @@ def cluster(prepared: Prepared, tmp_path: Path) -> Cluster:
     made = Cluster(prepared.lab, tmp_path)
     made.pki = prepared.pki
     return made
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the results of this run into the documentation."""
+    parser.addoption(
+        "--keep-faults", action="store_true", help="write the cells of test_faults into docs/reliability.md"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the matrix of faults, as far as this run has played it."""
+    cells = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            seen = dict(report.user_properties)
+            if report.when == "call" and "cell" in seen:
+                flow, fault = seen["cell"]
+                cells[flow, fault] = f"{seen['happened']} {seen['seconds']} s" if outcome == "passed" else "FAILED"
+    if cells:
+        terminalreporter.section("flows and faults")
+        terminalreporter.write_line(fault_table.render(cells))
+        if config.getoption("--keep-faults"):
+            fault_table.keep(cells)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .cluster import LINUX, Cluster, kill_group
+from .cluster import Cluster, kill_group
 from .test_converge import wait_for_step
 
 pytestmark = pytest.mark.lab
@@ -71,16 +71,7 @@ def test_a_plain_instance_takes_its_disk_along(cluster: Cluster) -> None:
 def serving(cluster: Cluster) -> subprocess.Popen[str]:
     """A Linux guest that writes records; returns the ssh session that prints each number once it is durable."""
     cluster.variables = {"twofold_lock_lease": 10, "twofold_migration_bandwidth": "2MiB"}
-    cluster.instances = {
-        "serve1": {
-            "twofold_nodes": ["node1", "node2"],
-            "twofold_os": LINUX,
-            "twofold_memory": "160MiB",
-            "twofold_disks": [{"size": "96MiB"}],
-            "twofold_nics": [{"network": "lan", "address": ADDRESS}],
-            "twofold_ssh_keys": [cluster.public_key],
-        }
-    }
+    cluster.instances = {"serve1": {"twofold_nodes": ["node1", "node2"], **cluster.linux(ADDRESS)}}
     cluster.play("converge")
     cluster.lab.wait_ssh(ADDRESS)
     argv = [*cluster.lab.ssh_argv(ADDRESS), "counter"]

@@ -152,6 +152,8 @@ class Kernel:
         device.size = device.size or found[0].size
         device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
         device.crashed = block.primary
+        # The activity log names what may have been on its way.
+        block.written = block.written or device.crashed
         self.changed(resource)
         if resource.connected and resource.peer is not None:
             self.world.drbd.meet(resource, resource.peer)
@@ -266,7 +268,7 @@ class Kernel:
         for side in (resource, peer):
             one = side.devices[device.volume]
             if one.block is not None:
-                one.block.current, one.block.bitmap = identifier, 0
+                one.block.current, one.block.bitmap, one.block.written = identifier, 0, False
             one.disk = one.peer_disk = "UpToDate"
             side.write_down()
         self.changed(resource)
@@ -284,6 +286,8 @@ class Kernel:
             device.data.content = content
         if other is not None and other.data is not None and other.disk == "UpToDate":
             other.data.content = content
+        elif device.block is not None:
+            device.block.written = True
         return True
 
 
@@ -374,7 +378,10 @@ class Network:
             return 0
         here = self._side(one, one.devices[volume])
         there = self._side(other, other.devices[volume])
-        return verdict(here, there) if here is not None and there is not None else 0
+        if here is None or there is None:
+            return 0
+        here.follows = int(10 * self.world.engine.now) % 2 == 0
+        return verdict(here, there)
 
     def _agree(self, one: Resource, other: Resource, verdicts: dict[int, int | None]) -> None:
         for volume, found in verdicts.items():

@@ -19,7 +19,10 @@ SPLIT = -100
 
 @dataclass
 class Superblock:
-    """The metadata of a disk: generation identifiers (the lowest bit is `primary`) and flags."""
+    """The metadata of a disk: generation identifiers (the lowest bit is `primary`) and flags.
+
+    `written`: the bitmap says that something was written which the peer does not have.
+    """
 
     current: int = JUST_CREATED
     bitmap: int = 0
@@ -27,6 +30,7 @@ class Superblock:
     consistent: bool = False
     up_to_date: bool = False
     primary: bool = False
+    written: bool = False
 
     def renew(self, identifier: int) -> None:
         """A new generation begins: what changes from now on is missing on the peer."""
@@ -37,10 +41,12 @@ class Superblock:
         if self.bitmap:
             self.history = (self.bitmap, self.history[0])
         self.bitmap = identifier
+        self.written = self.written and bool(identifier)
 
     def follow(self, other: Superblock) -> None:
         """Take over the generations of the peer after a resync."""
         self.current, self.bitmap, self.history = other.current, other.bitmap, other.history
+        self.written = False
 
     def copy(self) -> Superblock:
         """The same again."""
@@ -49,13 +55,17 @@ class Superblock:
 
 @dataclass
 class Side:
-    """One side of a handshake. `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart."""
+    """One side of a handshake. `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart.
+
+    `follows` if nobody wrote anything: the kernel lets the way in which the connection was made decide.
+    """
 
     block: Superblock
     disk: str
     primary: bool
     crashed: bool
     gives_up: bool = False
+    follows: bool = False
 
 
 def compare(mine: Superblock, theirs: Superblock, here: Side, there: Side) -> int:
@@ -111,6 +121,15 @@ def _same(mine: Superblock, theirs: Superblock, here: Side, there: Side) -> int:
 ORDER = ("Diskless", "Inconsistent", "Outdated", "Consistent", "UpToDate")
 
 
+def _by_what_was_written(here: Side, there: Side) -> int:
+    """`after-sb-0pri discard-zero-changes` and `after-sb-1pri consensus`; of two Primaries none gives way."""
+    if (here.primary and there.primary) or (here.block.written and there.block.written):
+        return SPLIT
+    if here.block.written == there.block.written:
+        return -1 if here.follows else 1
+    return 1 if here.block.written else -1
+
+
 def verdict(here: Side, there: Side) -> int | None:
     """What a handshake leads to: >0 this side becomes the source, 2 of everything; None: the connection is refused."""
     found = compare(here.block, there.block, here, there)
@@ -122,6 +141,8 @@ def verdict(here: Side, there: Side) -> int | None:
         found = (1 if mine > 1 else -1) * (2 if full else 1)
     if found == SPLIT and here.gives_up != there.gives_up:
         found = -1 if here.gives_up else 1
+    if found == SPLIT:
+        found = _by_what_was_written(here, there)
     if found == SPLIT or (found > 0 and mine <= 1) or (found < 0 and theirs <= 1):
         return None
     loser, rank = (here, mine) if found < 0 else (there, theirs)

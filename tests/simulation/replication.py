@@ -251,4 +251,5 @@ def _disk(resource: Resource, one: Device) -> DiskState:
         done=50.0 if one.syncing else None,
         backing=one.data.path if one.data is not None else None,
         replication=replication if resource.connected else "Off",
+        out_of_sync=None if one.block is None else 4096 * one.block.written,
     )

@@ -60,9 +60,17 @@ def test_inconsistent_data_is_always_the_target() -> None:
 
 
 def test_a_split_brain_is_resolved_only_by_who_gives_up() -> None:
-    ours, theirs = side(Superblock(B, A)), side(Superblock(C, A))
+    ours, theirs = side(Superblock(B, A, written=True)), side(Superblock(C, A, written=True))
     assert verdict(ours, theirs) is None
     assert verdict(Side(ours.block, "UpToDate", primary=False, crashed=False, gives_up=True), theirs) == -1
+
+
+def test_who_wrote_nothing_while_apart_follows_unless_it_is_primary() -> None:
+    wrote, idle = Superblock(B, A, written=True), Superblock(C, A)
+    assert verdict(side(wrote), side(idle)) == 1 == verdict(side(wrote, primary=True), side(idle))
+    assert verdict(side(idle), side(wrote)) == -1
+    assert verdict(side(idle, primary=True), side(wrote)) is None
+    assert verdict(side(wrote, primary=True), side(idle, primary=True)) is None
 
 
 def cluster() -> tuple[World, Resource, Resource]:

@@ -27,7 +27,7 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     if not apart:
         return False
     judged = verdict(list(resources.values()))
-    if judged is False:
+    if judged is False or (judged and _ends_by_itself(trace, resources)):
         return False
     where = ", ".join(sorted(apart))
     remedy = REMEDY.replace("NAME", instance.name)
@@ -39,6 +39,19 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
         remedy = f"'drbdadm connect {instance.name}' there, if it was disconnected by hand; else {remedy}"
         context.error("stand-alone", instance.name, message, remedy)
     return True
+
+
+def _ends_by_itself(trace: Trace, resources: dict[str, Resource]) -> bool:
+    """Whether one side has written nothing since they were parted and runs nothing: nobody's data would be given up.
+
+    A link that breaks in a migration leaves that behind, for both sides were Primary. DRBD itself compares what was
+    written when they meet again, and the side that wrote nothing follows (`render.replication.options`).
+    """
+    return any(
+        resource.volumes and all(volume.out_of_sync == 0 for volume in resource.volumes)
+        for node, resource in resources.items()
+        if not (node in trace.domains and trace.domains[node].active)
+    )
 
 
 def _never_whole(resource: Resource) -> bool:

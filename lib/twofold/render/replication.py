@@ -33,8 +33,9 @@ def options(settings: ReplicationSettings) -> dict[str, dict[str, str]]:
             "cram-hmac-alg": "sha256",
             "shared-secret": f'"{SECRET}"',
             "ping-int": str(settings.ping_interval),
-            "after-sb-0pri": "disconnect",
-            "after-sb-1pri": "disconnect",
+            # Who wrote nothing while apart follows, unless it is Primary. Data is never given up by itself.
+            "after-sb-0pri": "discard-zero-changes",
+            "after-sb-1pri": "consensus",
             "after-sb-2pri": "disconnect",
         },
         "disk": {

@@ -46,6 +46,46 @@ def test_it_is_said_what_each_side_wrote() -> None:
     assert "resolve_split_brain.yml -e instance=web1" in finding.remedy
 
 
+def after_a_migration(**sides: dict[str, Any]) -> World:
+    """The link broke while both sides were Primary; the guest went on, on node1."""
+    world = parted()
+    for node, facts in sides.items():
+        resource = world.nodes[node]["resources"]["web1"]
+        volume = {key: facts.pop(key) for key in ("out_of_sync",) if key in facts}
+        resource.update(facts)
+        resource["volumes"][0].update(volume)
+    return world
+
+
+@pytest.mark.parametrize("role", ["Primary", "Secondary"])
+def test_a_side_that_wrote_nothing_and_runs_nothing_follows(role: str) -> None:
+    world = after_a_migration(node2={"role": role, "out_of_sync": 0})
+    plan = world.plan(WANTED)
+    assert not plan.errors
+    ops = [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+    settled, connected = ops.index(("node2", "replication.settle")), ops.index(("node2", "replication.configure"))
+    assert settled < connected, "a Primary would not follow"
+    assert not {"replication.discard", "volumes.keep"} & {op for _node, op in ops}
+    world.apply(plan, WANTED)
+    now = world.plan(WANTED)
+    assert (now.steps, now.findings) == ((), ())
+    assert world.data_copies("web1") == ["node1", "node2"]
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"node1": {"out_of_sync": 0}},
+        {"node2": {"out_of_sync": None}},
+        {"node2": {"out_of_sync": 4096}},
+    ],
+    ids=["the guest's own side", "not told", "one block"],
+)
+def test_whoever_may_have_written_is_never_given_up_by_itself(sides: dict[str, Any]) -> None:
+    plan = after_a_migration(**{node: dict(facts) for node, facts in sides.items()}).plan(WANTED)
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["split-brain"])
+
+
 @pytest.mark.parametrize("survivor", [None, "node3"])
 def test_nothing_is_given_up_without_a_survivor(survivor: str | None) -> None:
     plan = resolve(parted(), survivor=survivor)

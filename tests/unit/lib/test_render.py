@@ -82,7 +82,7 @@ def test_drbd_accepts_the_resource(drbdadm: Path, disks: int, tmp_path: Path) ->
     path = tmp_path / "web1.res"
     path.write_text(config, encoding="utf-8")
     dumped = run(str(drbdadm), "-c", str(path), "dump")
-    for text in ("protocol B", "cram-hmac-alg sha256", "after-sb-2pri disconnect", "on-io-error detach"):
+    for text in ("protocol B", "cram-hmac-alg sha256", "after-sb-0pri discard-zero-changes", "on-io-error detach"):
         assert text in " ".join(dumped.split())
     assert dumped.count("minor 1000;") == 2 and dumped.count("198.51.100.1") == 2
 
