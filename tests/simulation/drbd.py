@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from .world import World
 
 STAND_ALONE, CONNECTING, CONNECTED = "StandAlone", "Connecting", "Connected"
+SYNCING: dict[str | None, str] = {"source": "SyncSource", "target": "SyncTarget"}
+# What a promotion by force takes for the last state.
+LESSER = ("Inconsistent", "Outdated", "Consistent")
 HAS_DATA = ("Inconsistent", "Consistent", "UpToDate")
 
 
 @dataclass
 class Device:
-    """A volume of a resource in one kernel."""
+    """A volume of a resource in one kernel.
+
+    `exposed` is the generation that who used it without a disk saw last; `unheard`: it was attached while the peer did
+    not answer, though it was not missed yet.
+    """
 
     volume: int
     minor: int
@@ -37,6 +44,8 @@ class Device:
     crashed: bool = False
     syncing: str | None = None
     size: int = 0
+    exposed: int = 0
+    unheard: bool = False
 
     @property
     def block(self) -> Superblock | None:
@@ -80,6 +89,10 @@ class Resource:
         there = peer is not None and peer.machine.on and peer.machine.kernel.resources.get(self.name) is peer
         return there and peer is not None and peer.peer is self and self.machine.reaches(peer.machine)
 
+    def stand_alone(self) -> None:
+        """Nobody is waited for, and what was set for the connection at run time is forgotten."""
+        self.connection, self.allow = STAND_ALONE, False
+
     def write_down(self) -> None:
         """The flags of the metadata follow the state."""
         for device in self.devices.values():
@@ -119,6 +132,17 @@ class Kernel:
             for one in resource.devices.values()
         )
 
+    def proc(self) -> str:
+        """The file /proc/drbd, as far as anybody reads it."""
+        lines = ["version: 8.4.11 (api:1/proto:86-101)"]
+        for resource in self.resources.values():
+            for device in resource.devices.values():
+                words = {CONNECTING: "WFConnection", CONNECTED: SYNCING.get(device.syncing, CONNECTED)}
+                connection = words.get(resource.connection, resource.connection)
+                roles, disks = f"{resource.role}/{resource.peer_role}", f"{device.disk}/{device.peer_disk}"
+                lines.append(f"{device.minor:2}: cs:{connection} ro:{roles} ds:{disks} C r-----")
+        return "\n".join(lines) + "\n"
+
     def changed(self, resource: Resource) -> None:
         """Something about a resource is not as it was."""
         resource.write_down()
@@ -146,8 +170,11 @@ class Kernel:
         if any(self.machine.holds_open(one) for one in found if one is not None):
             raise refused("attach", f"open({data}) failed: Device or resource busy", 10)
         block = found[1].superblock
-        if block is None:
+        if block is None or found[1].failing:
             raise refused("attach", "No valid meta data found", 119)
+        if resource.primary and not resource.connected and device.exposed not in (0, block.current):
+            said = f"Can only attach to data with current UUID={device.exposed:016X}"
+            raise refused("attach", said, 10)
         device.data, device.meta = found[0], found[1]
         device.size = device.size or found[0].size
         device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
@@ -155,20 +182,32 @@ class Kernel:
         # The activity log names what may have been on its way.
         block.written = block.written or device.crashed
         self.changed(resource)
-        if resource.connected and resource.peer is not None:
-            self.world.drbd.meet(resource, resource.peer)
+        if resource.connected and resource.peer is not None and resource.reachable:
+            self.world.drbd.meet(resource, resource.peer, device.volume)
+        device.unheard = resource.connected and not resource.reachable
 
     def detach(self, resource: Resource, device: Device) -> None:
         """The disk is taken away, by hand or because of its errors; a connected peer goes on alone."""
+        device.exposed = device.block.current if device.block is not None else device.exposed
         device.data = device.meta = None
         device.disk, device.syncing, device.crashed = "Diskless", None, False
         peer = resource.peer
-        if resource.connected and peer is not None and device.volume in peer.devices:
+        if resource.connected and resource.reachable and peer is not None and device.volume in peer.devices:
             other = peer.devices[device.volume]
             self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
             other.syncing = None
+            if resource.primary and other.block is not None:
+                device.exposed = other.block.current
             peer.machine.kernel.changed(peer)
         self.changed(resource)
+
+    def disk_fails(self, lv: Lv) -> None:
+        """A disk answered with an error: DRBD lets go of it, and a guest goes on with the peer's."""
+        for resource in self.resources.values():
+            for device in resource.devices.values():
+                if lv is device.data or lv is device.meta:
+                    self.world.log(f"DRBD of {resource.name} detaches a failing disk on {self.machine.name}")
+                    self.detach(resource, device)
 
     def connect(self, resource: Resource) -> None:
         """`connect`."""
@@ -177,6 +216,15 @@ class Kernel:
             self.changed(resource)
             self.world.drbd.seek(resource.name)
 
+    def may_part(self, resource: Resource) -> None:
+        """A Primary that has no good copy of its own needs the other side."""
+        peer = resource.peer if resource.connected and resource.reachable else None
+        for one in (resource, peer):
+            needs = one is not None and one.primary and any(d.disk != "UpToDate" for d in one.devices.values())
+            if peer is not None and needs:
+                said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
+                raise refused("disconnect", said, 17)
+
     def disconnect(self, resource: Resource) -> None:
         """`disconnect`: the peer waits for a new connection."""
         peer = resource.peer
@@ -184,7 +232,7 @@ class Kernel:
             self.world.drbd.drop(peer)
         if resource.connected:
             self.world.drbd.drop(resource)
-        resource.connection = STAND_ALONE
+        resource.stand_alone()
         self.changed(resource)
 
     def down(self, resource: Resource) -> None:
@@ -192,6 +240,7 @@ class Kernel:
         if self.machine.opens(resource):
             raise refused("down", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11)
         resource.role = "Secondary"
+        self.may_part(resource)
         self.disconnect(resource)
         del self.resources[resource.name]
         self.world.changed(resource.name)
@@ -209,22 +258,28 @@ class Kernel:
             said = f"{resource.name}: State change failed: (-1) Multiple primaries not allowed by config"
             raise refused("primary", said, 11)
         for device in resource.devices.values():
-            good = device.disk == "UpToDate" or (peer is not None and device.peer_disk == "UpToDate")
-            if not good and not force:
+            forced = force and device.disk in LESSER
+            if not self._has_data(resource, device) and not forced:
                 said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
                 raise refused("primary", said, 17)
         self.world.rules.promotes(resource, force)
         for device in resource.devices.values():
             block = device.block
-            apart = peer is None or device.peer_disk == "Diskless"
-            if block is not None and ((apart and not block.bitmap) or force):
+            apart, forced = peer is None or device.peer_disk == "Diskless", not self._has_data(resource, device)
+            if block is not None and ((apart and not block.bitmap) or forced):
                 block.renew(self.world.identifier())
-            if force and device.disk == "Inconsistent":
+            if forced:
                 device.disk = "UpToDate"
-        resource.role = "Primary"
+        resource.role, resource.gives_up = "Primary", False
         if peer is not None:
             peer.peer_role = "Primary"
+            self.world.drbd.writes_without_disk(resource, peer)
         self.changed(resource)
+
+    @staticmethod
+    def _has_data(resource: Resource, device: Device) -> bool:
+        """Whether all data can be read, here or at the peer."""
+        return device.disk == "UpToDate" or (resource.connected and device.peer_disk == "UpToDate")
 
     def secondary(self, resource: Resource) -> None:
         """`secondary`."""
@@ -254,6 +309,8 @@ class Kernel:
         """`net-options --allow-two-primaries`."""
         if not allow and resource.primary and resource.connected and resource.peer_role == "Primary":
             raise refused("net-options", "Failure: (139) Need to allow two primaries", 10)
+        if resource.connection == STAND_ALONE:
+            raise refused("net-options", "Failure: (129) net conf missing, try connect", 10)
         resource.allow = allow
         self.changed(resource)
 
@@ -280,6 +337,11 @@ class Kernel:
         if not resource.primary or (resource.connected and not resource.reachable):
             return False
         other = resource.peer.devices.get(device.volume) if resource.connected and resource.peer else None
+        if device.data is not None and device.data.failing:
+            self.disk_fails(device.data)
+        if other is not None and other.data is not None and other.data.failing:
+            assert resource.peer is not None
+            resource.peer.machine.kernel.disk_fails(other.data)
         if device.disk != "UpToDate" and (other is None or other.disk != "UpToDate"):
             return False
         if device.data is not None and device.disk == "UpToDate":
@@ -333,11 +395,11 @@ class Network:
             return
         protocols = {side.options.get("protocol") for side in (one, other)}
         both = one.primary and other.primary
-        if one.secret != other.secret or len(protocols) > 1 or (both and not (one.allow and other.allow)):
+        if one.secret != other.secret or len(protocols) > 1 or one.allow != other.allow or (both and not one.allow):
             self._refuse(one, other)
             return
         verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
-        if None in verdicts.values():
+        if None in verdicts.values() or self._saw_other_data(one, other) or self._saw_other_data(other, one):
             self._refuse(one, other)
             return
         self.world.log(f"DRBD of {one.name}: {one.machine.name} and {other.machine.name} shake hands {verdicts}")
@@ -346,9 +408,19 @@ class Network:
             side.peer_role = peer.role
         self._agree(one, other, verdicts)
 
-    def meet(self, one: Resource, other: Resource) -> None:
-        """A disk was attached while the peers are connected: they talk about it again."""
-        verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
+    @staticmethod
+    def _saw_other_data(one: Resource, other: Resource) -> bool:
+        """Whether a side in use without a disk of its own was parted from newer data than the peer has."""
+        pairs = [(device, other.devices.get(volume)) for volume, device in one.devices.items()]
+        return one.primary and any(
+            here.disk == "Diskless" and there is not None and there.block is not None
+            and here.exposed not in (0, there.block.current)
+            for here, there in pairs
+        )  # fmt: skip
+
+    def meet(self, one: Resource, other: Resource, attached: int) -> None:
+        """A disk was attached to one while the peers are connected: they talk about it again."""
+        verdicts = {volume: self._verdict(one, other, volume, attached) for volume in one.devices}
         if None in verdicts.values():
             self.drop(one)
             self.drop(other)
@@ -362,21 +434,25 @@ class Network:
         self.world.rng.shuffle(sides)
         for side in sides:
             side.refused = True
-        sides[0].connection = STAND_ALONE
-        sides[1].connection = self.world.rng.choice((STAND_ALONE, CONNECTING))
+        sides[0].stand_alone()
+        if self.world.rng.random() < 0.5:
+            sides[1].stand_alone()
+        else:
+            sides[1].connection = CONNECTING
         self.world.log(f"DRBD of {one.name}: refused, {sides[0].machine.name} is StandAlone")
         for side in sides:
             side.machine.kernel.changed(side)
 
     @staticmethod
-    def _side(resource: Resource, device: Device) -> Side | None:
-        block = device.block
-        return None if block is None else Side(block, device.disk, resource.primary, device.crashed, resource.gives_up)
+    def _side(resource: Resource, device: Device, *, negotiating: bool = False) -> Side | None:
+        if device.block is None:
+            return None
+        return Side(device.block, device.disk, resource.primary, device.crashed, resource.gives_up, negotiating)
 
-    def _verdict(self, one: Resource, other: Resource, volume: int) -> int | None:
+    def _verdict(self, one: Resource, other: Resource, volume: int, attached: int | None = None) -> int | None:
         if volume not in other.devices:
             return 0
-        here = self._side(one, one.devices[volume])
+        here = self._side(one, one.devices[volume], negotiating=volume == attached)
         there = self._side(other, other.devices[volume])
         if here is None or there is None:
             return 0
@@ -395,6 +471,10 @@ class Network:
                 self._sync(winner, loser, volume)
             elif ours.block is not None and theirs.block is not None:
                 ours.crashed = theirs.crashed = False
+            for device, peer in ((ours, theirs), (theirs, ours)):
+                # Who is connected to an equal or an older copy knows that he has the last state.
+                if device.disk in ("Outdated", "Consistent") and peer.block is not None:
+                    device.disk = "UpToDate"
             ours.peer_disk, theirs.peer_disk = theirs.disk, ours.disk
         for side in (one, other):
             side.machine.kernel.changed(side)
@@ -437,13 +517,23 @@ class Network:
         if had in HAS_DATA and primary_near and block is not None and not block.bitmap and device.disk == "UpToDate":
             block.renew(self.world.identifier())
 
+    def writes_without_disk(self, primary: Resource, peer: Resource) -> None:
+        """A side became Primary that has no disk: what it writes to the peer's belongs to a new generation."""
+        for volume, device in peer.devices.items():
+            block, there = device.block, primary.devices.get(volume)
+            diskless = there is not None and there.disk == "Diskless"
+            if diskless and block is not None and not block.bitmap and device.disk == "UpToDate":
+                block.renew(self.world.identifier())
+            if there is not None and diskless and block is not None:
+                there.exposed = block.current
+
     def drop(self, resource: Resource) -> None:
         """A side notices that its peer is gone, and looks for it."""
         if not resource.connected:
             return
         resource.connection, resource.peer, resource.peer_role = CONNECTING, None, "Unknown"
         for device in resource.devices.values():
-            device.syncing = None
+            device.syncing, device.unheard = None, False
             self.lost_data(resource, device, "DUnknown", primary_near=resource.primary)
         resource.machine.kernel.changed(resource)
         self.seek(resource.name)
@@ -451,15 +541,22 @@ class Network:
     def watch(self) -> None:
         """After a link or a node went: whoever cannot reach its peer notices within two pings."""
         for machine in self.world.machines.values():
-            for resource in machine.kernel.resources.values() if machine.on else ():
+            for resource in machine.kernel.resources.values() if machine.awake else ():
                 if resource.connected and not resource.reachable:
                     delay = 1 + 5 * self.world.rng.random()
                     self.world.engine.later(delay, lambda one=resource: self._notice(one))  # type: ignore[misc]
 
     def _notice(self, resource: Resource) -> None:
         machine = resource.machine
-        if machine.on and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
+        if machine.awake and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
             self.drop(resource)
+
+    def _hear(self, resource: Resource, peer: Resource) -> None:
+        """What was attached while the peer did not answer is talked about now."""
+        for device in resource.devices.values():
+            if device.unheard and resource.connected:
+                device.unheard = False
+                self.meet(resource, peer, device.volume)
 
     def look_again(self) -> None:
         """After a link or a node came back: who was not missed yet hears what it was not told meanwhile."""
@@ -467,5 +564,6 @@ class Network:
             for resource in machine.kernel.resources.values() if machine.on else ():
                 if resource.connected and resource.reachable and resource.peer is not None:
                     resource.peer_role = resource.peer.role
+                    self._hear(resource, resource.peer)
         for name in {name for one in self.world.machines.values() if one.on for name in one.kernel.resources}:
             self.seek(name)

@@ -55,9 +55,11 @@ class Superblock:
 
 @dataclass
 class Side:
-    """One side of a handshake. `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart.
+    """One side of a handshake.
 
-    `follows` if nobody wrote anything: the kernel lets the way in which the connection was made decide.
+    `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart; `negotiating`: its disk was
+    attached just now, and nothing was read from it yet; `follows` if nobody wrote anything: the kernel lets the way in
+    which the connection was made decide.
     """
 
     block: Superblock
@@ -65,6 +67,7 @@ class Side:
     primary: bool
     crashed: bool
     gives_up: bool = False
+    negotiating: bool = False
     follows: bool = False
 
 
@@ -146,6 +149,6 @@ def verdict(here: Side, there: Side) -> int | None:
     if found == SPLIT or (found > 0 and mine <= 1) or (found < 0 and theirs <= 1):
         return None
     loser, rank = (here, mine) if found < 0 else (there, theirs)
-    if found and loser.primary and rank >= ORDER.index("Consistent"):
+    if found and loser.primary and not loser.negotiating and rank >= ORDER.index("Consistent"):
         return None
     return found

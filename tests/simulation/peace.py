@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _journal, _observe, _progress
-from ansible_collections.twofold.cluster.plugins.module_utils._files import read_json
-from ansible_collections.twofold.cluster.plugins.module_utils._lock import LEASE
 
 from twofold import planner
 from twofold.model import Desired
@@ -36,7 +34,8 @@ ORPHANED = frozenset({"foreign-domain", "orphan"})
 
 def calm(world: World) -> bool:
     """Whether every node is up and reached, and nobody is at work."""
-    up = all(world.manageable(name) for name in world.machines) and not world.cut
+    up = all(one.awake and world.manageable(name) for name, one in world.machines.items()) and not world.cut
+    up = up and not any(lv.failing for one in world.machines.values() for lv in one.storage.volumes.values())
     return up and not any(run.task is not None and not run.task.over for run in world.runs) and not world.engine.tasks
 
 
@@ -63,7 +62,7 @@ def nothing_failed(world: World, run: Run) -> None:
     # Before its connection was tried, nobody could know of a split brain.
     split = any(world.drbd.split(name) for name in run.desired.instances)
     for result in run.results.values():
-        good = result["status"] in ("changed", "unchanged") or split
+        good = result["status"] in ("changed", "unchanged") or split or world.rules.is_being_filled(result)
         world.rules.look(BEFORE, good, f"{result['id']} is {result['status']} in peace: {result['message']}")
     world.rules.look(BEFORE, not run.failed, f"calls to {sorted(run.failed)} ended with an error in peace")
 
@@ -72,11 +71,13 @@ def reached(world: World, run: Run) -> None:
     """Nothing is left over, and everything is as wanted."""
     assert run.plan is not None
     excused = {finding.object.removeprefix("instance ") for finding in run.plan.errors}
+    unknown = {one.object.removeprefix("instance ") for one in run.plan.findings if one.code == "not-in-inventory"}
     for finding in run.plan.findings:
         name = finding.object.removeprefix("instance ")
         fine = finding.code in SAID or _justified(world, finding.code, name)
+        # Whom the inventory does not know, nobody starts.
+        fine = fine or (finding.code == "left-off" and name in unknown)
         world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
-    unknown = {one.object.removeprefix("instance ") for one in run.plan.findings if one.code == "not-in-inventory"}
     orphans = excused | unknown
     for machine in world.machines.values():
         _clean(world, machine, orphans)
@@ -87,21 +88,45 @@ def reached(world: World, run: Run) -> None:
     world.rules.settled()
 
 
+def decisions(world: World, plan: Plan) -> list[dict[str, Any]]:
+    """What a person decides who reads what is said, and does it with the command that is named there."""
+    found: list[dict[str, Any]] = []
+    for finding in plan.findings:
+        name = finding.object.removeprefix("instance ")
+        if finding.code == "split-brain":
+            active = [one.name for one in world.machines.values() if _active(one, name)]
+            survivor = (active or [one.machine.name for one in world.drbd.sides(name)])[0]
+            found.append({"verb": "resolve_split_brain", "instance": name, "survivor": survivor})
+        elif finding.code in ("volume-missing", "disk-lost") and name in world.rules.lost:
+            found.append({"verb": "recreate_disks", "instance": name, "confirm": name})
+        elif finding.code == "data-kept":
+            found.append({"verb": "drop_kept", "instance": name, "confirm": name})
+    return found
+
+
+def _active(machine: Machine, name: str) -> bool:
+    guest = machine.libvirt.domains.get(name)
+    return guest is not None and guest.active
+
+
 def _justified(world: World, code: str, name: str) -> bool:
     """Whether the nodes really are as a finding says, and only a person may decide."""
     if code in ("split-brain", "stand-alone"):
         return world.drbd.split(name)
     if code in ("runs-twice", "domain-elsewhere", "guest-state"):
-        # A migration whose last answer was lost: paused here, while it ran there.
+        # A migration whose last answer was lost: paused here, while it ran there; or two runs at the same time.
         guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
-        return any(guest is not None and guest.state == "paused" for guest in guests)
+        paused = any(guest is not None and guest.state == "paused" for guest in guests)
+        return paused or (code == "domain-elsewhere" and (world.rules.contended or name in world.rules.strays))
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
     if code in ORPHANED:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
-    if code == "volume-missing":
-        return name in world.rules.called_off
+    if code in ("volume-missing", "left-off"):
+        # Whatever could be done by a command that is named was done.
+        undecided = code == "left-off" and world.drbd.split(name)
+        return name in world.rules.lost or undecided or (code == "volume-missing" and name in world.rules.called_off)
     return False
 
 
@@ -116,8 +141,8 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     leaks += [f"domain {name}" for name in machine.libvirt.domains if name not in {*known, "legacy"}]
     leaks += [f"journal {name}" for name in files.names(_journal.FOLDER)]
     leaks += [f"progress {name}" for name in files.names(_progress.FOLDER)]
-    lease = read_json(files, LEASE)
-    if lease is not None and world.engine.now < lease["time"] + lease["lease"]:
+    lease = machine.node(None).lock.holder()
+    if lease is not None:
         leaks.append(f"lock of {lease['holder']}")
     gone = {"swap", "backup-disk0"} - {lv.name for lv in machine.storage.volumes.values()}
     world.rules.look(MISSING, not gone and "legacy" in machine.libvirt.domains, f"{gone} of others is gone")

@@ -43,11 +43,20 @@ def undefine(machine: Machine, name: str, _rng: Random) -> bool:
 
 
 def destroy(machine: Machine, name: str, _rng: Random) -> bool:
-    """virsh destroy, or a QEMU that was killed."""
+    """virsh destroy."""
     guest = machine.libvirt.domains.get(name)
     if guest is None or not guest.active:
         return False
     machine.libvirt.stop(name)
+    return True
+
+
+def kill(machine: Machine, name: str, _rng: Random) -> bool:
+    """kill -9 of a QEMU."""
+    guest = machine.libvirt.domains.get(name)
+    if guest is None or not guest.active:
+        return False
+    machine.libvirt.stop(name, "crashed")
     return True
 
 
@@ -106,9 +115,9 @@ def allow(machine: Machine, name: str, _rng: Random) -> bool:
 
 
 def disconnect(machine: Machine, name: str, _rng: Random) -> bool:
-    """drbdadm disconnect."""
+    """drbdadm disconnect; not while a guest moves between two primaries, which nothing could save."""
     resource = machine.kernel.resources.get(name)
-    if resource is None or not resource.connected:
+    if resource is None or not resource.connected or (resource.primary and resource.peer_role == "Primary"):
         return False
     machine.kernel.disconnect(resource)
     return True
@@ -137,6 +146,7 @@ def stale_domain(machine: Machine, name: str, _rng: Random) -> bool:
     if text is None:
         return False
     machine.libvirt.domains[name] = Guest(completed(json.loads(text)["domain_xml"]))
+    machine.world.rules.strays.add(name)
     return True
 
 
@@ -152,8 +162,8 @@ def edit_domain(machine: Machine, name: str, _rng: Random) -> bool:
 TAMPERS: dict[str, Tamper] = {
     one.__name__: one
     for one in (
-        autostart, undefine, destroy, untag, lose_definition, edit_definition, edit_resource, option, allow, disconnect,
-        down, lose_seed, stale_domain, edit_domain,
+        autostart, undefine, destroy, kill, untag, lose_definition, edit_definition, edit_resource, option, allow,
+        disconnect, down, lose_seed, stale_domain, edit_domain,
     )
 }  # fmt: skip
 

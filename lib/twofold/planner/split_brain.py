@@ -27,7 +27,8 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     if not apart:
         return False
     judged = verdict(list(resources.values()))
-    if judged is False or (judged and _ends_by_itself(trace, resources)):
+    made = any(_is_being_made(context, trace, node) for node in (trace.newest or {})["nodes"])
+    if judged is False or made or (judged and _ends_by_itself(trace, resources)):
         return False
     where = ", ".join(sorted(apart))
     remedy = REMEDY.replace("NAME", instance.name)
@@ -56,6 +57,12 @@ def _ends_by_itself(trace: Trace, resources: dict[str, Resource]) -> bool:
 
 def _never_whole(resource: Resource) -> bool:
     return all(volume.disk in (None, "Diskless", "Inconsistent") for volume in resource.volumes)
+
+
+def _is_being_made(context: Context, trace: Trace, node: str) -> bool:
+    """Whether a node answers and has nothing yet but volumes that are to be filled."""
+    found = trace.volumes.get(node, {}).values()
+    return context.observed.known(node) is not None and node not in trace.resources and all(v.pending for v in found)
 
 
 def pair(trace: Trace) -> dict[str, Resource]:

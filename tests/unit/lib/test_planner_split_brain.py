@@ -112,6 +112,14 @@ def test_the_victims_data_is_kept_before_it_is_given_up() -> None:
     assert (now.steps, [f.code for f in now.findings]) == ((), ["data-kept"])
 
 
+def test_without_room_for_what_is_kept_nothing_is_done() -> None:
+    world = parted()
+    world.nodes["node2"]["volume_groups"]["twofold"]["free"] = 8 * MIB
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-room"])
+    assert "node2" in plan.errors[0].message and "8MiB" in plan.errors[0].remedy
+
+
 def test_a_guest_on_the_losing_side_is_stopped() -> None:
     world = parted()
     plan = resolve(world, survivor="node2")
@@ -170,6 +178,21 @@ def test_a_copy_that_was_never_filled_is_no_other_side() -> None:
     assert "split-brain" not in {f.code for f in world.plan(WANTED).findings}
     plan = resolve(world, survivor="node2")
     assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])
+
+
+def test_a_copy_that_is_only_being_made_is_no_other_side() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    replacement = world.plan(WANTED, verb="replace_disks", instance="web1")
+    written = [step.op for step in replacement.steps].index("replication.configure")
+    world.apply(replacement, WANTED, written)
+    world.documents()
+    drbd = world.nodes["node1"]["resources"]["web1"]
+    drbd["connection"] = "StandAlone"
+    assert "web1" not in world.nodes["node3"]["resources"]
+    plan = world.plan(WANTED)
+    assert "stand-alone" not in {finding.code for finding in plan.errors}
+    assert "replication.configure" in [step.op for step in plan.steps if step.node == "node1"]
 
 
 def test_a_copy_that_never_was_whole_is_connected() -> None:
