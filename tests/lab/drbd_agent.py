@@ -20,13 +20,13 @@ node_library = importlib.import_module("twofold_node._node")
 drbd = importlib.import_module("twofold_node._drbd")
 errors = importlib.import_module("twofold_node._errors")
 
-# Where nothing brings resources up at boot.
-FOLDER = "/var/tmp/honesty"
+# The kernel asks drbdadm before it begins a resync, so that has to know the resource.
+PREFIX = "honesty-"
 BLOCK = 4096
 GROUP = "twofold"
 
 node = node_library.this_node()
-replication = drbd.Drbd(node.replication.runner, node.files, folder=FOLDER, prefix="")
+replication = drbd.Drbd(node.replication.runner, node.files, prefix=PREFIX)
 Request = dict[str, Any]
 
 
@@ -76,9 +76,10 @@ def call(name: str, calls: list[list[Any]]) -> str | None:
     """Do it; None, or why not."""
     try:
         for method, args in calls:
+            state = replication.state(name) if method == "disconnect" else None
             if method == "write":
                 write(*args)
-            else:
+            elif state is None or state.connection != "StandAlone":
                 getattr(replication, method)(name, *args)
     except (errors.TwofoldError, OSError) as error:
         return str(error)
@@ -96,7 +97,6 @@ def end(one: Request, last: int) -> Request:
 
 def answer(request: Request) -> Request:
     """Everything that was asked for, in this order."""
-    os.makedirs(FOLDER, exist_ok=True)
     for one in request.get("make", ()):
         make(one)
     said = {name: call(name, calls) for name, calls in request.get("calls", {}).items()}

@@ -46,8 +46,8 @@ class RealNodes:
         self.resources: list[Request] = []
         self.record = 0
         self.hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
-        # They would look after resources that are not theirs.
-        self._all_nodes("systemctl stop twofold-power-back.timer")
+        # They would look after resources that are not theirs, or bring them up at boot.
+        self._all_nodes("systemctl stop twofold-power-back.timer; systemctl mask -q twofold-replication drbd")
 
     def _all_nodes(self, line: str) -> None:
         for node in NODES:
@@ -129,6 +129,8 @@ class RealNodes:
     def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
         """What is left when the resources are taken down."""
         wanted = [one for one in self.resources if one["name"] in resources]
+        # A side that is Primary when the other one goes down would begin a generation of its own.
+        self._ask({node: {"calls": {name: [["secondary", []]] for name in resources}} for node in NODES})
         answers = self._ask({node: {"end": wanted, "last": self.record} for node in NODES})
         found = {}
         for name in resources:
