@@ -10,6 +10,7 @@ keeps two processes apart even when the operator's connection broke and the proc
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, Protocol
 
@@ -50,11 +51,21 @@ class FileLock:
         if lease is None:
             return None
         try:
-            ends = float(lease["time"]) + float(lease["lease"])
+            lapsed = self._age(lease) > float(lease["lease"])
             lease["run"], lease["holder"]
         except (KeyError, TypeError, ValueError) as error:
             raise ParseFailed(self.lease_path, str(lease), repr(error)) from error
-        return None if self.clock.time() > ends else lease
+        return None if lapsed else lease
+
+    def _age(self, lease: dict[str, Any]) -> float:
+        """Seconds since it was renewed. They are counted by the uptime, for the clock may have been set since.
+
+        A lease with a longer uptime is from before a boot, and of a run that did not survive it.
+        """
+        if "uptime" not in lease:
+            return self.clock.time() - float(lease["time"])
+        age = self.clock.monotonic() - float(lease["uptime"])
+        return age if age >= 0 else math.inf
 
     def acquire(self, holder: str, run: str, lease: float, wait: float) -> None:
         """Takes the lease and the file lock, or says who has them."""
@@ -64,7 +75,7 @@ class FileLock:
             if other is None:
                 return
             if self.clock.monotonic() >= end:
-                raise Refused(*_message(other, self.clock.time()))
+                raise Refused(*self._message(other))
             self.clock.sleep(0.5)
 
     def _try(self, holder: str, run: str, lease: float) -> dict[str, Any] | None:
@@ -77,9 +88,22 @@ class FileLock:
             self._let_go(handle)
             return other
         self.handle = handle
-        self.held = {"format": 1, "holder": holder, "run": run, "lease": lease, "time": self.clock.time()}
-        write_json(self.files, self.lease_path, self.held, 0o644)
+        self.held = {"format": 1, "holder": holder, "run": run, "lease": lease}
+        self._write()
         return None
+
+    def _write(self) -> None:
+        """The lease counts from now; `time` is for people."""
+        self.held = {**self.held, "time": self.clock.time(), "uptime": self.clock.monotonic()}
+        write_json(self.files, self.lease_path, self.held, 0o644)
+
+    def _message(self, other: dict[str, Any]) -> tuple[str, str]:
+        if not other:
+            return "another process of Twofold works on this node", "wait until it is done"
+        age = self._age(other)
+        message = f"{other['holder']} works on this node (run {other['run']}, last heard of {age:.0f} s ago)"
+        left = max(0.0, float(other["lease"]) - age)
+        return message, f"wait until it is done; a lock that is not renewed lapses in {left:.0f} s"
 
     def _flock(self) -> int | None:
         import fcntl
@@ -110,7 +134,7 @@ class FileLock:
                 self.files.remove(self.lease_path)
         finally:
             self._let_go(handle)
-        return {**lease, "age": max(0.0, self.clock.time() - float(lease["time"]))}
+        return {**lease, "age": self._age(lease)}
 
     def _let_go(self, handle: int) -> None:
         os.close(handle)
@@ -118,8 +142,7 @@ class FileLock:
     def renew(self) -> None:
         """Between steps: the lease counts from now."""
         if self.held:
-            self.held = {**self.held, "time": self.clock.time()}
-            write_json(self.files, self.lease_path, self.held, 0o644)
+            self._write()
 
     def release(self, keep_lease: bool) -> None:
         """Ends the call; the lease stays for the run's next call unless this was the last."""
@@ -131,12 +154,3 @@ class FileLock:
             self._let_go(self.handle)
             self.handle = None
         self.held = {}
-
-
-def _message(other: dict[str, Any], now: float) -> tuple[str, str]:
-    if not other:
-        return "another process of Twofold works on this node", "wait until it is done"
-    age = max(0, int(now - float(other["time"])))
-    message = f"{other['holder']} works on this node (run {other['run']}, last heard of {age} s ago)"
-    left = max(0, int(float(other["lease"]) - age))
-    return message, f"wait until it is done; a lock that is not renewed lapses in {left} s"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .world import World
 
 STAND_ALONE, CONNECTING, CONNECTED = "StandAlone", "Connecting", "Connected"
+SYNCING: dict[str | None, str] = {"source": "SyncSource", "target": "SyncTarget"}
 HAS_DATA = ("Inconsistent", "Consistent", "UpToDate")
 
 
@@ -119,6 +120,17 @@ class Kernel:
             for one in resource.devices.values()
         )
 
+    def proc(self) -> str:
+        """The file /proc/drbd, as far as anybody reads it."""
+        lines = ["version: 8.4.11 (api:1/proto:86-101)"]
+        for resource in self.resources.values():
+            for device in resource.devices.values():
+                words = {CONNECTING: "WFConnection", CONNECTED: SYNCING.get(device.syncing, CONNECTED)}
+                connection = words.get(resource.connection, resource.connection)
+                roles, disks = f"{resource.role}/{resource.peer_role}", f"{device.disk}/{device.peer_disk}"
+                lines.append(f"{device.minor:2}: cs:{connection} ro:{roles} ds:{disks} C r-----")
+        return "\n".join(lines) + "\n"
+
     def changed(self, resource: Resource) -> None:
         """Something about a resource is not as it was."""
         resource.write_down()
@@ -146,7 +158,7 @@ class Kernel:
         if any(self.machine.holds_open(one) for one in found if one is not None):
             raise refused("attach", f"open({data}) failed: Device or resource busy", 10)
         block = found[1].superblock
-        if block is None:
+        if block is None or found[1].failing:
             raise refused("attach", "No valid meta data found", 119)
         device.data, device.meta = found[0], found[1]
         device.size = device.size or found[0].size
@@ -167,6 +179,14 @@ class Kernel:
             other.syncing = None
             peer.machine.kernel.changed(peer)
         self.changed(resource)
+
+    def disk_fails(self, lv: Lv) -> None:
+        """A disk answered with an error: DRBD lets go of it, and a guest goes on with the peer's."""
+        for resource in self.resources.values():
+            for device in resource.devices.values():
+                if lv is device.data or lv is device.meta:
+                    self.world.log(f"DRBD of {resource.name} detaches a failing disk on {self.machine.name}")
+                    self.detach(resource, device)
 
     def connect(self, resource: Resource) -> None:
         """`connect`."""
@@ -278,6 +298,11 @@ class Kernel:
         if not resource.primary or (resource.connected and not resource.reachable):
             return False
         other = resource.peer.devices.get(device.volume) if resource.connected and resource.peer else None
+        if device.data is not None and device.data.failing:
+            self.disk_fails(device.data)
+        if other is not None and other.data is not None and other.data.failing:
+            assert resource.peer is not None
+            resource.peer.machine.kernel.disk_fails(other.data)
         if device.disk != "UpToDate" and (other is None or other.disk != "UpToDate"):
             return False
         if device.data is not None and device.disk == "UpToDate":
@@ -444,14 +469,14 @@ class Network:
     def watch(self) -> None:
         """After a link or a node went: whoever cannot reach its peer notices within two pings."""
         for machine in self.world.machines.values():
-            for resource in machine.kernel.resources.values() if machine.on else ():
+            for resource in machine.kernel.resources.values() if machine.awake else ():
                 if resource.connected and not resource.reachable:
                     delay = 1 + 5 * self.world.rng.random()
                     self.world.engine.later(delay, lambda one=resource: self._notice(one))  # type: ignore[misc]
 
     def _notice(self, resource: Resource) -> None:
         machine = resource.machine
-        if machine.on and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
+        if machine.awake and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
             self.drop(resource)
 
     def look_again(self) -> None:

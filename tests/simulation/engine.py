@@ -62,6 +62,8 @@ class Engine:
         self.after_each: Callable[[], None] = lambda: None
         self._heap: list[tuple[float, int, Task | None, int, Callable[[], None] | None]] = []
         self._count = 0
+        # Places where nothing goes on, with the turns that come when it does again.
+        self._frozen: dict[str, list[tuple[Task, int]]] = {}
         self.hub = getcurrent()
         self.current: Task | None = None
 
@@ -84,6 +86,15 @@ class Engine:
     def _push(self, delay: float, task: Task | None, turn: int, event: Callable[[], None] | None) -> None:
         self._count += 1
         heapq.heappush(self._heap, (self.now + delay, self._count, task, turn, event))
+
+    def freeze(self, place: str) -> None:
+        """Nothing of a place goes on; its processes do not notice."""
+        self._frozen.setdefault(place, [])
+
+    def thaw(self, place: str) -> None:
+        """It goes on, where it stopped."""
+        for task, turn in self._frozen.pop(place, []):
+            self._push(0.0, task, turn, None)
 
     def pause(self, seconds: float = 0.0) -> None:
         """Let others have their turns. Called by a task; raises Killed if it is ended meanwhile."""
@@ -121,12 +132,15 @@ class Engine:
         if task is None:
             assert event is not None
             event()
-        elif turn == task.turn and not task.over:
+        elif turn != task.turn or task.over:
+            return
+        elif task.place in self._frozen:
+            self._frozen[task.place].append((task, turn))
+            return
+        else:
             self.current = task
             try:
                 task.greenlet.switch()
             finally:
                 self.current = None
-        else:
-            return
         self.after_each()

@@ -71,6 +71,43 @@ def power_other(run: Run, machine: Machine, fault: Fault) -> None:
         run.world.engine.later(20 + fault.pick % 60, target.power_on)
 
 
+def frozen(run: Run, machine: Machine, fault: Fault) -> None:
+    """This node stops for a while, in the middle of what it does, and goes on as if nothing had happened."""
+    _freeze(run, machine, fault)
+    run.world.engine.pause()
+
+
+def frozen_other(run: Run, machine: Machine, fault: Fault) -> None:
+    """Another node stops for a while."""
+    _freeze(run, other(run, machine, fault), fault)
+
+
+def _freeze(run: Run, machine: Machine, fault: Fault) -> None:
+    machine.freeze()
+    run.world.engine.later((3, 12, 40, 90, 200)[fault.pick % 5], machine.thaw)
+
+
+def clock(run: Run, machine: Machine, fault: Fault) -> None:
+    """Somebody sets the clock of this node or another, to the right time or a wrong one."""
+    target = machine if fault.pick % 2 else other(run, machine, fault)
+    target.skew = (-86400.0, -7200.0, -100.0, 0.0, 100.0, 7200.0, 86400.0)[fault.pick // 2 % 7]
+
+
+def disk_error(run: Run, machine: Machine, fault: Fault) -> None:
+    """A disk of an instance answers with errors, on this node or another; sometimes it has to be replaced."""
+    target = machine if fault.pick % 2 else other(run, machine, fault)
+    found = sorted({name for lv in target.storage.volumes.values() if (name := lv.tagged("instance"))})
+    if not found:
+        return
+    name = found[fault.pick // 2 % len(found)]
+    for lv in target.storage.volumes.values():
+        lv.failing = lv.failing or lv.tagged("instance") == name
+    run.world.log(f"the disk of {name} on {target.name} fails")
+    if fault.pick % 5 == 0:
+        run.world.rules.disk_lost(target, name)
+        target.lose(name)
+
+
 def link(run: Run, machine: Machine, fault: Fault) -> None:
     """The replication network between this node and another fails."""
     run.world.cut_link(machine.name, other(run, machine, fault).name)
@@ -129,6 +166,10 @@ FAULTS: dict[str, tuple[int, Callable[[Run, Machine, Fault], None]]] = {
     "process killed": (3, kill),
     "power": (4, power),
     "power of another": (3, power_other),
+    "frozen": (3, frozen),
+    "frozen, another": (2, frozen_other),
+    "clock": (2, clock),
+    "disk error": (3, disk_error),
     "replication link": (6, link),
     "management link": (3, management),
     "control process": (3, control),

@@ -19,17 +19,22 @@ Disk = tuple[str, int]
 
 
 class Guests:
-    """The guests' writing. `tips`: by instance and disk the last acknowledged states, of which nothing may be lost."""
+    """The guests' writing.
+
+    `tips` are by instance and disk the last acknowledged states, of which nothing may be lost; `given_up` are those
+    that the operator lets a guest go on without, which are kept aside until he has them dropped.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.tips: dict[Disk, list[Content]] = {}
+        self.given_up: dict[Disk, list[Content]] = {}
         self.number = 0
 
     def write(self) -> None:
         """Every guest that runs writes a record to each of its disks."""
         for machine in self.world.machines.values():
-            for name, guest in machine.libvirt.domains.items() if machine.on else ():
+            for name, guest in machine.libvirt.domains.items() if machine.awake else ():
                 if guest.state == "running":
                     for index, (_target, path) in enumerate(guest.facts.disks):
                         self._one(machine, (name, index), path)
@@ -75,5 +80,24 @@ class Guests:
 
     def forget(self, name: str) -> None:
         """The instance was removed on purpose."""
-        for disk in [disk for disk in self.tips if disk[0] == name]:
-            del self.tips[disk]
+        for disk in {*self.tips, *self.given_up}:
+            if disk[0] == name:
+                self.overwritten(disk)
+
+    def overwritten(self, disk: Disk) -> None:
+        """Everything on a disk is lost on purpose."""
+        self.tips.pop(disk, None)
+        self.given_up.pop(disk, None)
+
+    def give_up(self, disk: Disk, survivor: Content | None) -> None:
+        """The operator goes on with a copy, whatever it lacks."""
+        tips = self.tips.get(disk, [])
+        lost = [tip for tip in tips if survivor is None or not survivor.holds(tip)]
+        if lost:
+            self.tips[disk] = [tip for tip in tips if tip not in lost]
+            self.given_up[disk] = [*self.given_up.get(disk, []), *lost]
+
+    def dropped(self, disk: Disk, copy: Content) -> None:
+        """The operator has a copy removed that was kept."""
+        kept = self.given_up.get(disk, [])
+        self.given_up[disk] = [tip for tip in kept if not copy.holds(tip)]

@@ -19,7 +19,7 @@ from .operator import Run
 from .rules import BEFORE, SECOND, Violation
 from .world import GIB, World
 
-ROUNDS = 8
+ROUNDS = 12
 # Faults strike within so many breaths of a run, early ones more often.
 SPAN = 100
 
@@ -124,9 +124,9 @@ def _act(world: World, action: Action) -> None:
     if action.by_hand is not None:
         _work_by_hand(world, action)
         return
-    disturbed = bool(action.faults) or not peace.calm(world)
+    disturbed, alone = bool(action.faults) or not peace.calm(world), world.alone
     run = _run(world, action.instances, action.intent, action.faults, predict=not disturbed)
-    if not disturbed:
+    if not disturbed and world.alone == alone:
         peace.nothing_failed(world, run)
     world.engine.wait(world.rng.choice((0, 5, 40)))
 
@@ -164,19 +164,34 @@ def _make_peace(world: World, wanted: Instances) -> None:
         run.strikes.clear()
     world.mend_links()
     for machine in world.machines.values():
-        machine.power_on()
+        machine.heal()
     # Runs that go on, and locks of those that died, are waited for.
     world.engine.wait(400)
+    decided: list[dict[str, Any]] = []
     for _round in range(ROUNDS):
-        run = _run(world, wanted, {"verb": "converge"}, predict=True)
-        peace.nothing_failed(world, run)
-        world.engine.wait(60)
-        if run.plan is not None and not run.plan.steps:
+        run = _peaceful_run(world, wanted, {"verb": "converge"})
+        if run.plan is None or run.plan.steps:
+            continue
+        todo = [one for one in peace.decisions(world, run.plan) if one not in decided]
+        if not todo:
             peace.reached(world, run)
             return
+        for intent in todo:
+            decided.append(intent)
+            _peaceful_run(world, wanted, intent)
     assert run.plan is not None
     steps = [step.id for step in run.plan.steps]
     world.rules.look(SECOND, False, f"after {ROUNDS} runs there is still something to do: {steps}")
+
+
+def _peaceful_run(world: World, wanted: Instances, intent: dict[str, Any]) -> Run:
+    """A run that nobody disturbs, and some quiet."""
+    alone = world.alone
+    run = _run(world, wanted, intent, predict=True)
+    if world.alone == alone:
+        peace.nothing_failed(world, run)
+    world.engine.wait(60)
+    return run
 
 
 def shrunk(told: Story, found: Violation) -> Story:

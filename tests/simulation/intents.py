@@ -52,7 +52,7 @@ def undrain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
 
 def replace_disks(rng: Random, instances: Instances, nodes: list[str]) -> Intent:
     """A new second copy, elsewhere or of fresh volumes."""
-    where: Intent = rng.choice(({}, {"new_secondary": rng.choice(nodes)}, {"on": rng.choice(nodes)}))
+    where: Intent = rng.choice(({}, {"new_secondary": rng.choice(nodes)}, {"on": rng.choice(("primary", "secondary"))}))
     return {"verb": "replace_disks", "instance": _one(rng, instances), **where}
 
 
@@ -61,14 +61,69 @@ def grow(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     return {"verb": "grow", "instance": _one(rng, instances), "disk": "0", "size": rng.choice(("+64MiB", "2GiB"))}
 
 
-def deactivate(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
+def deactivate_disks(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     """Take the disks of one that is stopped down."""
     return {"verb": "deactivate_disks", "instance": _one(rng, instances)}
 
 
-def activate(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
+def activate_disks(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     """Bring them up."""
     return {"verb": "activate_disks", "instance": _one(rng, instances)}
+
+
+def recreate_disks(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
+    """Lost disks anew, empty ones if need be."""
+    return _confirmed(rng, {"verb": "recreate_disks", "instance": _one(rng, instances)})
+
+
+def reinstall(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
+    """The OS anew."""
+    return _confirmed(rng, {"verb": "reinstall", "instance": _one(rng, instances)})
+
+
+def resolve_split_brain(rng: Random, instances: Instances, nodes: list[str]) -> Intent:
+    """One side's data survives."""
+    return {"verb": "resolve_split_brain", "instance": _one(rng, instances), "survivor": rng.choice((None, *nodes))}
+
+
+def drop_kept(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
+    """What was kept of a split brain goes."""
+    return _confirmed(rng, {"verb": "drop_kept", "instance": _one(rng, instances)})
+
+
+def balance(rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
+    """Even out the load."""
+    return {"verb": "balance", "max_moves": rng.choice((None, None, 1))}
+
+
+def maintain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
+    """The guests of a node leave before it is rebooted."""
+    return {"verb": "maintain", "node": rng.choice(nodes), "everything": rng.random() < 0.5}
+
+
+def rejoin(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
+    """A node is back: what it holds is brought up."""
+    return {"verb": "rejoin", "node": rng.choice(nodes)}
+
+
+def rolling(rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
+    """The note of a rolling reboot, and who comes home."""
+    return {"verb": "rolling", "again": rng.random() < 0.5}
+
+
+def mend(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
+    """Put back what is safe to put back."""
+    return {"verb": "mend"}
+
+
+def remove_node(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
+    """Ask whether a node can go."""
+    return {"verb": "remove_node", "node": rng.choice(nodes)}
+
+
+def _confirmed(rng: Random, intent: Intent) -> Intent:
+    """With the operator's word, or without it."""
+    return {**intent, "confirm": intent["instance"]} if rng.random() < 0.7 else intent
 
 
 def _one(rng: Random, instances: Instances) -> str:
@@ -78,7 +133,9 @@ def _one(rng: Random, instances: Instances) -> str:
 # How often, and what.
 INTENTS: list[tuple[int, Draw]] = [
     (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain),
-    (3, replace_disks), (2, grow), (1, activate), (1, deactivate),
+    (3, replace_disks), (2, grow), (1, activate_disks), (1, deactivate_disks), (1, recreate_disks), (1, reinstall),
+    (1, resolve_split_brain), (1, drop_kept), (1, balance), (1, maintain), (1, rejoin), (1, rolling), (1, mend),
+    (1, remove_node),
 ]  # fmt: skip
 
 

@@ -25,10 +25,11 @@ OFF = "shutoff"
 
 @dataclass
 class Guest:
-    """A domain on one node. `live` is what it runs with; `job` the migration that works on it."""
+    """A domain on one node. `live` is what it runs with, `why` it is off; `job` the migration that works on it."""
 
     xml: str
     state: str = OFF
+    why: str = "unknown"
     persistent: bool = True
     autostart: bool = False
     live: str | None = None
@@ -85,19 +86,20 @@ class Libvirtd:
         self.world.rules.starts(self.machine, name)
         self.world.changed(name)
 
-    def stop(self, name: str) -> None:
-        """The QEMU ends."""
+    def stop(self, name: str, why: str = "destroyed") -> None:
+        """The QEMU ends, for one of libvirt's reasons."""
         guest = self.domains.get(name)
         if guest is not None and guest.active:
-            guest.state, guest.live, guest.moving = OFF, None, False
+            guest.state, guest.live, guest.moving, guest.why = OFF, None, False, why
             if not guest.persistent:
                 del self.domains[name]
             self.world.changed(name)
 
     def power_lost(self) -> None:
-        """Every guest is gone."""
-        for name in list(self.domains):
-            self.stop(name)
+        """Every guest is gone, and nobody knows why any one was off."""
+        for name, guest in list(self.domains.items()):
+            guest.why = "unknown"
+            self.stop(name, "unknown")
 
     def undefine(self, name: str) -> None:
         """Remove the definition; a guest that runs becomes transient."""
@@ -185,7 +187,7 @@ class Move:
         if not self.source.reaches(self.target):
             # The answer is lost: the source does not know, and stays as it is.
             raise HypervisorError("Cannot recv data: Connection reset by peer")
-        self.source.libvirt.stop(name)
+        self.source.libvirt.stop(name, "migrated")
         self.source.libvirt.domains.pop(name, None)
 
     def _persistent(self) -> str:
@@ -201,8 +203,11 @@ class Move:
     def _give_up(self) -> None:
         """The target's half ends unless it runs already."""
         there = self.target.libvirt.domains.get(self.wanted.name)
-        if there is not None and there.moving and self.target.on:
-            self.target.libvirt.stop(self.wanted.name)
+        if there is not None and there.moving and there.state == "paused" and self.target.on:
+            if self.target.frozen:
+                self.world.engine.later(1.0, self._give_up)
+            else:
+                self.target.libvirt.stop(self.wanted.name)
 
 
 class SimHypervisor:
@@ -281,8 +286,10 @@ class SimHypervisor:
             self.machine.world.engine.later(delay, lambda: self._went(name, guest))
 
     def _went(self, name: str, guest: Guest) -> None:
-        if self.libvirt.domains.get(name) is guest and guest.state == "running" and not guest.moving:
-            self.libvirt.stop(name)
+        if self.machine.frozen:
+            self.machine.world.engine.later(1.0, lambda: self._went(name, guest))
+        elif self.libvirt.domains.get(name) is guest and guest.state == "running" and not guest.moving:
+            self.libvirt.stop(name, "shutdown")
 
     def destroy(self, name: str) -> None:
         self.libvirt.stop(name)
@@ -319,9 +326,19 @@ class SimHypervisor:
         match = re.search(r"//\[?([^]/]+)", uri)
         return self.machine.world.by_address[match[1] if match else ""]
 
-    def elsewhere(self, uri: str, name: str) -> str | None:
+    def why_off(self, name: str) -> str:
+        guest = self._need(name)
+        return "unknown" if guest.active else guest.why
+
+    def _there(self, uri: str) -> Libvirtd:
         other = self._host(uri)
-        if not self.machine.reaches(other):
+        if not self.machine.world.connects(self.machine, other, uri):
             raise HypervisorError(f"libvirt at {uri} does not answer: No route to host", "look at libvirtd there")
-        guest = other.libvirt.domains.get(name)
+        return other.libvirt
+
+    def domains_at(self, uri: str) -> dict[str, str]:
+        return {name: guest.state for name, guest in self._there(uri).domains.items()}
+
+    def elsewhere(self, uri: str, name: str) -> str | None:
+        guest = self._there(uri).domains.get(name)
         return None if guest is None else guest.state

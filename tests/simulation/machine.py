@@ -24,6 +24,7 @@ from .domain import FOREIGN
 from .drbd import Device, Kernel, Resource
 from .engine import Killed, Task
 from .libvirt import Guest, Libvirtd, SimHypervisor
+from .power_back import Alone
 from .replication import SimReplication
 from .small import SimClock, SimFiles, SimHost, SimImages, SimInstaller, SimJournal, SimLock, SimSeeds
 from .storage import Lv, SimDevices, SimVolumes, Storage
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .world import World
 
 GIB = 1 << 30
+LONG = 3600.0
 
 
 class Machine:
@@ -48,8 +50,15 @@ class Machine:
         self.bridges = {"br-lan"}
         self.on = True
         self.boots = 1
+        self.frozen = False
+        self.frozen_at = 0.0
+        # Seconds that its clock is ahead.
+        self.skew = 0.0
+        self.booted_at = world.engine.now - LONG
         # When the unit that brings DRBD up at boot has ended.
         self.up_at = 0.0
+        # How likely that unit does.
+        self.brings_up = 0.85
         self.storage = Storage(self, {"twofold": space})
         self.kernel = Kernel(self)
         self.libvirt = Libvirtd(self)
@@ -59,6 +68,8 @@ class Machine:
         self.installing: set[str] = set()
         self.flock: Task | None = None
         self.processes: dict[int, Task] = {}
+        self.alone = Alone(self)
+        self.files.kernel["/proc/drbd"] = lambda: self.kernel.proc()
 
     def add_foreign(self) -> None:
         """What was there before us, and is nobody's business."""
@@ -67,11 +78,22 @@ class Machine:
             self.storage.volumes[lv.path] = lv
         self.libvirt.domains["legacy"] = Guest(FOREIGN.format(name="legacy", uuid=f"{self.name}-legacy"))
 
+    @property
+    def uptime(self) -> float:
+        """Seconds since it booted."""
+        return self.world.engine.now - self.booted_at
+
+    @property
+    def awake(self) -> bool:
+        """Whether anything goes on here."""
+        return self.on and not self.frozen
+
     # What holds what
 
     def reaches(self, other: Machine) -> bool:
-        """Whether packets of the replication network get there."""
-        return self.on and other.on and frozenset((self.name, other.name)) not in self.world.cut
+        """Whether packets of the replication network get there, and something answers."""
+        alive = self.awake and other.awake
+        return alive and frozenset((self.name, other.name)) not in self.world.cut
 
     def holds_open(self, lv: Lv) -> bool:
         """Whether something has a volume open."""
@@ -121,14 +143,17 @@ class Machine:
         found = self.replicated(path)
         if found is not None:
             return self.kernel.write(*found, content)
-        self.storage.at(path).content = content
-        return True
+        lv = self.storage.at(path)
+        if not lv.failing:
+            lv.content = content
+        return not lv.failing
 
     def content(self, path: str) -> Content | None:
         """What a reader sees; a disk that is not up to date is read from the peer."""
         found = self.replicated(path)
         if found is None:
-            return self.storage.at(path).content
+            lv = self.storage.at(path)
+            return None if lv.failing else lv.content
         resource, device = found
         if device.disk == "UpToDate" and device.data is not None:
             return device.data.content
@@ -143,6 +168,8 @@ class Machine:
     def install(self, path: str, between: Callable[[], None]) -> None:
         """Write an OS to a device; half-way there is half of it."""
         self.writable(path)
+        if self.backing(path).failing:
+            raise TwofoldError(f"write to {path}: Input/output error", "look at the disk")
         self.installing.add(path)
         try:
             done = Content("os")
@@ -175,7 +202,8 @@ class Machine:
         if not self.on:
             return
         self.world.guests.torn(self)
-        self.on = False
+        self.on = self.frozen = False
+        self.world.engine.thaw(self.name)
         for task in list(self.world.engine.tasks):
             if task.place == self.name:
                 task.kill()
@@ -190,11 +218,27 @@ class Machine:
         self.flock = None
         self.world.drbd.watch()
 
+    def freeze(self) -> None:
+        """The machine stops without noticing, as under a hypervisor that is busy or a kernel that hangs."""
+        if self.awake:
+            self.frozen, self.frozen_at = True, self.world.engine.now
+            self.world.engine.freeze(self.name)
+            self.world.drbd.watch()
+
+    def thaw(self) -> None:
+        """It goes on, and finds that time has passed."""
+        if self.frozen:
+            self.frozen = False
+            self.world.log(f"{self.name} goes on")
+            self.world.engine.thaw(self.name)
+            self.world.drbd.watch()
+            self.world.drbd.look_again()
+
     def _forsaken(self, name: str) -> None:
         """The other half of a migration ends with the connection, unless it runs already."""
         for machine in self.world.machines.values():
             guest = machine.libvirt.domains.get(name)
-            if machine is not self and machine.on and guest is not None and guest.moving and guest.state == "paused":
+            if machine is not self and machine.awake and guest is not None and guest.moving and guest.state == "paused":
                 machine.libvirt.stop(name)
 
     def power_on(self) -> None:
@@ -203,6 +247,7 @@ class Machine:
             return
         self.on = True
         self.boots += 1
+        self.booted_at = self.world.engine.now
         for name, guest in list(self.libvirt.domains.items()):
             if guest.autostart:
                 try:
@@ -210,14 +255,33 @@ class Machine:
                 except TwofoldError as error:
                     self.world.log(f"{self.name}: autostart of {name}: {error.message}")
         self.up_at = self.world.engine.now + 2 + 15 * self.world.rng.random()
-        if self.world.rng.random() < 0.85:
+        if self.world.rng.random() < self.brings_up:
             boot = self.boots
             self.world.engine.later(self.up_at - self.world.engine.now, lambda: self._bring_up(boot))
+        self.alone.begin(self.up_at - self.world.engine.now)
         self.world.drbd.look_again()
+
+    def heal(self) -> None:
+        """Everything is as it should be again."""
+        self.skew = 0.0
+        for lv in self.storage.volumes.values():
+            lv.failing = False
+        self.thaw()
+        self.power_on()
+
+    def lose(self, name: str) -> None:
+        """The disk that holds the volumes of an instance here is replaced by an empty one."""
+        lost = [lv for lv in self.storage.volumes.values() if lv.tagged("instance") == name]
+        for lv in lost:
+            self.kernel.disk_fails(lv)
+            del self.storage.volumes[lv.path]
+            self.touched(lv.path)
 
     def _bring_up(self, boot: int) -> None:
         """`drbdadm up` of every resource that has a file; one that cannot be is left."""
-        if not self.on or self.boots != boot:
+        if self.frozen:
+            self.world.engine.later(1.0, lambda: self._bring_up(boot))
+        if not self.awake or self.boots != boot:
             return
         replication = SimReplication(self, lambda: None, lambda _seconds: None)
         for name in replication.configurations():
@@ -261,7 +325,9 @@ class Machine:
 
         def breathe(what: str, method: str, *, after: bool) -> None:
             world.engine.pause(0.02 + 0.3 * world.rng.random() if not after else 0.0)
-            if run is not None:
+            if run is None:
+                world.alone += 1
+            else:
                 run.breath(self, what, method, after=after)
 
         clock = SimClock(self, world.engine.pause)

@@ -124,11 +124,12 @@ class Run:
             blocked[name] = turn.blocked
             if turn.ready or (turn.last and self.locked.get(name) == "held"):
                 requests[name] = self._request(turn)
+        alone = self.world.alone
         predicted = self._predict(requests) if self.predict else {}
         for name, request in requests.items():
             calls[name] = self._call(name, "apply", request)
         answers = self._together(calls)
-        if predicted:
+        if predicted and self.world.alone == alone:
             self.world.rules.predicted(predicted, answers)
         if self.twice:
             # The connection was lost after the answer was made, and ssh tried again.

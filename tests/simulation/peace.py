@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _journal, _observe, _progress
-from ansible_collections.twofold.cluster.plugins.module_utils._files import read_json
-from ansible_collections.twofold.cluster.plugins.module_utils._lock import LEASE
 
 from twofold import planner
 from twofold.model import Desired
@@ -20,6 +18,7 @@ from .inventories import Instances
 from .rules import BEFORE, DUAL, KILL, LAST, MISSING, SECOND
 
 if TYPE_CHECKING:
+    from .drbd import Resource
     from .machine import Machine
     from .operator import Run
     from .world import World
@@ -72,11 +71,13 @@ def reached(world: World, run: Run) -> None:
     """Nothing is left over, and everything is as wanted."""
     assert run.plan is not None
     excused = {finding.object.removeprefix("instance ") for finding in run.plan.errors}
+    unknown = {one.object.removeprefix("instance ") for one in run.plan.findings if one.code == "not-in-inventory"}
     for finding in run.plan.findings:
         name = finding.object.removeprefix("instance ")
         fine = finding.code in SAID or _justified(world, finding.code, name)
+        # Whom the inventory does not know, nobody starts.
+        fine = fine or (finding.code == "left-off" and name in unknown)
         world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
-    unknown = {one.object.removeprefix("instance ") for one in run.plan.findings if one.code == "not-in-inventory"}
     orphans = excused | unknown
     for machine in world.machines.values():
         _clean(world, machine, orphans)
@@ -85,6 +86,31 @@ def reached(world: World, run: Run) -> None:
             _as_wanted(world, run.desired, name)
     world.rules.files()
     world.rules.settled()
+
+
+def decisions(world: World, plan: Plan) -> list[dict[str, Any]]:
+    """What a person decides who reads what is said, and does it with the command that is named there."""
+    found: list[dict[str, Any]] = []
+    for finding in plan.findings:
+        name = finding.object.removeprefix("instance ")
+        if finding.code == "split-brain":
+            active = [one.name for one in world.machines.values() if _active(one, name)]
+            survivor = (active or [one.machine.name for one in world.drbd.sides(name)])[0]
+            found.append({"verb": "resolve_split_brain", "instance": name, "survivor": survivor})
+        elif finding.code in ("volume-missing", "disk-lost") and name in world.rules.lost:
+            found.append({"verb": "recreate_disks", "instance": name, "confirm": name})
+        elif finding.code == "data-kept":
+            found.append({"verb": "drop_kept", "instance": name, "confirm": name})
+    return found
+
+
+def _whole(side: Resource) -> bool:
+    return bool(side.devices) and all(device.disk == "UpToDate" for device in side.devices.values())
+
+
+def _active(machine: Machine, name: str) -> bool:
+    guest = machine.libvirt.domains.get(name)
+    return guest is not None and guest.active
 
 
 def _justified(world: World, code: str, name: str) -> bool:
@@ -101,7 +127,9 @@ def _justified(world: World, code: str, name: str) -> bool:
     if code in ORPHANED:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
     if code == "volume-missing":
-        return name in world.rules.called_off
+        # With the last whole copy gone, or never filled, there is nothing to make it from.
+        whole = any(_whole(side) for side in world.drbd.sides(name))
+        return name in world.rules.called_off or (name in world.rules.lost and not whole)
     return False
 
 
@@ -116,8 +144,8 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     leaks += [f"domain {name}" for name in machine.libvirt.domains if name not in {*known, "legacy"}]
     leaks += [f"journal {name}" for name in files.names(_journal.FOLDER)]
     leaks += [f"progress {name}" for name in files.names(_progress.FOLDER)]
-    lease = read_json(files, LEASE)
-    if lease is not None and world.engine.now < lease["time"] + lease["lease"]:
+    lease = machine.node(None).lock.holder()
+    if lease is not None:
         leaks.append(f"lock of {lease['holder']}")
     gone = {"swap", "backup-disk0"} - {lv.name for lv in machine.storage.volumes.values()}
     world.rules.look(MISSING, not gone and "legacy" in machine.libvirt.domains, f"{gone} of others is gone")

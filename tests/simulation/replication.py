@@ -140,6 +140,7 @@ class SimReplication:
 
     def discard(self, name: str) -> None:
         resource = self._need(name)
+        self.machine.world.rules.gives_up(resource)
         resource.gives_up = True
         self.kernel.connect(resource)
 

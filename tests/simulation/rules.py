@@ -9,6 +9,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
+
 from twofold import secrets
 
 from .contents import Content
@@ -55,6 +57,8 @@ class Rules:
         self.migrating: set[str] = set()
         # Those whose only good copies somebody destroyed by hand: then nothing can be demanded.
         self.bereaved: set[str] = set()
+        # Those of which a disk died for good.
+        self.lost: set[str] = set()
         # Those that were being removed and are wanted again: a volume may be gone.
         self.called_off: set[str] = set()
         # Those that were wanted without an OS once, and may have been made so.
@@ -113,10 +117,11 @@ class Rules:
         return found
 
     def _records_are_kept(self, name: str) -> None:
-        for disk, tips in self.world.guests.tips.items():
+        guests = self.world.guests
+        for disk in {*guests.tips, *guests.given_up}:
             if disk[0] != name or name in self.bereaved:
                 continue
-            for tip in tips:
+            for tip in (*guests.tips.get(disk, ()), *guests.given_up.get(disk, ())):
                 where = any(self._good(*one, tip) for one in self._copies(*disk))
                 self.look(LAST, where, f"the record {tip} of disk {disk[1]} of {name} is on no copy any more")
 
@@ -150,6 +155,9 @@ class Rules:
         """A side becomes Primary."""
         run = self._run()
         if run is None:
+            alone = resource.machine.alone.works(self.world.engine.current)
+            said = f"{resource.machine.name} promotes {resource.name} by itself before its peer shook hands"
+            self.look(DUAL, not alone or (resource.connected and resource.met and not force), said)
             return
         outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
         fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine)
@@ -167,13 +175,17 @@ class Rules:
         """A guest starts. A failover may give up what only the dead node has: the plan says so as its risk."""
         run = self._run()
         given_up = run is not None and run.intent["verb"] in ("failover", "recover")
-        for disk, tips in self.world.guests.tips.items():
+        for disk, tips in list(self.world.guests.tips.items()):
             if disk[0] == name and name not in self.bereaved:
                 path = dict(enumerate(machine.libvirt.domains[name].facts.disks)).get(disk[1], ("", ""))[1]
                 seen = machine.content(path) if path else None
-                whole = path == "" or (seen is not None and all(seen.holds(tip) for tip in tips))
-                self.look(LAST, whole or given_up, f"{name} starts on {machine.name} with {seen!r}, without {tips}")
+                if path and given_up:
+                    self.world.guests.give_up(disk, seen)
+                whole = path == "" or given_up or (seen is not None and all(seen.holds(tip) for tip in tips))
+                self.look(LAST, whole, f"{name} starts on {machine.name} with {seen!r}, without {tips}")
         if run is None:
+            if machine.alone.works(self.world.engine.current):
+                self._is_its_own(machine, name)
             return
         self._has_its_os(machine, name, run)
         resource = machine.kernel.resources.get(name)
@@ -181,6 +193,16 @@ class Rules:
         holders = [one.name for one in self._machines() if one is not machine and name in one.libvirt.domains]
         sure = shaken or set(holders) <= run.known or self._confirmed(run, machine)
         self.look(ONCE, sure, f"{name} starts on {machine.name}, of {holders} nothing is known")
+
+    def _is_its_own(self, machine: Machine, name: str) -> None:
+        """What a node starts by itself is on no other, and the newest definition anywhere says that it lives there."""
+        known = [found for one in self._machines() if (found := _definitions.read_all(one.files).get(name))]
+        home = max(known, key=lambda one: int(one["generation"]))["nodes"][0]
+        self.look(ONCE, home == machine.name, f"{name}, which lives on {home}, is started by {machine.name} itself")
+        active = [
+            one.name for one in self._machines() if (guest := one.libvirt.domains.get(name)) and guest.active
+        ]
+        self.look(ONCE, active == [machine.name], f"{machine.name} by itself starts {name}, which is on {active}")
 
     def _has_its_os(self, machine: Machine, name: str, run: Run) -> None:
         """A guest that was to get an OS starts with it, and with all of it."""
@@ -201,6 +223,17 @@ class Rules:
                 whole = seen is not None and all(seen.holds(tip) for tip in tips)
                 self.look(LAST, whole, f"{name} goes on at {target.name} with {seen!r}, without {tips}")
 
+    def disk_lost(self, machine: Machine, name: str) -> None:
+        """A disk dies with all that is on it: with the last copy of something, nothing can be demanded any more."""
+        self.lost.add(name)
+        here = {id(lv) for lv in machine.storage.volumes.values() if lv.tagged("instance") == name}
+        guests = self.world.guests
+        for disk in {*guests.tips, *guests.given_up}:
+            tips = (*guests.tips.get(disk, ()), *guests.given_up.get(disk, ())) if disk[0] == name else ()
+            left = [one for one in self._copies(*disk) if id(one[0]) not in here]
+            if not all(any(self._good(*one, tip) for one in left) for tip in tips):
+                self.bereaved.add(name)
+
     def volume_goes(self, machine: Machine, lv: Lv) -> None:
         """A volume is about to be removed."""
         run, name = self._run(), lv.tagged("instance")
@@ -211,6 +244,38 @@ class Rules:
         self.look(MISSING, wanted is not None, f"{lv.path} of {name}, not in the inventory, is removed")
         if wanted is not None and wanted.state == "absent":
             self.world.guests.forget(wanted.name)
+        if lv.tagged("kept") is not None:
+            word = run.intent["verb"] == "drop_kept" and run.intent.get("confirm") == name
+            gone = wanted is not None and wanted.state == "absent"
+            self.look(LAST, word or gone, f"{lv.path}, which is kept, is removed without a word")
+            self.world.guests.dropped((str(name), int(lv.tagged("disk") or 0)), lv.content)
+
+    def gives_up(self, resource: Resource) -> None:
+        """A side takes over the peer's data, whatever it wrote itself."""
+        run = self._run()
+        if run is None:
+            return
+        machine, name = resource.machine, resource.name
+        survivor = run.intent.get("survivor") if run.intent["verb"] == "resolve_split_brain" else None
+        fine = survivor not in (None, machine.name) or not self._served(resource)
+        self.look(LAST, fine, f"{machine.name} gives up its data of {name}, and nobody said so")
+        for volume in resource.devices if survivor in self.world.machines else ():
+            source = self.world.machines[str(survivor)].storage.volumes.get(f"/dev/twofold/{name}-disk{volume}")
+            self.world.guests.give_up((name, volume), source.content if source is not None else None)
+
+    @staticmethod
+    def _served(resource: Resource) -> bool:
+        """Whether a guest can have written here."""
+        return any(one.block is not None and one.block.consistent for one in resource.devices.values())
+
+    def installs_anew(self, lv: Lv) -> None:
+        """A disk that is there is to get its OS anew."""
+        run, name = self._run(), str(lv.tagged("instance"))
+        if run is None:
+            return
+        word = run.intent["verb"] == "reinstall" and run.intent.get("confirm") == name
+        self.look(LAST, word, f"the OS of {name} is to be written over {lv.path}, and nobody said so")
+        self.world.guests.overwritten((name, int(lv.tagged("disk") or 0)))
 
     def changed_in_check_mode(self, machine: Machine, what: str) -> None:
         """Something is done where nothing may be."""

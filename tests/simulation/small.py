@@ -25,14 +25,17 @@ SIZE = 32 << 20
 
 
 class SimFiles:
-    """Files: what is under /run goes with the power."""
+    """Files: what is under /run goes with the power; `kernel` are those that the kernel makes up."""
 
     EFFECTS = frozenset({"write", "remove"})
 
     def __init__(self) -> None:
         self.kept: dict[str, tuple[str, int]] = {}
+        self.kernel: dict[str, Callable[[], str]] = {}
 
     def read(self, path: str) -> str | None:
+        if path in self.kernel:
+            return self.kernel[path]()
         found = self.kept.get(path)
         return None if found is None else found[0]
 
@@ -139,7 +142,7 @@ class SimHost:
         return {
             "hostname": self.machine.hostname,
             "boot_id": f"boot-{self.machine.boots}",
-            "uptime": 60.0,
+            "uptime": self.machine.uptime,
             "kernel": "6.12",
             "memory": {"total": self.machine.memory, "available": self.machine.memory},
             "cpus": 2,
@@ -157,17 +160,17 @@ class SimHost:
 
 
 class SimClock:
-    """The world's time; who sleeps lets the others go on."""
+    """The node's clock, which may be wrong, and its uptime, which is not; who sleeps lets the others go on."""
 
     def __init__(self, machine: Machine, wait: Callable[[float], None]) -> None:
         self.machine = machine
         self.wait = wait
 
     def time(self) -> float:
-        return self.machine.world.engine.now
+        return self.machine.world.engine.now + self.machine.skew
 
     def monotonic(self) -> float:
-        return self.machine.world.engine.now
+        return self.machine.uptime
 
     def sleep(self, seconds: float) -> None:
         self.wait(seconds)

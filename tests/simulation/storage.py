@@ -23,7 +23,7 @@ EXTENT = 4 << 20
 
 @dataclass
 class Lv:
-    """A logical volume with what is on it. `superblock` is DRBD's metadata."""
+    """A logical volume with what is on it. `superblock` is DRBD's metadata; a `failing` one answers with errors."""
 
     group: str
     name: str
@@ -31,6 +31,7 @@ class Lv:
     tags: set[str]
     content: Content = field(default_factory=garbage)
     superblock: Superblock | None = None
+    failing: bool = False
 
     @property
     def path(self) -> str:
@@ -124,6 +125,8 @@ class SimVolumes:
             found = self.storage.volumes.get(one.device)
             if found is None:
                 raise failed(["lvchange"], f'Failed to find logical volume "{one.path}"')
+            if "twofold.pending=install" in add:
+                self.machine.world.rules.installs_anew(found)
             found.tags = (found.tags | set(add)) - set(delete)
 
     def extend(self, volume: Volume, size: int) -> None:
@@ -173,6 +176,8 @@ class SimDevices:
             return
         if self.machine.holds_open(found):
             raise Refused(f"{path} cannot be opened: Device or resource busy", "see what uses it")
+        if found.failing:
+            raise failed(["blkdiscard"], f"{path}: BLKZEROOUT ioctl failed: Input/output error")
         self.machine.overwrite(found, ZEROS)
         found.superblock = None
         report(1, 1)

@@ -43,11 +43,20 @@ def undefine(machine: Machine, name: str, _rng: Random) -> bool:
 
 
 def destroy(machine: Machine, name: str, _rng: Random) -> bool:
-    """virsh destroy, or a QEMU that was killed."""
+    """virsh destroy."""
     guest = machine.libvirt.domains.get(name)
     if guest is None or not guest.active:
         return False
     machine.libvirt.stop(name)
+    return True
+
+
+def kill(machine: Machine, name: str, _rng: Random) -> bool:
+    """kill -9 of a QEMU."""
+    guest = machine.libvirt.domains.get(name)
+    if guest is None or not guest.active:
+        return False
+    machine.libvirt.stop(name, "crashed")
     return True
 
 
@@ -152,7 +161,7 @@ def edit_domain(machine: Machine, name: str, _rng: Random) -> bool:
 TAMPERS: dict[str, Tamper] = {
     one.__name__: one
     for one in (
-        autostart, undefine, destroy, untag, lose_definition, edit_definition, edit_resource, option, allow, disconnect,
+        autostart, undefine, destroy, kill, untag, lose_definition, edit_definition, edit_resource, option, allow, disconnect,
         down, lose_seed, stale_domain, edit_domain,
     )
 }  # fmt: skip

@@ -12,6 +12,7 @@ from .drbd import Network
 from .engine import Engine
 from .guests import Guests
 from .machine import Machine
+from .power_back import EVERY
 from .rules import Rules
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 WRITING = 3.0
+# Who does not answer for so many seconds is given up.
+PATIENCE = 30.0
 
 
 class World:
@@ -33,6 +36,8 @@ class World:
         self.lines: list[str] = []
         self.runs: list[Run] = []
         self.pids = 0
+        # How often a node did something by itself.
+        self.alone = 0
         self._identifiers = 16
         self.rules = Rules(self)
         self.drbd = Network(self)
@@ -44,6 +49,7 @@ class World:
         }
         for machine in self.machines.values():
             machine.add_foreign()
+            machine.alone.begin(EVERY * self.rng.random())
         self.engine.after_each = self._after_each
         self._write()
 
@@ -73,8 +79,16 @@ class World:
     # Links
 
     def manageable(self, name: str) -> bool:
-        """Whether the control host gets to a node."""
-        return self.machines[name].on and name not in self.unmanaged
+        """Whether the control host gets an answer from a node; one that is just slow is waited for."""
+        machine = self.machines[name]
+        silent = machine.frozen and self.engine.now > machine.frozen_at + PATIENCE
+        return machine.on and name not in self.unmanaged and not silent
+
+    def connects(self, one: Machine, other: Machine, uri: str) -> bool:
+        """Whether a node gets to another at an address of it, on the network that the address is of."""
+        if other.replication_address in uri:
+            return one.reaches(other)
+        return self.manageable(one.name) and self.manageable(other.name)
 
     def cut_link(self, one: str, other: str) -> None:
         """The replication network between two nodes fails."""

@@ -154,6 +154,24 @@ def test_no_secret_stays_in_a_message(secret: str, text: str) -> None:
     assert secret not in hide(text + secret, {"one": secret}) or secret in "***"
 
 
+def test_a_lock_lapses_in_its_time_whatever_the_clock_is_set_to(node: Node) -> None:
+    apply(node, request())
+    clock: Any = node.clock
+    for ahead in (-7200.0, 7200.0):
+        clock.ahead = ahead
+        assert node.lock.holder() is not None
+    clock.ahead = -7200.0
+    clock.sleep(121)
+    assert node.lock.holder() is None
+
+
+def test_a_lock_from_before_a_boot_binds_nobody(node: Node) -> None:
+    apply(node, request())
+    clock: Any = node.clock
+    clock.now, clock.ahead = 5.0, 999_995.0
+    assert node.lock.holder() is None
+
+
 def test_the_lock_of_a_dead_run_can_be_broken(node: Node) -> None:
     lock: Any = node.lock
     assert lock.discard() is None

@@ -1,0 +1,110 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on a node, given to its Python: what a request says is done through the product's own adapter for DRBD.
+
+The request is the first argument: `make` resources, `calls` of the adapter or writes, `look` at the states, `end` some
+resources. The answer is JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import mmap
+import os
+import sys
+from typing import Any
+
+sys.path.insert(0, "/usr/local/lib/twofold")
+node_library = importlib.import_module("twofold_node._node")
+drbd = importlib.import_module("twofold_node._drbd")
+errors = importlib.import_module("twofold_node._errors")
+
+# Where nothing brings resources up at boot.
+FOLDER = "/var/tmp/honesty"
+BLOCK = 4096
+GROUP = "twofold"
+
+node = node_library.this_node()
+replication = drbd.Drbd(node.replication.runner, node.files, folder=FOLDER, prefix="")
+Request = dict[str, Any]
+
+
+def make(one: Request) -> None:
+    """A resource on volumes of zeros, brought up."""
+    for volume in (one["data"], one["meta"]):
+        node.volumes.create(GROUP, volume, one["size"], ["honesty"])
+        node.devices.wait(f"/dev/{GROUP}/{volume}")
+        node.devices.zero(f"/dev/{GROUP}/{volume}", lambda _done, _all: None)
+    replication.write(one["name"], drbd.Configuration(one["text"], one["secret"]))
+    replication.create_metadata(one["name"], 0)
+    replication.adjust(one["name"], dry=False)
+
+
+def block() -> mmap.mmap:
+    """Memory that direct reads and writes can use."""
+    return mmap.mmap(-1, BLOCK)
+
+
+def write(device: str, record: int) -> None:
+    """One record to its block."""
+    memory = block()
+    memory.write(str(record).encode().ljust(BLOCK, b"."))
+    handle = os.open(device, os.O_WRONLY | os.O_DIRECT)
+    try:
+        os.pwritev(handle, [memory], record * BLOCK)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def records(path: str, last: int) -> list[int]:
+    """The records that are on a disk."""
+    found, memory = [], block()
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        for record in range(1, last + 1):
+            os.preadv(handle, [memory], record * BLOCK)
+            if memory[:BLOCK] == str(record).encode().ljust(BLOCK, b"."):
+                found.append(record)
+    finally:
+        os.close(handle)
+    return found
+
+
+def call(name: str, calls: list[list[Any]]) -> str | None:
+    """Do it; None, or why not."""
+    try:
+        for method, args in calls:
+            if method == "write":
+                write(*args)
+            else:
+                getattr(replication, method)(name, *args)
+    except (errors.TwofoldError, OSError) as error:
+        return str(error)
+    return None
+
+
+def end(one: Request, last: int) -> Request:
+    """What is left of a resource on this node, which is taken down."""
+    name = one["name"]
+    if replication.state(name) is not None:
+        replication.down(name)
+    generations = replication.generations(name, 0)
+    return {"records": records(f"/dev/{GROUP}/{one['data']}", last), "generations": generations}
+
+
+def answer(request: Request) -> Request:
+    """Everything that was asked for, in this order."""
+    os.makedirs(FOLDER, exist_ok=True)
+    for one in request.get("make", ()):
+        make(one)
+    said = {name: call(name, calls) for name, calls in request.get("calls", {}).items()}
+    states = {name: state._asdict() for name, state in replication.states().items()} if request.get("look") else {}
+    for state in states.values():
+        state["volumes"] = [volume._asdict() for volume in state["volumes"]]
+    ends = {one["name"]: end(one, request["last"]) for one in request.get("end", ())}
+    return {"said": said, "states": states, "ends": ends}
+
+
+sys.stdout.write(json.dumps(answer(json.loads(sys.argv[1]))))

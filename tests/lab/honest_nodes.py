@@ -1,0 +1,153 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two real nodes on which raw histories of DRBD are played, beside the model of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
+from tests.simulation.honesty import (
+    CALLS,
+    DOWN,
+    MINOR,
+    NODES,
+    SIZE,
+    WRITE,
+    Act,
+    End,
+    Event,
+    Side,
+    Sides,
+    configuration,
+    side,
+)
+
+from twofold import names
+
+from .core import Lab
+from .errors import LabError
+
+AGENT = (Path(__file__).parent / "drbd_agent.py").read_text(encoding="utf-8")
+# Nodes come to rest within so many seconds, or stay different from the model.
+PATIENCE = 60.0
+Request = dict[str, Any]
+
+
+class RealNodes:
+    """Two nodes of a lab, bootstrapped and without instances."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.resources: list[Request] = []
+        self.record = 0
+        hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
+        self._text = lambda name, number: configuration(name, number, hosts)
+        # They would look after resources that are not theirs.
+        self._all_nodes("systemctl stop twofold-power-back.timer")
+
+    def _all_nodes(self, line: str) -> None:
+        for node in NODES:
+            self.lab.run(node, line)
+
+    def _powered(self) -> list[str]:
+        return [node for node in NODES if self.lab.powered(node)]
+
+    def _ask(self, requests: Mapping[str, Request]) -> dict[str, Request]:
+        """Ask nodes at the same time."""
+
+        def ask(node: str) -> Request:
+            argv = ["python3", "-I", "-", json.dumps(requests[node])]
+            answer: Request = json.loads(self.lab.run(node, argv, stdin=AGENT).stdout)
+            return answer
+
+        with ThreadPoolExecutor() as pool:
+            return dict(zip(requests, pool.map(ask, requests), strict=True))
+
+    def begin(self, resources: Sequence[str]) -> None:
+        """Make the resources: connected, equal, and up to date."""
+        made = []
+        for number, name in enumerate(resources):
+            text, secret = self._text(name, number)
+            volumes = {"data": names.data_volume(name, 0), "meta": names.meta_volume(name, 0)}
+            made.append({"name": name, **volumes, "size": SIZE, "text": text, "secret": secret})
+        self.resources = made
+        self._ask({node: {"make": made} for node in NODES})
+        self.lab.wait(lambda: all(one.connected for pair in self._look().values() for one in pair), what="they connect")
+        self._ask({NODES[0]: {"calls": {name: [["clean_start", [0]]] for name in resources}}})
+
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
+        """Do one thing to each of some resources; whether it was done or refused."""
+        self.record = record
+        requests: dict[str, Request] = {}
+        for name, act in acts.items():
+            requests.setdefault(act.node, {"calls": {}})["calls"][name] = self._calls(name, act, record)
+        answers = self._ask(requests)
+        said: dict[str, str | None] = {}
+        for answer in answers.values():
+            said |= answer["said"]
+        return {name: said[name] is None for name in acts}
+
+    def _calls(self, name: str, act: Act, record: int) -> list[tuple[str, Any]]:
+        if act.what != WRITE:
+            return list(CALLS[act.what])
+        number = [one["name"] for one in self.resources].index(name)
+        return [("write", (f"/dev/drbd{MINOR + number}", record))]
+
+    def happen(self, event: Event) -> None:
+        """Let an event happen."""
+        if event.what == "off":
+            self.lab.power_off(event.node)
+        elif event.what == "on":
+            self.lab.power_on(event.node)
+            self.lab.run(event.node, "systemctl stop twofold-power-back.timer; modprobe drbd")
+        else:
+            self.lab.link(event.node, "replication", event.what == "join")
+
+    def rest(self, expected: Sides | None) -> Sides:
+        """The state, as soon as it is as expected, or after some patience."""
+        found = self._look()
+        try:
+            self.lab.wait(lambda: expected is None or self._is(expected), PATIENCE, "the nodes are as the model is")
+        except LabError:
+            pass
+        return found if expected is None else self._look()
+
+    def _is(self, expected: Sides) -> bool:
+        found = self._look()
+        return all(found[name] == pair for name, pair in expected.items())
+
+    def _look(self) -> Sides:
+        answers = self._ask({node: {"look": True} for node in self._powered()})
+        found = {}
+        for resource in self.resources:
+            one, other = (_side(answers.get(node), resource["name"]) for node in NODES)
+            found[resource["name"]] = one, other
+        return found
+
+    def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
+        """What is left when the resources are taken down."""
+        wanted = [one for one in self.resources if one["name"] in resources]
+        answers = self._ask({node: {"end": wanted, "last": self.record} for node in NODES})
+        found = {}
+        for name in resources:
+            one, other = (_end(answers[node]["ends"][name]) for node in NODES)
+            found[name] = one, other
+        return found
+
+
+def _side(answer: Request | None, name: str) -> Side:
+    state = answer["states"].get(name) if answer is not None else None
+    if state is None:
+        return DOWN
+    volumes = tuple(DiskState(**volume) for volume in state["volumes"])
+    return side(ResourceState(**{**state, "volumes": volumes}))
+
+
+def _end(answer: Request) -> End:
+    current, bitmap = (int(part, 16) for part in answer["generations"].split(":")[:2])
+    return End(tuple(answer["records"]), current, bitmap)

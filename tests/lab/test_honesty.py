@@ -1,0 +1,20 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the simulation says of DRBD is so: the same histories end in the same states on its model and on real nodes."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulation.honesty import BOTH, CALM, LINK, POWER, Model, play, program
+
+from .cluster import Cluster
+from .honest_nodes import RealNodes
+
+pytestmark = pytest.mark.lab
+SEED = 1
+
+
+@pytest.mark.parametrize("name", [CALM, *(pytest.param(name, marks=pytest.mark.nightly) for name in (LINK, POWER, BOTH))])
+def test_the_model_says_what_nodes_do(cluster: Cluster, name: str) -> None:
+    different = play(program(name, SEED), Model(), RealNodes(cluster.lab))
+    assert not different, "\n".join(f"{resource}: {text}" for resource, text in different.items())

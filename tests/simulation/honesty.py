@@ -1,0 +1,364 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the model of DRBD is honest: raw histories of two nodes, for the model and for real ones alike.
+
+A history is what is done to one resource; several of them share what happens to nodes and links, so they are played at
+the same time. After each act both sides come to rest, and then look the same from outside on the model and on nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import TwofoldError
+
+from twofold import names
+from twofold.model import ReplicationSettings
+from twofold.render import replication as render
+
+from .contents import ZEROS, Content
+from .machine import Machine
+from .replication import SimReplication
+from .storage import Lv
+from .world import World
+
+NODES = ("node1", "node2")
+SECRET = "honest"
+SIZE = 4 << 20
+MINOR, PORT = 1500, 7400
+REST = 60.0
+# Done through the adapter: its method and the arguments after the resource's name.
+CALLS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
+    "up": (("adjust", (False,)),),
+    "down": (("down", ()),),
+    "primary": (("primary", ()),),
+    "force": (("primary", (True,)),),
+    "secondary": (("secondary", ()),),
+    "allow": (("allow_two_primaries", (True,)),),
+    "forbid": (("allow_two_primaries", (False,)),),
+    "disconnect": (("disconnect", ()),),
+    "give up": (("disconnect", ()), ("discard", ())),
+    "detach": (("detach", ()),),
+    "outdate": (("outdate", ()),),
+}
+WRITE = "write"
+
+
+class Act(NamedTuple):
+    """Something that is done to the resource on a node: one of CALLS, or a record is written."""
+
+    node: str
+    what: str
+
+
+class Event(NamedTuple):
+    """Something that happens to all: `cut`, `join`, `off` or `on` of a node."""
+
+    node: str
+    what: str
+
+
+# What is done between one event and the next.
+History = tuple[tuple[Act, ...], ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Histories by the names of their resources, and the events that they share."""
+
+    name: str
+    events: tuple[Event, ...]
+    histories: Mapping[str, History]
+
+
+class Side(NamedTuple):
+    """A resource on one node, seen from outside; `role` None if it is down."""
+
+    role: str | None
+    connected: bool
+    disk: str | None
+    peer_disk: str | None
+
+
+class End(NamedTuple):
+    """What is left of a resource on a node: the records on its disk and its generations, current and bitmap's."""
+
+    records: tuple[int, ...]
+    current: int
+    bitmap: int
+
+
+Sides = dict[str, tuple[Side, Side]]
+DOWN = Side(None, False, None, None)
+
+
+class Pair(Protocol):
+    """Two nodes, of the model or real ones."""
+
+    def begin(self, resources: Sequence[str]) -> None:
+        """Make the resources: connected, equal, and up to date."""
+
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
+        """Do one thing to each of some resources; whether it was done or refused."""
+
+    def happen(self, event: Event) -> None:
+        """Let an event happen."""
+
+    def rest(self, expected: Sides | None) -> Sides:
+        """The state when nothing moves any more; `expected` is what to wait for, if that is known."""
+
+    def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
+        """What is left when the resources are taken down."""
+
+
+def side(state: ResourceState | None) -> Side:
+    """A resource's state as it is compared: why a side is without its peer is not."""
+    if state is None or state.role is None:
+        return DOWN
+    (disk,) = state.volumes
+    return Side(state.role, state.connected, disk.disk, disk.peer_disk if state.connected else None)
+
+
+def configuration(name: str, number: int, hosts: Mapping[str, tuple[str, str]]) -> Configuration:
+    """A resource's file as the product writes it; `hosts` are host name and address by node."""
+    groups, minors = dict.fromkeys(NODES, "twofold"), dict.fromkeys(NODES, MINOR + number)
+    disks = [{"index": 0, "volume_group": groups, "minor": minors}]
+    document = {"name": name, "port": PORT + number, "disks": disks}
+    found = [render.Host(node, *hosts[node]) for node in NODES]
+    return Configuration(render.render(document, found, ReplicationSettings()), SECRET)
+
+
+def canonical(ends: tuple[End, End]) -> tuple[tuple[tuple[int, ...], int, int], ...]:
+    """With generations numbered in the order in which they are met, because every cluster has its own."""
+    numbers = {0: 0}
+    return tuple(
+        (end.records, *(numbers.setdefault(one & ~1, len(numbers)) for one in (end.current, end.bitmap)))
+        for end in ends
+    )
+
+
+class Model:
+    """The two nodes of the simulation."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.world = World(seed, len(NODES))
+        self.numbers: dict[str, int] = {}
+        for machine in self.world.machines.values():
+            machine.brings_up = 0.0
+
+    def _replication(self, node: str) -> SimReplication:
+        return SimReplication(self.world.machines[node], lambda: None, self.world.engine.wait)
+
+    def begin(self, resources: Sequence[str]) -> None:
+        hosts = {one.name: (one.hostname, one.replication_address) for one in self.world.machines.values()}
+        self.world.rules.migrating |= set(resources)
+        for number, name in enumerate(resources):
+            self.numbers[name] = number
+            for node in NODES:
+                self._make(self.world.machines[node], name, configuration(name, number, hosts))
+        self.rest(None)
+        for name in resources:
+            self._replication(NODES[0]).clean_start(name, 0)
+
+    def _make(self, machine: Machine, name: str, wanted: Configuration) -> None:
+        for volume in (names.data_volume(name, 0), names.meta_volume(name, 0)):
+            lv = Lv("twofold", volume, SIZE, set(), ZEROS)
+            machine.storage.volumes[lv.path] = lv
+        replication = self._replication(machine.name)
+        replication.write(name, wanted)
+        replication.create_metadata(name, 0)
+        replication.adjust(name, dry=False)
+
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
+        return {name: self._one(name, act, record) for name, act in acts.items()}
+
+    def _one(self, name: str, act: Act, record: int) -> bool:
+        machine, replication = self.world.machines[act.node], self._replication(act.node)
+        try:
+            if act.what == WRITE:
+                path = f"/dev/drbd{MINOR + self.numbers[name]}"
+                machine.writable(path)
+                return machine.write(path, Content(str(record), machine.content(path)))
+            for method, args in CALLS[act.what]:
+                getattr(replication, method)(name, *args)
+        except TwofoldError:
+            return False
+        return True
+
+    def happen(self, event: Event) -> None:
+        machine = self.world.machines[event.node]
+        if event.what == "off":
+            machine.power_off()
+        elif event.what == "on":
+            machine.power_on()
+        elif event.what == "cut":
+            self.world.cut_link(*NODES)
+        else:
+            self.world.mend_links()
+
+    def rest(self, expected: Sides | None) -> Sides:
+        self.world.engine.wait(REST)
+        found = {}
+        for name in self.numbers:
+            one, other = (self._side(node, name) for node in NODES)
+            found[name] = one, other
+        return found
+
+    def _side(self, node: str, name: str) -> Side:
+        return side(self._replication(node).state(name) if self.world.machines[node].on else None)
+
+    def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
+        found = {}
+        for name in resources:
+            one, other = (self._end(self.world.machines[node], name) for node in NODES)
+            found[name] = one, other
+        return found
+
+    @staticmethod
+    def _end(machine: Machine, name: str) -> End:
+        data, meta = (
+            machine.storage.at(names.volume_device("twofold", one))
+            for one in (names.data_volume(name, 0), names.meta_volume(name, 0))
+        )
+        assert meta.superblock is not None
+        records, at = [], data.content
+        while at is not None and at is not ZEROS:
+            records.append(int(at.label))
+            at = at.parent  # type: ignore[assignment]
+        return End(tuple(sorted(records)), meta.superblock.current, meta.superblock.bitmap)
+
+
+def play(program: Program, model: Pair, nodes: Pair) -> dict[str, str]:
+    """Play a program on both; by resource the first difference, in words. What differs is left alone from then on."""
+    names_ = list(program.histories)
+    different: dict[str, str] = {}
+    for pair in (model, nodes):
+        pair.begin(names_)
+    _compare(different, "at the beginning", model.rest(None), nodes)
+    record = 0
+    for segment in range(len(program.events) + 1):
+        if segment:
+            event = program.events[segment - 1]
+            for pair in (model, nodes):
+                pair.happen(event)
+            _compare(different, f"after {event.node} {event.what}", model.rest(None), nodes)
+        for turn in range(max(len(history[segment]) for history in program.histories.values())):
+            record += 1
+            acts = {
+                name: history[segment][turn]
+                for name, history in program.histories.items()
+                if name not in different and turn < len(history[segment])
+            }
+            said, heard = model.act(acts, record), nodes.act(acts, record)
+            for name, act in acts.items():
+                if said[name] != heard[name]:
+                    words = {True: "done", False: "refused"}
+                    where = f"act {turn + 1} of part {segment + 1}, {act.what} on {act.node}"
+                    different[name] = f"{where}: {words[said[name]]} by the model, {words[heard[name]]} by the nodes"
+            _compare(different, f"after act {turn + 1} of part {segment + 1}", model.rest(None), nodes, acts)
+    left = [name for name in names_ if name not in different]
+    ours, theirs = model.ends(left), nodes.ends(left)
+    for name in left:
+        if canonical(ours[name]) != canonical(theirs[name]):
+            different[name] = f"in the end the model has {canonical(ours[name])}, the nodes {canonical(theirs[name])}"
+    return different
+
+
+def _compare(
+    different: dict[str, str], when: str, expected: Sides, nodes: Pair, acts: Mapping[str, Act] | None = None
+) -> None:
+    wanted = {name: one for name, one in expected.items() if name not in different}
+    found = nodes.rest(wanted)
+    for name, one in wanted.items():
+        if found[name] != one:
+            act = f" ({acts[name].what} on {acts[name].node})" if acts and name in acts else ""
+            different[name] = f"{when}{act} the model is {one}, the nodes are {found[name]}"
+
+
+# What tells most, by hand: a = node1, b = node2.
+
+def _acts(text: str) -> History:
+    """`a primary, a write | b primary`: acts with a comma between them, an event at each bar."""
+    nodes = dict(zip("ab", NODES, strict=True))
+    parts = [[one.split(maxsplit=1) for one in part.split(",") if one.strip()] for part in text.split("|")]
+    return tuple(_complete(Act(nodes[where], what.strip()) for where, what in part) for part in parts)
+
+
+def _complete(acts: Iterable[Act]) -> tuple[Act, ...]:
+    """Who gives up does so to a peer that is not waiting: after a split brain one side may wait, by chance."""
+    found: list[Act] = []
+    for act in acts:
+        if act.what == "give up":
+            found.append(Act(NODES[1 - NODES.index(act.node)], "disconnect"))
+        found.append(act)
+    return tuple(found)
+
+
+CALM, LINK, POWER, BOTH = "calm", "link", "power", "both"
+EVENTS = {
+    CALM: (),
+    LINK: (Event("node2", "cut"), Event("node2", "join")),
+    POWER: (Event("node1", "off"), Event("node1", "on")),
+    BOTH: (Event("node2", "cut"), Event("node1", "off"), Event("node1", "on"), Event("node2", "join")),
+}
+TELLING = {
+    CALM: {
+        "refused-primary": "a primary, a write, b primary, b write",
+        "dual": "a primary, a allow, b allow, b primary, a write, b write, a forbid, a secondary, a forbid, b forbid",
+        "detached": "a primary, a write, a detach, a write, a up, a write",
+        "detached-apart": "a primary, b disconnect, a write, a detach",
+        "apart": "a disconnect, a primary, a write, b primary, b write, a secondary, a up, b up, a give up, b up",
+        "outdated": "a primary, b disconnect, a write, b outdate, b primary, b force, a down, b up",
+        "down-and-up": "a primary, a write, b down, a write, b up, a down, a secondary, a down, a up",
+    },
+    LINK: {
+        "split": "a primary, a write | b primary, b write, a write | b secondary, b give up, a up",
+        "stale": "a primary, a write | a write, b outdate, b primary | b primary",
+        "resync": "a primary | a write, a write | b primary, a secondary, b primary, b write",
+        "nothing": "a primary | | b disconnect, b up",
+        "dual-cut": "a primary, a allow, b allow, b primary | a write | a secondary, a up, b up, a give up, b up",
+    },
+    POWER: {
+        "crashed-primary": "a primary, a write | b write, b primary, b write | a up, a primary, b write",
+        "crashed-alone": "a primary, a write | | a up, a primary, a write",
+        "half-boot": "a primary, a write | b primary, b write, b down | a up, a primary, a write, b up",
+        "crashed-secondary": "b primary, b write | b write | a up, a primary",
+        "forced": "a primary, a detach, a write | b outdate, b force, b write | a up, b up",
+    },
+    BOTH: {
+        "old-primary-back": "a primary | a write | b primary, b write | a up, a write, a primary | b up, b secondary, b give up, a up",
+        "outdated-survivor": "a primary | b outdate, a write | b primary | a up | a primary, a write",
+        "clean-secondary": "b primary, b write | b write | b write | a up | a primary",
+    },
+}  # fmt: skip
+DRAWN = {CALM: 3, LINK: 3, POWER: 3, BOTH: 3}
+WEIGHTS = {
+    "up": 6, "write": 6, "primary": 5, "secondary": 3, "disconnect": 3, "down": 2, "force": 1, "give up": 2, "detach": 2,
+    "outdate": 2, "allow": 2, "forbid": 1,
+}  # fmt: skip
+
+
+def program(name: str, seed: int, drawn: int | None = None) -> Program:
+    """The telling histories of a kind and some that are drawn."""
+    rng, events = Random(f"{name} {seed}"), EVENTS[name]
+    found = {key: _acts(text) for key, text in TELLING[name].items()}
+    for number in range(DRAWN[name] if drawn is None else drawn):
+        found[f"drawn-{number}"] = _drawn(rng, events)
+    return Program(name, events, {f"{name}-{key}": history for key, history in found.items()})
+
+
+def _drawn(rng: Random, events: Sequence[Event]) -> History:
+    off: set[str] = set()
+    parts = []
+    for segment in range(len(events) + 1):
+        if segment and events[segment - 1].what in ("off", "on"):
+            (off.add if events[segment - 1].what == "off" else off.discard)(events[segment - 1].node)
+        nodes = [node for node in NODES if node not in off]
+        whats = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.randint(2, 8 if not events else 4))
+        parts.append(_complete(Act(rng.choice(nodes), what) for what in whats if what != "give up" or not off))
+    return tuple(parts)
