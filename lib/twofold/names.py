@@ -39,6 +39,11 @@ def volume_device(volume_group: str, name: str) -> str:
     return f"/dev/{volume_group}/{name}"
 
 
+def owner_tags(instance: str) -> list[str]:
+    """The tags without which a volume is not an instance's, and is left alone."""
+    return ["twofold", f"twofold.instance={instance}"]
+
+
 def volume_tags(instance: str, disk: int, role: str) -> list[str]:
     """The tags that a volume always carries; `role` is data or meta."""
-    return ["twofold", f"twofold.instance={instance}", f"twofold.disk={disk}", f"twofold.role={role}"]
+    return [*owner_tags(instance), f"twofold.disk={disk}", f"twofold.role={role}"]

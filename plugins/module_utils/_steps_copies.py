@@ -46,6 +46,9 @@ def disconnect(node: Node, args: Args) -> Done:
         return unchanged(f"{name} is not connected")
     if state.role == "Primary":
         raise Refused(f"{name} is Primary on this node", "only a secondary is given up; stop or migrate it first")
+    if state.connected and any(one.peer_disk != "UpToDate" for one in state.volumes):
+        message = f"{name} stays connected: the peer's copy is not up to date, this one is needed ({state.summary()})"
+        raise Refused(message, "see why the peer has no whole copy, then plan again")
     if not node.check_mode:
         node.replication.disconnect(name)
     return changed(f"{name} is disconnected")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STAND_ALONE, CONNECTING, CONNECTED = "StandAlone", "Connecting", "Connected"
 SYNCING: dict[str | None, str] = {"source": "SyncSource", "target": "SyncTarget"}
+# What a promotion by force takes for the last state.
+LESSER = ("Inconsistent", "Outdated", "Consistent")
 HAS_DATA = ("Inconsistent", "Consistent", "UpToDate")
 
 
@@ -80,6 +82,10 @@ class Resource:
         peer = self.peer
         there = peer is not None and peer.machine.on and peer.machine.kernel.resources.get(self.name) is peer
         return there and peer is not None and peer.peer is self and self.machine.reaches(peer.machine)
+
+    def stand_alone(self) -> None:
+        """Nobody is waited for, and what was set for the connection at run time is forgotten."""
+        self.connection, self.allow = STAND_ALONE, False
 
     def write_down(self) -> None:
         """The flags of the metadata follow the state."""
@@ -165,15 +171,15 @@ class Kernel:
         device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
         device.crashed = block.primary
         self.changed(resource)
-        if resource.connected and resource.peer is not None:
-            self.world.drbd.meet(resource, resource.peer)
+        if resource.connected and resource.peer is not None and resource.reachable:
+            self.world.drbd.meet(resource, resource.peer, device.volume)
 
     def detach(self, resource: Resource, device: Device) -> None:
         """The disk is taken away, by hand or because of its errors; a connected peer goes on alone."""
         device.data = device.meta = None
         device.disk, device.syncing, device.crashed = "Diskless", None, False
         peer = resource.peer
-        if resource.connected and peer is not None and device.volume in peer.devices:
+        if resource.connected and resource.reachable and peer is not None and device.volume in peer.devices:
             other = peer.devices[device.volume]
             self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
             other.syncing = None
@@ -195,6 +201,15 @@ class Kernel:
             self.changed(resource)
             self.world.drbd.seek(resource.name)
 
+    def may_part(self, resource: Resource) -> None:
+        """A Primary that has no good copy of its own needs the other side."""
+        peer = resource.peer if resource.connected and resource.reachable else None
+        for one in (resource, peer):
+            if peer is not None and one is not None and one.primary:
+                if any(device.disk != "UpToDate" for device in one.devices.values()):
+                    said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
+                    raise refused("disconnect", said, 17)
+
     def disconnect(self, resource: Resource) -> None:
         """`disconnect`: the peer waits for a new connection."""
         peer = resource.peer
@@ -202,7 +217,7 @@ class Kernel:
             self.world.drbd.drop(peer)
         if resource.connected:
             self.world.drbd.drop(resource)
-        resource.connection = STAND_ALONE
+        resource.stand_alone()
         self.changed(resource)
 
     def down(self, resource: Resource) -> None:
@@ -227,22 +242,28 @@ class Kernel:
             said = f"{resource.name}: State change failed: (-1) Multiple primaries not allowed by config"
             raise refused("primary", said, 11)
         for device in resource.devices.values():
-            good = device.disk == "UpToDate" or (peer is not None and device.peer_disk == "UpToDate")
-            if not good and not force:
+            forced = force and device.disk in LESSER
+            if not self._has_data(resource, device) and not forced:
                 said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
                 raise refused("primary", said, 17)
         self.world.rules.promotes(resource, force)
         for device in resource.devices.values():
             block = device.block
-            apart = peer is None or device.peer_disk == "Diskless"
-            if block is not None and ((apart and not block.bitmap) or force):
+            apart, forced = peer is None or device.peer_disk == "Diskless", not self._has_data(resource, device)
+            if block is not None and ((apart and not block.bitmap) or forced):
                 block.renew(self.world.identifier())
-            if force and device.disk == "Inconsistent":
+            if forced:
                 device.disk = "UpToDate"
-        resource.role = "Primary"
+        resource.role, resource.gives_up = "Primary", False
         if peer is not None:
             peer.peer_role = "Primary"
+            self.world.drbd.writes_without_disk(resource, peer)
         self.changed(resource)
+
+    @staticmethod
+    def _has_data(resource: Resource, device: Device) -> bool:
+        """Whether all data can be read, here or at the peer."""
+        return device.disk == "UpToDate" or (resource.connected and device.peer_disk == "UpToDate")
 
     def secondary(self, resource: Resource) -> None:
         """`secondary`."""
@@ -272,6 +293,8 @@ class Kernel:
         """`net-options --allow-two-primaries`."""
         if not allow and resource.primary and resource.connected and resource.peer_role == "Primary":
             raise refused("net-options", "Failure: (139) Need to allow two primaries", 10)
+        if resource.connection == STAND_ALONE:
+            raise refused("net-options", "Failure: (129) net conf missing, try connect", 10)
         resource.allow = allow
         self.changed(resource)
 
@@ -354,7 +377,7 @@ class Network:
             return
         protocols = {side.options.get("protocol") for side in (one, other)}
         both = one.primary and other.primary
-        if one.secret != other.secret or len(protocols) > 1 or (both and not (one.allow and other.allow)):
+        if one.secret != other.secret or len(protocols) > 1 or one.allow != other.allow or (both and not one.allow):
             self._refuse(one, other)
             return
         verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
@@ -367,9 +390,9 @@ class Network:
             side.peer_role = peer.role
         self._agree(one, other, verdicts)
 
-    def meet(self, one: Resource, other: Resource) -> None:
-        """A disk was attached while the peers are connected: they talk about it again."""
-        verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
+    def meet(self, one: Resource, other: Resource, attached: int) -> None:
+        """A disk was attached to one while the peers are connected: they talk about it again."""
+        verdicts = {volume: self._verdict(one, other, volume, attached) for volume in one.devices}
         if None in verdicts.values():
             self.drop(one)
             self.drop(other)
@@ -383,21 +406,25 @@ class Network:
         self.world.rng.shuffle(sides)
         for side in sides:
             side.refused = True
-        sides[0].connection = STAND_ALONE
-        sides[1].connection = self.world.rng.choice((STAND_ALONE, CONNECTING))
+        sides[0].stand_alone()
+        if self.world.rng.random() < 0.5:
+            sides[1].stand_alone()
+        else:
+            sides[1].connection = CONNECTING
         self.world.log(f"DRBD of {one.name}: refused, {sides[0].machine.name} is StandAlone")
         for side in sides:
             side.machine.kernel.changed(side)
 
     @staticmethod
-    def _side(resource: Resource, device: Device) -> Side | None:
-        block = device.block
-        return None if block is None else Side(block, device.disk, resource.primary, device.crashed, resource.gives_up)
+    def _side(resource: Resource, device: Device, *, negotiating: bool = False) -> Side | None:
+        if device.block is None:
+            return None
+        return Side(device.block, device.disk, resource.primary, device.crashed, resource.gives_up, negotiating)
 
-    def _verdict(self, one: Resource, other: Resource, volume: int) -> int | None:
+    def _verdict(self, one: Resource, other: Resource, volume: int, attached: int | None = None) -> int | None:
         if volume not in other.devices:
             return 0
-        here = self._side(one, one.devices[volume])
+        here = self._side(one, one.devices[volume], negotiating=volume == attached)
         there = self._side(other, other.devices[volume])
         return verdict(here, there) if here is not None and there is not None else 0
 
@@ -413,6 +440,10 @@ class Network:
                 self._sync(winner, loser, volume)
             elif ours.block is not None and theirs.block is not None:
                 ours.crashed = theirs.crashed = False
+            for device, peer in ((ours, theirs), (theirs, ours)):
+                # Who is connected to an equal or an older copy knows that he has the last state.
+                if device.disk in ("Outdated", "Consistent") and peer.block is not None:
+                    device.disk = "UpToDate"
             ours.peer_disk, theirs.peer_disk = theirs.disk, ours.disk
         for side in (one, other):
             side.machine.kernel.changed(side)
@@ -454,6 +485,14 @@ class Network:
         block = device.block
         if had in HAS_DATA and primary_near and block is not None and not block.bitmap and device.disk == "UpToDate":
             block.renew(self.world.identifier())
+
+    def writes_without_disk(self, primary: Resource, peer: Resource) -> None:
+        """A side became Primary that has no disk: what it writes to the peer's belongs to a new generation."""
+        for volume, device in peer.devices.items():
+            block, there = device.block, primary.devices.get(volume)
+            diskless = there is not None and there.disk == "Diskless"
+            if diskless and block is not None and not block.bitmap and device.disk == "UpToDate":
+                block.renew(self.world.identifier())
 
     def drop(self, resource: Resource) -> None:
         """A side notices that its peer is gone, and looks for it."""

@@ -49,13 +49,18 @@ class Superblock:
 
 @dataclass
 class Side:
-    """One side of a handshake. `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart."""
+    """One side of a handshake.
+
+    `crashed`: it was Primary when its node lost power; `gives_up` what it wrote apart; `negotiating`: its disk was
+    attached just now, and nothing was read from it yet.
+    """
 
     block: Superblock
     disk: str
     primary: bool
     crashed: bool
     gives_up: bool = False
+    negotiating: bool = False
 
 
 def compare(mine: Superblock, theirs: Superblock, here: Side, there: Side) -> int:
@@ -125,6 +130,6 @@ def verdict(here: Side, there: Side) -> int | None:
     if found == SPLIT or (found > 0 and mine <= 1) or (found < 0 and theirs <= 1):
         return None
     loser, rank = (here, mine) if found < 0 else (there, theirs)
-    if found and loser.primary and rank >= ORDER.index("Consistent"):
+    if found and loser.primary and not loser.negotiating and rank >= ORDER.index("Consistent"):
         return None
     return found

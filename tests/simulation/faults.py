@@ -102,6 +102,7 @@ def disk_error(run: Run, machine: Machine, fault: Fault) -> None:
     name = found[fault.pick // 2 % len(found)]
     for lv in target.storage.volumes.values():
         lv.failing = lv.failing or lv.tagged("instance") == name
+    run.world.rules.hurt.add(name)
     run.world.log(f"the disk of {name} on {target.name} fails")
     if fault.pick % 5 == 0:
         run.world.rules.disk_lost(target, name)

@@ -198,6 +198,9 @@ class Move:
         for (target, source), (_other, copy) in zip(ours.disks, theirs.disks, strict=True):
             if target in self.wanted.copy_disks:
                 there = self.target.backing(copy)
+                if there.failing or self.source.backing(source).failing:
+                    self.guest.state = "running"
+                    raise HypervisorError(f"operation failed: migration of disk {target} failed: Input/output error")
                 self.target.overwrite(there, self.source.backing(source).content)
 
     def _give_up(self) -> None:

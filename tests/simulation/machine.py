@@ -152,8 +152,7 @@ class Machine:
         """What a reader sees; a disk that is not up to date is read from the peer."""
         found = self.replicated(path)
         if found is None:
-            lv = self.storage.at(path)
-            return None if lv.failing else lv.content
+            return self.storage.at(path).content
         resource, device = found
         if device.disk == "UpToDate" and device.data is not None:
             return device.data.content

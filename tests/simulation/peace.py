@@ -18,7 +18,6 @@ from .inventories import Instances
 from .rules import BEFORE, DUAL, KILL, LAST, MISSING, SECOND
 
 if TYPE_CHECKING:
-    from .drbd import Resource
     from .machine import Machine
     from .operator import Run
     from .world import World
@@ -35,7 +34,8 @@ ORPHANED = frozenset({"foreign-domain", "orphan"})
 
 def calm(world: World) -> bool:
     """Whether every node is up and reached, and nobody is at work."""
-    up = all(world.manageable(name) for name in world.machines) and not world.cut
+    up = all(one.awake and world.manageable(name) for name, one in world.machines.items()) and not world.cut
+    up = up and not any(lv.failing for one in world.machines.values() for lv in one.storage.volumes.values())
     return up and not any(run.task is not None and not run.task.over for run in world.runs) and not world.engine.tasks
 
 
@@ -62,7 +62,7 @@ def nothing_failed(world: World, run: Run) -> None:
     # Before its connection was tried, nobody could know of a split brain.
     split = any(world.drbd.split(name) for name in run.desired.instances)
     for result in run.results.values():
-        good = result["status"] in ("changed", "unchanged") or split
+        good = result["status"] in ("changed", "unchanged") or split or world.rules.needs_peer(result)
         world.rules.look(BEFORE, good, f"{result['id']} is {result['status']} in peace: {result['message']}")
     world.rules.look(BEFORE, not run.failed, f"calls to {sorted(run.failed)} ended with an error in peace")
 
@@ -104,10 +104,6 @@ def decisions(world: World, plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def _whole(side: Resource) -> bool:
-    return bool(side.devices) and all(device.disk == "UpToDate" for device in side.devices.values())
-
-
 def _active(machine: Machine, name: str) -> bool:
     guest = machine.libvirt.domains.get(name)
     return guest is not None and guest.active
@@ -126,10 +122,9 @@ def _justified(world: World, code: str, name: str) -> bool:
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
     if code in ORPHANED:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
-    if code == "volume-missing":
-        # With the last whole copy gone, or never filled, there is nothing to make it from.
-        whole = any(_whole(side) for side in world.drbd.sides(name))
-        return name in world.rules.called_off or (name in world.rules.lost and not whole)
+    if code in ("volume-missing", "left-off"):
+        # Whatever could be done by a command that is named was done.
+        return name in world.rules.lost or (code == "volume-missing" and name in world.rules.called_off)
     return False
 
 

@@ -131,12 +131,15 @@ class SimReplication:
         resource = self._need(name)
         for device in resource.devices.values():
             alone = not resource.connected or device.peer_disk != "UpToDate"
-            if resource.primary and alone:
+            needed = resource.connected and resource.peer_role == "Primary" and device.peer_disk != "UpToDate"
+            if (resource.primary and alone) or needed:
                 raise refused("detach", f"{name}: State change failed: (-2) Need access to UpToDate data")
             self.kernel.detach(resource, device)
 
     def disconnect(self, name: str) -> None:
-        self.kernel.disconnect(self._need(name))
+        resource = self._need(name)
+        self.kernel.may_part(resource)
+        self.kernel.disconnect(resource)
 
     def discard(self, name: str) -> None:
         resource = self._need(name)
@@ -154,7 +157,7 @@ class SimReplication:
         resource = self.kernel.resources.get(name)
         todo = list(self._start(name, configuration, host) if resource is None else self._differences(resource, host))
         if resource is not None and self._net_differs(resource, configuration):
-            todo += [lambda: self.kernel.disconnect(self._need(name)), lambda: self._renet(name, configuration)]
+            todo += [lambda: self.disconnect(name), lambda: self._renet(name, configuration)]
         if resource is None or resource.connection == STAND_ALONE or len(todo) > 1:
             todo.append(lambda: self.kernel.connect(self._need(name)))
         if resource is not None and (resource.allow or resource.options != config.options):

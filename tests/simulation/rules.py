@@ -57,7 +57,8 @@ class Rules:
         self.migrating: set[str] = set()
         # Those whose only good copies somebody destroyed by hand: then nothing can be demanded.
         self.bereaved: set[str] = set()
-        # Those of which a disk died for good.
+        # Those with a disk that answered with errors, and those of which one died for good.
+        self.hurt: set[str] = set()
         self.lost: set[str] = set()
         # Those that were being removed and are wanted again: a volume may be gone.
         self.called_off: set[str] = set()
@@ -161,7 +162,18 @@ class Rules:
             return
         outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
         fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine)
+        fine = fine or self._unfilled_elsewhere(run, resource)
         self.look(DUAL, fine, f"{resource.name} is promoted on {resource.machine.name} before its peer shook hands")
+
+    def _unfilled_elsewhere(self, run: Run, resource: Resource) -> bool:
+        """Whether the other copy was never filled, and its node was seen not to run the guest."""
+        document = _definitions.read_all(resource.machine.files).get(resource.name)
+        others = set((document or {"nodes": ()})["nodes"]) - {resource.machine.name}
+        data = [
+            lv for name in others for lv in self.world.machines[name].storage.volumes.values()
+            if lv.tagged("instance") == resource.name and lv.tagged("role") == "data"
+        ]  # fmt: skip
+        return others <= run.known and all("twofold.pending=sync" in lv.tags for lv in data)
 
     def _confirmed(self, run: Run, near: Machine) -> bool:
         """Whether every other node that is off is so by the word of the operator or of its fence device."""
@@ -319,8 +331,13 @@ class Rules:
                 guessed = guessed or "/replication.wait@" in one["id"]
                 same = status == one["status"] or (guessed and one["status"] == "unchanged")
                 text = f"check mode says {status} of {one['id']}, it is {one['status']}: {one['message']}"
-                same = same or (split and one["status"] in ("failed", "skipped"))
+                same = same or ((split or self.needs_peer(one)) and one["status"] in ("failed", "skipped"))
                 self.look(BEFORE if one["status"] in ("failed", "skipped") else SECOND, same, text)
+
+    def needs_peer(self, result: dict[str, Any]) -> bool:
+        """Whether DRBD keeps a connection because a disk that had failed is just being filled over it."""
+        name = result["id"].partition("/")[0]
+        return name in self.hurt and (result["status"] == "skipped" or "Need access to UpToDate" in result["message"])
 
     def no_secret(self, text: str, where: str) -> None:
         """No secret stands in a text."""

@@ -51,6 +51,16 @@ class Context:
         """The resyncs that the plan starts, and how many may go on at once."""
         return Resyncs(self.desired.cluster.resyncs_at_once)
 
+    @property
+    def errors(self) -> int:
+        """How many errors were found so far."""
+        return sum(finding.severity == ERROR for finding in self.findings)
+
+    def call_off(self) -> None:
+        """Take back everything that was planned: part of it is worse than nothing."""
+        self.steps.clear()
+        self.summary.clear()
+
     def error(self, code: str, instance: str, message: str, remedy: str) -> None:
         """Something keeps an instance from being planned."""
         self.findings.append(Finding(ERROR, code, f"instance {instance}", message, remedy))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..findings import ERROR, INFO, Finding
 from ..model import Desired, ReplicationSettings
-from . import copies, evacuate, proof, replicated
+from . import copies, evacuate, proof, replicated, volumes
 from .context import Chain, Context
 from .situation import assess
 
@@ -48,7 +48,7 @@ def clear(context: Context, intent: dict[str, Any]) -> None:
         return
     away = Context(without(context.desired, nodes), context.observed, context.claims, context.steps, context.findings)
     away.summary = context.summary
-    known = sum(finding.severity == ERROR for finding in context.findings)
+    known = context.errors
     after: Sequence[str] = ()
     for name in nodes:
         running = {one for one, domain in _domains(context, name).items() if domain.active}
@@ -57,9 +57,8 @@ def clear(context: Context, intent: dict[str, Any]) -> None:
         for stranger in sorted(running - {one.name for one in guests}):
             message = f"it runs {stranger}, which is not an instance of the inventory, and would end it"
             _error(context, name, "foreign-guest", message, f"put {stranger} into the inventory, or stop it")
-    if sum(finding.severity == ERROR for finding in context.findings) > known:
-        context.steps.clear()
-        context.summary.clear()
+    if context.errors > known:
+        context.call_off()
 
 
 def rejoin(context: Context, intent: dict[str, Any]) -> None:
@@ -75,6 +74,13 @@ def _rejoin(context: Context, name: str, node: str) -> None:
     if base["disk_template"] != "drbd" or node not in base["nodes"] or copies.whole(trace, base["nodes"]):
         return
     if wanted is None or assess(context, wanted, trace) is None:
+        return
+    lacking = [one for one in base["nodes"] if one != node and not copies.good(trace, one)]
+    if lacking or volumes.missing(base, trace, node):
+        message = f"its copy on {node} cannot be filled: " + (
+            f"the one on {lacking[0]} is not up to date" if lacking else "its volumes are not there"
+        )
+        context.error("not-replicated", name, message, "run site.yml, and see what verify says of it")
         return
     chain, resource = Chain(context, name), trace.resources.get(node)
     if resource is None or not resource.up:

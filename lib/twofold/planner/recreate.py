@@ -65,7 +65,7 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
     where = " and ".join(situation.nodes)
     if not named.confirmed(context, wanted.name, confirm, f"its disks are lost on {where}: it gets new, empty ones"):
         return
-    chain = Chain(context, wanted.name)
+    chain, known = Chain(context, wanted.name), context.errors
     for node in situation.nodes:
         _stop(chain, wanted, trace, node)
         if node in trace.domains:
@@ -83,6 +83,8 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
     built = wanted_definition(context, wanted, bare, empty)
     if built is not None:
         Converge(context, wanted, bare, empty, built, chain=chain).run()
+    if context.errors > known:
+        context.call_off()
 
 
 def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
@@ -107,7 +109,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     if not named.confirmed(context, name, confirm, f"{wanted.os} is written over its first disk: its data is lost"):
         return
-    chain = Chain(context, name)
+    chain, known = Chain(context, name), context.errors
     _stop(chain, wanted, trace, node)
     volume = {"volume_group": disk.volume_group, "name": disk.name}
     risk = "all data of its first disk is lost"
@@ -117,6 +119,9 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     built = wanted_definition(context, wanted, after, replace(situation, has_data=False))
     if built is not None:
         Converge(context, wanted, after, situation, built, chain=chain).run()
+    # Nothing is given up for an OS that cannot be written.
+    if context.errors > known:
+        context.call_off()
 
 
 def _first_disk(base: dict[str, Any], trace: Trace, node: str) -> Any:

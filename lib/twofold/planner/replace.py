@@ -259,11 +259,12 @@ class Replacement:
         if self.context.observed.known(node) is None:
             return self._error("node-unknown", f"nothing is known of {node}", "bring it back, or name a new_secondary")
         own = self.trace.resources.get(node)
-        apart = own is not None and own.up and resource is not None and not resource.connected
+        there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
+        # A copy that is apart may be the newer one, unless nothing is left of it.
+        apart = bool(there) and own is not None and own.up and resource is not None and not resource.connected
         if not copies.good(self.trace, peer) or apart:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
             return self._error("no-good-copy", message, "wait for its resync, and see what verify says")
-        there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
         problem = fit.no_room(self.context, sized(self.wanted, self.trace), node)
         if problem is not None:
             return self._error("no-room", problem, "add a device to the group, or replace it on another node")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import names
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
@@ -70,12 +71,19 @@ def clean_up(
     chain: Chain, trace: Trace, node: str, why: str, after: tuple[str, ...] = (), *, generation: int | None = None
 ) -> None:
     """Remove what a node holds of an instance that lives elsewhere; `generation`: its definition's by then."""
-    name = chain.instance
+    name, args = chain.instance, dict[str, Any]()
     if node in trace.resources:
         chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
     if found := trace.volumes.get(node):
+        # A volume without its owner's tags is left alone; the definition there still claims it.
+        owner = names.owner_tags(name)
+        bare = [v for v in found.values() if not v.tags.issuperset(owner)]
+        if bare and node in trace.definitions:
+            listed = [{"volume_group": v.volume_group, "name": v.name, "tags": owner} for v in bare]
+            args = {"instance": name, "volumes": listed}
+            chain.add(node, "volumes.tag", args, why="somebody removed the tags of its volumes", after=after)
         volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
-        args: dict[str, Any] = {"instance": name, "volumes": volumes}
+        args = {"instance": name, "volumes": volumes}
         risk = "the copy of the disks on this node is removed"
         chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)
     if node in trace.seeds:

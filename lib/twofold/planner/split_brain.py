@@ -27,7 +27,7 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     if not apart:
         return False
     judged = verdict(list(resources.values()))
-    if judged is False:
+    if judged is False or any(_is_being_made(context, trace, node) for node in (trace.newest or {})["nodes"]):
         return False
     where = ", ".join(sorted(apart))
     remedy = REMEDY.replace("NAME", instance.name)
@@ -43,6 +43,12 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
 
 def _never_whole(resource: Resource) -> bool:
     return all(volume.disk in (None, "Diskless", "Inconsistent") for volume in resource.volumes)
+
+
+def _is_being_made(context: Context, trace: Trace, node: str) -> bool:
+    """Whether a node answers and has nothing yet but volumes that are to be filled."""
+    found = trace.volumes.get(node, {}).values()
+    return context.observed.known(node) is not None and node not in trace.resources and all(v.pending for v in found)
 
 
 def pair(trace: Trace) -> dict[str, Resource]:

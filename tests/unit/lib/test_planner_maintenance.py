@@ -46,6 +46,16 @@ def codes(plan: Plan) -> list[tuple[str, str]]:
 # Reboot
 
 
+def test_a_copy_is_filled_from_a_good_one_only() -> None:
+    world = healthy()
+    for name in ("web1", "off1"):
+        world.nodes["node1"]["resources"][name]["connection"] = "Connecting"
+        world.nodes["node2"]["resources"][name]["volumes"][0]["disk"] = "Inconsistent"
+    plan = play(world, "rejoin", node="node1")
+    assert not plan.steps
+    assert codes(plan) == [("instance off1", "not-replicated"), ("instance web1", "not-replicated")]
+
+
 def test_a_node_is_cleared_rebooted_and_filled_again() -> None:
     world = healthy()
     plan = play(world, "maintain", node="node1")

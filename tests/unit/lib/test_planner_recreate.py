@@ -56,6 +56,26 @@ def test_a_lost_copy_is_filled_from_the_other_one(hurt: Callable[[World, str], N
     assert not world.plan(WANTED).steps
 
 
+def test_a_copy_of_which_nothing_is_left_need_not_be_connected() -> None:
+    world = healthy()
+    lose(world, "node2")
+    world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"
+    world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
+    plan = recreate(world)
+    assert not plan.errors
+    world.apply(plan, WANTED)
+    on_pair(world, "node1", "node2")
+
+
+def test_a_copy_that_is_apart_may_be_the_newer_one() -> None:
+    world = healthy()
+    detach(world, "node2")
+    world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"
+    world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
+    plan = recreate(world)
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-good-copy"])
+
+
 def test_converge_names_the_remedy() -> None:
     world = healthy()
     lose(world, "node2")
@@ -116,6 +136,13 @@ def test_an_os_is_installed_anew_on_an_explicit_word() -> None:
     ops = [step.op for step in plan.steps if step.node == "node1"]
     assert ops.index("domain.stop") < ops.index("volumes.owe_install") < ops.index("os.install")
     assert ops.index("os.install") < ops.index("domain.start")
+
+
+def test_nothing_is_given_up_for_an_os_that_cannot_be_written() -> None:
+    world = healthy()
+    lose(world, "node2")
+    plan = world.plan(WANTED, verb="reinstall", instance="web1", confirm="web1")
+    assert (plan.steps, plan.summary) == ((), ()) and plan.errors
 
 
 def test_disks_of_a_guest_that_is_off_are_activated_and_let_go_of() -> None:

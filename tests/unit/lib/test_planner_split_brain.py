@@ -132,6 +132,21 @@ def test_a_copy_that_was_never_filled_is_no_other_side() -> None:
     assert (plan.steps, [f.code for f in plan.findings]) == ((), ["no-split-brain"])
 
 
+def test_a_copy_that_is_only_being_made_is_no_other_side() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    replacement = world.plan(WANTED, verb="replace_disks", instance="web1")
+    written = [step.op for step in replacement.steps].index("replication.configure")
+    world.apply(replacement, WANTED, written)
+    world.documents()
+    drbd = world.nodes["node1"]["resources"]["web1"]
+    drbd["connection"] = "StandAlone"
+    assert "web1" not in world.nodes["node3"]["resources"]
+    plan = world.plan(WANTED)
+    assert "stand-alone" not in {finding.code for finding in plan.errors}
+    assert "replication.configure" in [step.op for step in plan.steps if step.node == "node1"]
+
+
 def test_a_copy_that_never_was_whole_is_connected() -> None:
     world = World(list(WANTED.nodes))
     world.converge(WANTED)

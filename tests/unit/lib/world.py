@@ -387,6 +387,8 @@ class World:
             volume["disk"] = "Inconsistent"
 
     def _replication_detach(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if all(volume["disk"] == "Diskless" for volume in doc["resources"][args["resource"]]["volumes"]):
+            return
         peer = self._peer(step.node, args["resource"])
         if peer is None or any(volume["disk"] != "UpToDate" for volume in peer["volumes"]):
             raise Refused("the peer is not up to date")

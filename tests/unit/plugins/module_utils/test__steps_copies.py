@@ -90,6 +90,11 @@ def test_a_primary_is_not_given_up(node: Node) -> None:
     did = kernel(node, state(disk("UpToDate", "UpToDate"), role="Primary")).did
     with pytest.raises(Refused, match="is Primary on this node"):
         run(node, "replication.disconnect", resource="web1")
+    # The primary lost its disk after the plan was made: this is the last good copy.
+    needed = kernel(node, state(disk("UpToDate", "Diskless"))).did
+    with pytest.raises(Refused, match="this one is needed"):
+        run(node, "replication.disconnect", resource="web1")
+    assert needed == []
     kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone"))
     assert not run(node, "replication.disconnect", resource="web1").changed
     assert did == []
