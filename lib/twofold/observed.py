@@ -103,7 +103,10 @@ class ResourceVolume:
 
 @dataclass(frozen=True)
 class Resource:
-    """A DRBD resource on one node; `role` is None while it is down."""
+    """A DRBD resource on one node; `role` is None while it is down.
+
+    `peer_address` is what it connects to, like `ipv4 198.51.100.12:7000`; None if that is nobody or was not told.
+    """
 
     name: str
     role: str | None
@@ -115,6 +118,7 @@ class Resource:
     secret_digest: str | None
     options: dict[str, str]
     volumes: tuple[ResourceVolume, ...]
+    peer_address: str | None = None
 
     @property
     def up(self) -> bool:
@@ -277,6 +281,7 @@ def _resource(name: str, data: dict[str, Any]) -> Resource:
     return Resource(
         name, data.get("role"), data.get("peer_role"), data.get("connection"), bool(data.get("allow_two_primaries")),
         bool(data.get("configured")), data.get("config"), data.get("secret_digest"), options, volumes,
+        data.get("peer_address"),
     )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class ResourceState(NamedTuple):
     connection: str
     options: dict[str, str]
     volumes: tuple[DiskState, ...]
+    peer_address: str | None = None
 
     @property
     def allow_two_primaries(self) -> bool:
@@ -371,9 +372,8 @@ def _state(
                 differing.get(one["minor"]),
             )
         )
-    return ResourceState(
-        name, seen["role"], seen["peer_role"], seen["connection"], shown.get("options", {}), tuple(volumes)
-    )
+    options, peer = shown.get("options", {}), shown.get("peer_address")
+    return ResourceState(name, seen["role"], seen["peer_role"], seen["connection"], options, tuple(volumes), peer)
 
 
 def _hide(text: str, wanted: Configuration) -> str:

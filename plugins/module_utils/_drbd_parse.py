@@ -131,15 +131,26 @@ def parse_config(text: str) -> list[Statement]:
 
 
 def parse_show(text: str) -> dict[str, dict[str, Any]]:
-    """Reads `drbdsetup show`: per resource the running options and the backing devices; never the secret."""
+    """Reads `drbdsetup show`: by resource the running options, backing devices and the peer's address; no secret."""
     found: dict[str, dict[str, Any]] = {}
     for words, block in parse_config(text):
         if len(words) == 2 and words[0] == "resource" and block is not None:
             options: dict[str, str] = {}
             backing: dict[int, str] = {}
             _show_block(block, options, backing, None)
-            found[words[1]] = {"options": options, "backing": backing}
+            found[words[1]] = {"options": options, "backing": backing, "peer_address": _peer_address(block)}
     return found
+
+
+def _peer_address(block: list[Any]) -> str | None:
+    """The address that a resource connects to, like `ipv4 198.51.100.12:7000`; None if it is StandAlone."""
+    for words, inner in block:
+        if words == ["_remote_host"]:
+            return next((" ".join(line[1:]) for line, _no_block in inner or () if line[:1] == ["address"]), None)
+        found = None if inner is None else _peer_address(inner)
+        if found is not None:
+            return found
+    return None
 
 
 def _show_block(block: list[Any], options: dict[str, str], backing: dict[int, str], volume: int | None) -> None:

@@ -113,6 +113,7 @@ def _resource(node: Node, state: ResourceState | None, file: Configuration | Non
         "role": state.role if state else None,
         "peer_role": state.peer_role if state else None,
         "connection": state.connection if state else None,
+        "peer_address": state.peer_address if state else None,
         "allow_two_primaries": state.allow_two_primaries if state else False,
         "configured": file is not None,
         "config": file.text if file else None,

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.lab
 SEED = 1
 
 
-@pytest.mark.parametrize("name", [CALM, *(pytest.param(name, marks=pytest.mark.nightly) for name in (LINK, POWER, BOTH))])
+@pytest.mark.parametrize(
+    "name", [CALM, *(pytest.param(name, marks=pytest.mark.nightly) for name in (LINK, POWER, BOTH))]
+)
 def test_the_model_says_what_nodes_do(cluster: Cluster, name: str) -> None:
     different = play(program(name, SEED), Model(), RealNodes(cluster.lab))
     assert not different, "\n".join(f"{resource}: {text}" for resource, text in different.items())

@@ -282,6 +282,7 @@ def _compare(
 
 # What tells most, by hand: a = node1, b = node2.
 
+
 def _acts(text: str) -> History:
     """`a primary, a write | b primary`: acts with a comma between them, an event at each bar."""
     nodes = dict(zip("ab", NODES, strict=True))

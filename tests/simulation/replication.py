@@ -241,7 +241,11 @@ class SimReplication:
 def _state(resource: Resource) -> ResourceState:
     options = {**resource.options, "allow-two-primaries": "yes" if resource.allow else "no"}
     volumes = tuple(_disk(resource, one) for _number, one in sorted(resource.devices.items()))
-    return ResourceState(resource.name, resource.role, resource.peer_role, resource.connection, options, volumes)
+    peer = None
+    if resource.connection != STAND_ALONE:
+        hosts = resource.config.hosts.items()
+        peer = next((f"ipv4 {host.address}" for name, host in hosts if name != resource.machine.hostname), None)
+    return ResourceState(resource.name, resource.role, resource.peer_role, resource.connection, options, volumes, peer)
 
 
 def _disk(resource: Resource, one: Device) -> DiskState:

@@ -211,9 +211,7 @@ class Rules:
         known = [found for one in self._machines() if (found := _definitions.read_all(one.files).get(name))]
         home = max(known, key=lambda one: int(one["generation"]))["nodes"][0]
         self.look(ONCE, home == machine.name, f"{name}, which lives on {home}, is started by {machine.name} itself")
-        active = [
-            one.name for one in self._machines() if (guest := one.libvirt.domains.get(name)) and guest.active
-        ]
+        active = [one.name for one in self._machines() if (guest := one.libvirt.domains.get(name)) and guest.active]
         self.look(ONCE, active == [machine.name], f"{machine.name} by itself starts {name}, which is on {active}")
 
     def _has_its_os(self, machine: Machine, name: str, run: Run) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +14,9 @@ from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
 from . import diff
+
+# An address with its port, as DRBD's configuration and its tools write it.
+ADDRESS = re.compile(r"\baddress\s+(?:ipv[46]\s+)?\[?([0-9A-Fa-f:.]+?)\]?:(\d+)\s*;")
 
 
 def configure_args(document: dict[str, Any], node: str) -> dict[str, Any]:
@@ -43,10 +48,29 @@ def reasons(instance: Instance, document: dict[str, Any], trace: Trace, node: st
     if not resource.up:
         return [*found, "the DRBD resource is down"]
     found += [f"DRBD runs with other options: {text}" for text in diff.options(instance.replication, resource.options)]
+    if resource.peer_address is not None and not _is_configured(document, resource.peer_address):
+        found.append(f"DRBD still connects to {resource.peer_address}")
     found += _volumes(document, resource, node, has_data=has_data)
     if resource.connection == "StandAlone":
         found.append("DRBD is disconnected")
     return found
+
+
+def _is_configured(document: dict[str, Any], address: str) -> bool:
+    """Whether an address is in the wanted configuration."""
+    return _addresses(f"address {address};") <= _addresses(document["replication_config"])
+
+
+def _addresses(config: str) -> set[tuple[str, str]]:
+    return {(_plain(address), port) for address, port in ADDRESS.findall(config)}
+
+
+def _plain(address: str) -> str:
+    """The one way to write an address."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
 
 
 def _volumes(document: dict[str, Any], resource: Resource, node: str, *, has_data: bool) -> list[str]:

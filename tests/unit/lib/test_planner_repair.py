@@ -133,6 +133,7 @@ REPAIRED: dict[str, tuple[Hurt, str, str]] = {
     "DRBD file": (edit_config, "replication.configure", "protocol C"),
     "DRBD file gone": (set_drbd("node2", configured=False, config=None), "replication.configure", "missing"),
     "DRBD secret": (set_drbd("node2", secret_digest="0" * 64), "replication.configure", "secret"),
+    "DRBD peer": (set_drbd("node1", peer_address="ipv4 198.51.100.13:7100"), "replication.configure", "still connects"),
     "DRBD down": (set_drbd("node2", role=None, volumes=[], options={}), "replication.configure", "down"),
     "DRBD down on both": (down_on_both, "replication.promote", "used here"),
     "two primaries allowed": (set_drbd("node1", allow_two_primaries=True), "replication.settle", "are allowed"),

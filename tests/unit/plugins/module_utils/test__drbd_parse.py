@@ -50,6 +50,7 @@ def test_recorded_options_hold_no_secret(recorded: Recorded) -> None:
     assert found["options"]["resync-rate"] == "51200k"
     assert found["options"]["allow-two-primaries"] == "no"
     assert found["backing"] == {0: "/dev/twofold/web1-disk0"}
+    assert found["peer_address"] == "ipv4 198.51.100.12:7000"
 
 
 def test_recorded_proc_says_nothing_when_nothing_is_synced(recorded: Recorded) -> None:
