@@ -68,7 +68,8 @@ _VOLUME = {
 }  # fmt: skip
 _RESOURCE = {
     "volumes": [_VOLUME], "role?": MAYBE_TEXT, "peer_role?": MAYBE_TEXT, "connection?": MAYBE_TEXT,
-    "peer_address?": MAYBE_TEXT, "config?": MAYBE_TEXT, "secret_digest?": MAYBE_TEXT, "options?": Each(TEXT, optional=True),
+    "peer_address?": MAYBE_TEXT, "config?": MAYBE_TEXT, "secret_digest?": MAYBE_TEXT,
+    "options?": Each(TEXT, optional=True),
 }  # fmt: skip
 _DOMAIN = {"uuid": TEXT, "state": TEXT, "memory?": MAYBE_NUMBER, "vcpus?": MAYBE_NUMBER, "xml?": MAYBE_TEXT}
 # The parts of an observed document, as architecture.md describes them.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,6 @@ from tests.simulation.honesty import (
 from twofold import names
 
 from .core import Lab
-from .errors import LabError
 
 AGENT = (Path(__file__).parent / "drbd_agent.py").read_text(encoding="utf-8")
 # Nodes come to rest within so many seconds, or stay different from the model.
@@ -45,8 +45,7 @@ class RealNodes:
         self.lab = lab
         self.resources: list[Request] = []
         self.record = 0
-        hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
-        self._text = lambda name, number: configuration(name, number, hosts)
+        self.hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
         # They would look after resources that are not theirs.
         self._all_nodes("systemctl stop twofold-power-back.timer")
 
@@ -72,7 +71,7 @@ class RealNodes:
         """Make the resources: connected, equal, and up to date."""
         made = []
         for number, name in enumerate(resources):
-            text, secret = self._text(name, number)
+            text, secret = configuration(name, number, self.hosts)
             volumes = {"data": names.data_volume(name, 0), "meta": names.meta_volume(name, 0)}
             made.append({"name": name, **volumes, "size": SIZE, "text": text, "secret": secret})
         self.resources = made
@@ -110,16 +109,14 @@ class RealNodes:
 
     def rest(self, expected: Sides | None) -> Sides:
         """The state, as soon as it is as expected, or after some patience."""
+        end = time.monotonic() + PATIENCE
         found = self._look()
-        try:
-            self.lab.wait(lambda: expected is None or self._is(expected), PATIENCE, "the nodes are as the model is")
-        except LabError:
-            pass
-        return found if expected is None else self._look()
-
-    def _is(self, expected: Sides) -> bool:
-        found = self._look()
-        return all(found[name] == pair for name, pair in expected.items())
+        while expected is not None and any(found[name] != pair for name, pair in expected.items()):
+            if time.monotonic() > end:
+                break
+            time.sleep(1)
+            found = self._look()
+        return found
 
     def _look(self) -> Sides:
         answers = self._ask({node: {"look": True} for node in self._powered()})

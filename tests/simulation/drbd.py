@@ -29,7 +29,11 @@ HAS_DATA = ("Inconsistent", "Consistent", "UpToDate")
 
 @dataclass
 class Device:
-    """A volume of a resource in one kernel."""
+    """A volume of a resource in one kernel.
+
+    `exposed` is the generation that who used it without a disk saw last; `unheard`: it was attached while the peer did
+    not answer, though it was not missed yet.
+    """
 
     volume: int
     minor: int
@@ -40,6 +44,8 @@ class Device:
     crashed: bool = False
     syncing: str | None = None
     size: int = 0
+    exposed: int = 0
+    unheard: bool = False
 
     @property
     def block(self) -> Superblock | None:
@@ -166,6 +172,9 @@ class Kernel:
         block = found[1].superblock
         if block is None or found[1].failing:
             raise refused("attach", "No valid meta data found", 119)
+        if resource.primary and not resource.connected and device.exposed not in (0, block.current):
+            said = f"Can only attach to data with current UUID={device.exposed:016X}"
+            raise refused("attach", said, 10)
         device.data, device.meta = found[0], found[1]
         device.size = device.size or found[0].size
         device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
@@ -173,9 +182,11 @@ class Kernel:
         self.changed(resource)
         if resource.connected and resource.peer is not None and resource.reachable:
             self.world.drbd.meet(resource, resource.peer, device.volume)
+        device.unheard = resource.connected and not resource.reachable
 
     def detach(self, resource: Resource, device: Device) -> None:
         """The disk is taken away, by hand or because of its errors; a connected peer goes on alone."""
+        device.exposed = device.block.current if device.block is not None else device.exposed
         device.data = device.meta = None
         device.disk, device.syncing, device.crashed = "Diskless", None, False
         peer = resource.peer
@@ -183,6 +194,8 @@ class Kernel:
             other = peer.devices[device.volume]
             self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
             other.syncing = None
+            if resource.primary and other.block is not None:
+                device.exposed = other.block.current
             peer.machine.kernel.changed(peer)
         self.changed(resource)
 
@@ -205,10 +218,10 @@ class Kernel:
         """A Primary that has no good copy of its own needs the other side."""
         peer = resource.peer if resource.connected and resource.reachable else None
         for one in (resource, peer):
-            if peer is not None and one is not None and one.primary:
-                if any(device.disk != "UpToDate" for device in one.devices.values()):
-                    said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
-                    raise refused("disconnect", said, 17)
+            needs = one is not None and one.primary and any(d.disk != "UpToDate" for d in one.devices.values())
+            if peer is not None and needs:
+                said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
+                raise refused("disconnect", said, 17)
 
     def disconnect(self, resource: Resource) -> None:
         """`disconnect`: the peer waits for a new connection."""
@@ -381,7 +394,7 @@ class Network:
             self._refuse(one, other)
             return
         verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
-        if None in verdicts.values():
+        if None in verdicts.values() or self._saw_other_data(one, other) or self._saw_other_data(other, one):
             self._refuse(one, other)
             return
         self.world.log(f"DRBD of {one.name}: {one.machine.name} and {other.machine.name} shake hands {verdicts}")
@@ -389,6 +402,16 @@ class Network:
             side.connection, side.peer, side.met, side.gives_up = CONNECTED, peer, True, False
             side.peer_role = peer.role
         self._agree(one, other, verdicts)
+
+    @staticmethod
+    def _saw_other_data(one: Resource, other: Resource) -> bool:
+        """Whether a side in use without a disk of its own was parted from newer data than the peer has."""
+        pairs = [(device, other.devices.get(volume)) for volume, device in one.devices.items()]
+        return one.primary and any(
+            here.disk == "Diskless" and there is not None and there.block is not None
+            and here.exposed not in (0, there.block.current)
+            for here, there in pairs
+        )  # fmt: skip
 
     def meet(self, one: Resource, other: Resource, attached: int) -> None:
         """A disk was attached to one while the peers are connected: they talk about it again."""
@@ -493,6 +516,8 @@ class Network:
             diskless = there is not None and there.disk == "Diskless"
             if diskless and block is not None and not block.bitmap and device.disk == "UpToDate":
                 block.renew(self.world.identifier())
+            if there is not None and diskless and block is not None:
+                there.exposed = block.current
 
     def drop(self, resource: Resource) -> None:
         """A side notices that its peer is gone, and looks for it."""
@@ -500,7 +525,7 @@ class Network:
             return
         resource.connection, resource.peer, resource.peer_role = CONNECTING, None, "Unknown"
         for device in resource.devices.values():
-            device.syncing = None
+            device.syncing, device.unheard = None, False
             self.lost_data(resource, device, "DUnknown", primary_near=resource.primary)
         resource.machine.kernel.changed(resource)
         self.seek(resource.name)
@@ -518,11 +543,19 @@ class Network:
         if machine.awake and machine.kernel.resources.get(resource.name) is resource and not resource.reachable:
             self.drop(resource)
 
+    def _hear(self, resource: Resource, peer: Resource) -> None:
+        """What was attached while the peer did not answer is talked about now."""
+        for device in resource.devices.values():
+            if device.unheard and resource.connected:
+                device.unheard = False
+                self.meet(resource, peer, device.volume)
+
     def look_again(self) -> None:
         """After a link or a node came back: who was not missed yet hears what it was not told meanwhile."""
         for machine in self.world.machines.values():
             for resource in machine.kernel.resources.values() if machine.on else ():
                 if resource.connected and resource.reachable and resource.peer is not None:
                     resource.peer_role = resource.peer.role
+                    self._hear(resource, resource.peer)
         for name in {name for one in self.world.machines.values() if one.on for name in one.kernel.resources}:
             self.seek(name)

@@ -133,13 +133,15 @@ def configuration(name: str, number: int, hosts: Mapping[str, tuple[str, str]]) 
     return Configuration(render.render(document, found, ReplicationSettings()), SECRET)
 
 
-def canonical(ends: tuple[End, End]) -> tuple[tuple[tuple[int, ...], int, int], ...]:
+def canonical(ends: tuple[End, End]) -> tuple[End, End]:
     """With generations numbered in the order in which they are met, because every cluster has its own."""
     numbers = {0: 0}
-    return tuple(
-        (end.records, *(numbers.setdefault(one & ~1, len(numbers)) for one in (end.current, end.bitmap)))
-        for end in ends
-    )
+
+    def number(generation: int) -> int:
+        return numbers.setdefault(generation & ~1, len(numbers))
+
+    one, other = (End(end.records, number(end.current), number(end.bitmap)) for end in ends)
+    return one, other
 
 
 class Model:
@@ -312,6 +314,7 @@ TELLING = {
         "refused-primary": "a primary, a write, b primary, b write",
         "dual": "a primary, a allow, b allow, b primary, a write, b write, a forbid, a secondary, a forbid, b forbid",
         "detached": "a primary, a write, a detach, a write, a up, a write",
+        "needed": "a primary, a detach, b disconnect, a disconnect, b detach, a write, b down, a up, a write",
         "detached-apart": "a primary, b disconnect, a write, a detach",
         "apart": "a disconnect, a primary, a write, b primary, b write, a secondary, a up, b up, a give up, b up",
         "outdated": "a primary, b disconnect, a write, b outdate, b primary, b force, a down, b up",
@@ -321,6 +324,8 @@ TELLING = {
         "split": "a primary, a write | b primary, b write, a write | b secondary, b give up, a up",
         "stale": "a primary, a write | a write, b outdate, b primary | b primary",
         "resync": "a primary | a write, a write | b primary, a secondary, b primary, b write",
+        "diskless": "a primary, a detach, a write | b primary, b write, b secondary | a write, a up",
+        "one-allows": "a primary, a allow, b allow | b forbid | a up, b up",
         "nothing": "a primary | | b disconnect, b up",
         "dual-cut": "a primary, a allow, b allow, b primary | a write | a secondary, a up, b up, a give up, b up",
     },
@@ -332,15 +337,16 @@ TELLING = {
         "forced": "a primary, a detach, a write | b outdate, b force, b write | a up, b up",
     },
     BOTH: {
-        "old-primary-back": "a primary | a write | b primary, b write | a up, a write, a primary | b up, b secondary, b give up, a up",
+        "old-primary-back": "a primary | a write | b primary, b write | a up, a primary, a write | "
+        "b up, b secondary, b give up, a up",
         "outdated-survivor": "a primary | b outdate, a write | b primary | a up | a primary, a write",
         "clean-secondary": "b primary, b write | b write | b write | a up | a primary",
     },
 }  # fmt: skip
 DRAWN = {CALM: 3, LINK: 3, POWER: 3, BOTH: 3}
 WEIGHTS = {
-    "up": 6, "write": 6, "primary": 5, "secondary": 3, "disconnect": 3, "down": 2, "force": 1, "give up": 2, "detach": 2,
-    "outdate": 2, "allow": 2, "forbid": 1,
+    "up": 6, "write": 6, "primary": 5, "secondary": 3, "disconnect": 3, "down": 2, "force": 1, "give up": 2,
+    "detach": 2, "outdate": 2, "allow": 2, "forbid": 1,
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class Machine:
         self.flock: Task | None = None
         self.processes: dict[int, Task] = {}
         self.alone = Alone(self)
-        self.files.kernel["/proc/drbd"] = lambda: self.kernel.proc()
+        self.files.kernel["/proc/drbd"] = self._proc
 
     def add_foreign(self) -> None:
         """What was there before us, and is nobody's business."""
@@ -87,6 +87,9 @@ class Machine:
     def awake(self) -> bool:
         """Whether anything goes on here."""
         return self.on and not self.frozen
+
+    def _proc(self) -> str:
+        return self.kernel.proc()
 
     # What holds what
 

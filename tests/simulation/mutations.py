@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ansible_collections.twofold.cluster.plugins.module_utils import (
+    _definitions,
+    _lock,
+    _power_back,
     _steps,
+    _steps_copies,
     _steps_definition,
     _steps_domain,
     _steps_replication,
     _steps_volumes,
 )
+from ansible_collections.twofold.cluster.plugins.module_utils._files import Files
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
 
 from twofold import definition, secrets
-from twofold.planner import api, converge, diff, migrate, remove, replicated, situation
+from twofold.planner import api, converge, diff, migrate, remove, replicated, situation, survivor
 from twofold.planner.claims import Claims
 from twofold.planner.context import Context
 
@@ -37,7 +42,7 @@ UNSHARED = ("plain", "diskless")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
-STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
+STEPS = (_steps_copies, _steps_definition, _steps_domain, _steps_replication, _steps_volumes)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,18 @@ def _copy_nothing(self: migrate.Migration, target: str, *, xml: str | None, copy
     return _MIGRATE_ARGS(self, target, xml=xml, copy=[])
 
 
+def _any_that_should_run(files: Files, _node: str) -> list[dict[str, Any]]:
+    return [one for one in _definitions.read_all(files).values() if one["state"] == "running"]
+
+
+def _by_the_clock(self: _lock.FileLock, lease: dict[str, Any]) -> float:
+    return self.clock.time() - float(lease["time"])
+
+
+def _none(*_args: Any) -> list[dict[str, str]]:
+    return []
+
+
 def _no_marker(node: Node, _args: Args) -> Done:
     return unchanged()
 
@@ -149,12 +166,16 @@ MUTATIONS = (
              ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
              ((_steps_domain, "_look_there", _nothing),), MOVES),
+    Mutation(ONCE, "a node by itself: starts whatever it has a definition of",
+             ((_power_back, "wanted_here", _any_that_should_run),), MOVES, UNSHARED),
     Mutation(LAST, "replication.configure: new metadata every time",
              ((_steps_replication, "_owed_metadata", _always), (_steps_replication, "_make_metadata", _make_anew)),
              ("converge",)),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
+    Mutation(LAST, "planner: a split brain is resolved without keeping the victim's data",
+             ((survivor, "_snapshots", _none),)),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
              ((_steps_replication, "_wait_connected", _as_it_is),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",
@@ -173,6 +194,7 @@ MUTATIONS = (
              ((REGISTRY, "replication.configure", _tell_secret),)),
     Mutation(BEFORE, "planner: room is not looked at",
              ((converge.Converge, "_volumes_have_room", _yes), (Claims, "space_free", _plenty))),
+    Mutation(BEFORE, "the lock: its age is told by the clock", ((_lock.FileLock, "_age", _by_the_clock),)),
     Mutation(BEFORE, "planner: errors come without remedies", ((Context, "error", _no_remedy),)),
 )  # fmt: skip
 

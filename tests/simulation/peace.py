@@ -62,7 +62,7 @@ def nothing_failed(world: World, run: Run) -> None:
     # Before its connection was tried, nobody could know of a split brain.
     split = any(world.drbd.split(name) for name in run.desired.instances)
     for result in run.results.values():
-        good = result["status"] in ("changed", "unchanged") or split or world.rules.needs_peer(result)
+        good = result["status"] in ("changed", "unchanged") or split or world.rules.is_being_filled(result)
         world.rules.look(BEFORE, good, f"{result['id']} is {result['status']} in peace: {result['message']}")
     world.rules.look(BEFORE, not run.failed, f"calls to {sorted(run.failed)} ended with an error in peace")
 
@@ -124,7 +124,8 @@ def _justified(world: World, code: str, name: str) -> bool:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
     if code in ("volume-missing", "left-off"):
         # Whatever could be done by a command that is named was done.
-        return name in world.rules.lost or (code == "volume-missing" and name in world.rules.called_off)
+        undecided = code == "left-off" and world.drbd.split(name)
+        return name in world.rules.lost or undecided or (code == "volume-missing" and name in world.rules.called_off)
     return False
 
 

@@ -329,13 +329,13 @@ class Rules:
                 guessed = guessed or "/replication.wait@" in one["id"]
                 same = status == one["status"] or (guessed and one["status"] == "unchanged")
                 text = f"check mode says {status} of {one['id']}, it is {one['status']}: {one['message']}"
-                same = same or ((split or self.needs_peer(one)) and one["status"] in ("failed", "skipped"))
+                same = same or ((split or self.is_being_filled(one)) and one["status"] in ("failed", "skipped"))
                 self.look(BEFORE if one["status"] in ("failed", "skipped") else SECOND, same, text)
 
-    def needs_peer(self, result: dict[str, Any]) -> bool:
-        """Whether DRBD keeps a connection because a disk that had failed is just being filled over it."""
-        name = result["id"].partition("/")[0]
-        return name in self.hurt and (result["status"] == "skipped" or "Need access to UpToDate" in result["message"])
+    def is_being_filled(self, result: dict[str, Any]) -> bool:
+        """Whether a step has to wait because a disk that had failed is just being filled, which a later run finds."""
+        name, said = result["id"].partition("/")[0], ("Need access to UpToDate", "is Inconsistent")
+        return name in self.hurt and (result["status"] == "skipped" or any(one in result["message"] for one in said))
 
     def no_secret(self, text: str, where: str) -> None:
         """No secret stands in a text."""

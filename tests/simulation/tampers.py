@@ -115,9 +115,9 @@ def allow(machine: Machine, name: str, _rng: Random) -> bool:
 
 
 def disconnect(machine: Machine, name: str, _rng: Random) -> bool:
-    """drbdadm disconnect."""
+    """drbdadm disconnect; not while a guest moves between two primaries, which nothing could save."""
     resource = machine.kernel.resources.get(name)
-    if resource is None or not resource.connected:
+    if resource is None or not resource.connected or (resource.primary and resource.peer_role == "Primary"):
         return False
     machine.kernel.disconnect(resource)
     return True
@@ -161,8 +161,8 @@ def edit_domain(machine: Machine, name: str, _rng: Random) -> bool:
 TAMPERS: dict[str, Tamper] = {
     one.__name__: one
     for one in (
-        autostart, undefine, destroy, kill, untag, lose_definition, edit_definition, edit_resource, option, allow, disconnect,
-        down, lose_seed, stale_domain, edit_domain,
+        autostart, undefine, destroy, kill, untag, lose_definition, edit_definition, edit_resource, option, allow,
+        disconnect, down, lose_seed, stale_domain, edit_domain,
     )
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from tests.simulation.drbd import Resource
 from tests.simulation.drbd_meta import JUST_CREATED, SPLIT, UNRELATED, Side, Superblock, compare, verdict
 from tests.simulation.inventories import desired
 from tests.simulation.operator import Run
+from tests.simulation.replication import SimReplication
 from tests.simulation.world import World
 
 A, B, C, D = 16, 32, 64, 128
@@ -137,3 +138,55 @@ def test_a_new_pair_is_declared_equal_and_never_again() -> None:
     assert block(one).current != JUST_CREATED
     with pytest.raises(CommandFailed):
         world.machines["node1"].kernel.clean_start(one, one.devices[0])
+
+
+def parted() -> tuple[World, Resource, Resource]:
+    """The same, with the link between the nodes cut and missed."""
+    world, one, other = cluster()
+    world.cut_link("node1", "node2")
+    world.engine.wait(10)
+    return world, one, other
+
+
+def test_a_primary_that_lost_its_disk_does_not_go_on_with_older_data() -> None:
+    world, one, other = parted()
+    world.machines["node1"].kernel.detach(one, one.devices[0])
+    world.mend_links()
+    world.engine.wait(30)
+    assert not (one.connected or other.connected)
+
+
+def test_a_disk_that_is_given_back_to_a_primary_is_filled() -> None:
+    world, one, other = cluster()
+    replication = SimReplication(world.machines["node1"], lambda: None, world.engine.wait)
+    replication.detach("a")
+    assert one.devices[0].disk == "Diskless" and block(other).bitmap
+    with pytest.raises(CommandFailed, match="Need access"):
+        SimReplication(world.machines["node2"], lambda: None, world.engine.wait).disconnect("a")
+    replication.adjust("a", dry=False)
+    world.engine.wait(60)
+    assert one.connected and one.devices[0].disk == "UpToDate"
+
+
+def test_an_outdated_disk_that_lacks_nothing_is_good_again_when_it_meets_its_peer() -> None:
+    world, one, other = cluster()
+    world.machines["node1"].libvirt.stop("a")
+    one.machine.kernel.secondary(one)
+    one.machine.kernel.disconnect(one)
+    world.engine.wait(10)
+    other.machine.kernel.outdate(other)
+    one.machine.kernel.connect(one)
+    world.engine.wait(30)
+    assert one.connected and other.devices[0].disk == "UpToDate"
+
+
+def test_two_primaries_have_to_be_allowed_on_both_sides_or_on_none() -> None:
+    world, one, other = parted()
+    one.machine.kernel.allow_two_primaries(one, True)
+    world.mend_links()
+    world.engine.wait(30)
+    assert not (one.connected or other.connected)
+    one.machine.kernel.disconnect(one)
+    assert not one.allow
+    with pytest.raises(CommandFailed, match="net conf missing"):
+        one.machine.kernel.allow_two_primaries(one, True)

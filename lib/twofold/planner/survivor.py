@@ -18,6 +18,8 @@ from .context import Chain, Context
 
 # So many digits of a generation identifier tell two split brains apart.
 SHORT = 12
+# A hundredth of a volume is for the records of its snapshot.
+SHARE = 100
 
 
 def resolve(context: Context, name: str, survivor: str | None) -> None:
@@ -49,6 +51,8 @@ def resolve(context: Context, name: str, survivor: str | None) -> None:
 
 def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str) -> None:
     victim = next(node for node in base["nodes"] if node != survivor)
+    if not _has_room(context, trace, base, victim):
+        return
     chain, name = Chain(context, wanted.name), wanted.name
     settings = copies.settings(trace, wanted.replication.timeout)
     domain, resource = trace.domains.get(victim), trace.resources[victim]
@@ -71,6 +75,27 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
     why = f"{survivor} survives, {victim} takes over its data"
     context.change(name, "resolve split brain", (survivor, victim), why)
+
+
+def _has_room(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:
+    """Whether the data that is given up can be kept; a finding if not."""
+    there, needed = trace.volumes.get(victim, {}), dict[str, int]()
+    for one in _snapshots(base, trace.resources[victim].volumes, victim):
+        volume = there.get(f"{one['volume_group']}/{one['name']}")
+        if volume is not None and f"{one['volume_group']}/{one['snapshot']}" not in there:
+            # A snapshot that may have to hold every block needs some for its own records.
+            size = volume.size + volume.size // SHARE
+            needed[one["volume_group"]] = needed.get(one["volume_group"], 0) + size
+    short = {
+        group: free
+        for group, size in needed.items()
+        if (free := context.claims.space_free(victim, group)) is None or free < size
+    }
+    for group, free in short.items():
+        message = f"what {victim} has is kept first, which needs {format_size(needed[group])} in volume group {group}"
+        remedy = f"add a device to the group there, or free space: {format_size(max(free or 0, 0))} are free"
+        context.error("no-room", base["name"], message, remedy)
+    return not short
 
 
 def _snapshots(base: dict[str, Any], volumes: Iterable[ResourceVolume], victim: str) -> Iterable[dict[str, str]]:

@@ -72,6 +72,14 @@ def test_the_victims_data_is_kept_before_it_is_given_up() -> None:
     assert (now.steps, [f.code for f in now.findings]) == ((), ["data-kept"])
 
 
+def test_without_room_for_what_is_kept_nothing_is_done() -> None:
+    world = parted()
+    world.nodes["node2"]["volume_groups"]["twofold"]["free"] = 8 * MIB
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-room"])
+    assert "node2" in plan.errors[0].message and "8MiB" in plan.errors[0].remedy
+
+
 def test_a_guest_on_the_losing_side_is_stopped() -> None:
     world = parted()
     plan = resolve(world, survivor="node2")
