@@ -113,7 +113,7 @@ class Builder:
         return found
 
     def _port(self, nodes: Sequence[str], base: Document | None) -> int:
-        if base and base["port"] is not None:
+        if base and base["port"] is not None and not self.claims.contested(self.instance.name, nodes, base["port"]):
             return int(base["port"])
         port = self.claims.port(nodes)
         if port is None:

@@ -79,8 +79,8 @@ class RealNodes:
         self.lab.wait(lambda: all(one.connected for pair in self._look().values() for one in pair), what="they connect")
         self._ask({NODES[0]: {"calls": {name: [["clean_start", [0]]] for name in resources}}})
 
-    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
-        """Do one thing to each of some resources; whether it was done or refused."""
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
+        """Do one thing to each of some resources; None if it was done, or why it was refused."""
         self.record = record
         requests: dict[str, Request] = {}
         for name, act in acts.items():
@@ -89,7 +89,7 @@ class RealNodes:
         said: dict[str, str | None] = {}
         for answer in answers.values():
             said |= answer["said"]
-        return {name: said[name] is None for name in acts}
+        return said
 
     def _calls(self, name: str, act: Act, record: int) -> list[tuple[str, Any]]:
         if act.what != WRITE:
@@ -135,6 +135,12 @@ class RealNodes:
             one, other = (_end(answers[node]["ends"][name]) for node in NODES)
             found[name] = one, other
         return found
+
+    def last_words(self, resource: str) -> str:
+        """What the kernels said of a resource."""
+        number = [one["name"] for one in self.resources].index(resource)
+        line = f"dmesg | grep -e 'drbd {resource}' -e 'drbd{MINOR + number}:' | tail -n 40"
+        return "\n".join(f"{node}:\n{self.lab.run(node, line).stdout}" for node in self._powered())
 
 
 def _side(answer: Request | None, name: str) -> Side:

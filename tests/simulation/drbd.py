@@ -238,6 +238,7 @@ class Kernel:
         if self.machine.opens(resource):
             raise refused("down", f"{resource.name}: State change failed: (-12) Device is held open by someone", 11)
         resource.role = "Secondary"
+        self.may_part(resource)
         self.disconnect(resource)
         del self.resources[resource.name]
         self.world.changed(resource.name)

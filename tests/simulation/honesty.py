@@ -103,8 +103,8 @@ class Pair(Protocol):
     def begin(self, resources: Sequence[str]) -> None:
         """Make the resources: connected, equal, and up to date."""
 
-    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
-        """Do one thing to each of some resources; whether it was done or refused."""
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
+        """Do one thing to each of some resources; None if it was done, or why it was refused."""
 
     def happen(self, event: Event) -> None:
         """Let an event happen."""
@@ -114,6 +114,9 @@ class Pair(Protocol):
 
     def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
         """What is left when the resources are taken down."""
+
+    def last_words(self, resource: str) -> str:
+        """What the kernels said of a resource."""
 
 
 def side(state: ResourceState | None) -> Side:
@@ -176,21 +179,21 @@ class Model:
         replication.create_metadata(name, 0)
         replication.adjust(name, dry=False)
 
-    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, bool]:
+    def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         return {name: self._one(name, act, record) for name, act in acts.items()}
 
-    def _one(self, name: str, act: Act, record: int) -> bool:
+    def _one(self, name: str, act: Act, record: int) -> str | None:
         machine, replication = self.world.machines[act.node], self._replication(act.node)
         try:
             if act.what == WRITE:
                 path = f"/dev/drbd{MINOR + self.numbers[name]}"
                 machine.writable(path)
-                return machine.write(path, Content(str(record), machine.content(path)))
+                return None if machine.write(path, Content(str(record), machine.content(path))) else "an error"
             for method, args in CALLS[act.what]:
                 getattr(replication, method)(name, *args)
-        except TwofoldError:
-            return False
-        return True
+        except TwofoldError as error:
+            return error.message
+        return None
 
     def happen(self, event: Event) -> None:
         machine = self.world.machines[event.node]
@@ -220,6 +223,9 @@ class Model:
             one, other = (self._end(self.world.machines[node], name) for node in NODES)
             found[name] = one, other
         return found
+
+    def last_words(self, resource: str) -> str:
+        return "\n".join(line for line in self.world.lines if resource in line)
 
     @staticmethod
     def _end(machine: Machine, name: str) -> End:
@@ -258,17 +264,16 @@ def play(program: Program, model: Pair, nodes: Pair) -> dict[str, str]:
             }
             said, heard = model.act(acts, record), nodes.act(acts, record)
             for name, act in acts.items():
-                if said[name] != heard[name]:
-                    words = {True: "done", False: "refused"}
+                if (said[name] is None) != (heard[name] is None):
                     where = f"act {turn + 1} of part {segment + 1}, {act.what} on {act.node}"
-                    different[name] = f"{where}: {words[said[name]]} by the model, {words[heard[name]]} by the nodes"
+                    different[name] = f"{where}: the model says {said[name]}, the nodes {heard[name]}"
             _compare(different, f"after act {turn + 1} of part {segment + 1}", model.rest(None), nodes, acts)
     left = [name for name in names_ if name not in different]
     ours, theirs = model.ends(left), nodes.ends(left)
     for name in left:
         if canonical(ours[name]) != canonical(theirs[name]):
             different[name] = f"in the end the model has {canonical(ours[name])}, the nodes {canonical(theirs[name])}"
-    return different
+    return {name: f"{text}\n{nodes.last_words(name)}" for name, text in different.items()}
 
 
 def _compare(

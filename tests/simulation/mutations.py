@@ -175,7 +175,7 @@ MUTATIONS = (
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
     Mutation(LAST, "planner: a split brain is resolved without keeping the victim's data",
-             ((survivor, "_snapshots", _none),)),
+             ((survivor, "_snapshots", _none),), ("migrate", "failover"), ("drbd",)),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
              ((_steps_replication, "_wait_connected", _as_it_is),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",

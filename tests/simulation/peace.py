@@ -114,9 +114,10 @@ def _justified(world: World, code: str, name: str) -> bool:
     if code in ("split-brain", "stand-alone"):
         return world.drbd.split(name)
     if code in ("runs-twice", "domain-elsewhere", "guest-state"):
-        # A migration whose last answer was lost: paused here, while it ran there.
+        # A migration whose last answer was lost: paused here, while it ran there; or two runs at the same time.
         guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
-        return any(guest is not None and guest.state == "paused" for guest in guests)
+        paused = any(guest is not None and guest.state == "paused" for guest in guests)
+        return paused or (code == "domain-elsewhere" and (world.rules.contended or name in world.rules.strays))
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())

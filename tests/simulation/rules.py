@@ -64,6 +64,10 @@ class Rules:
         self.called_off: set[str] = set()
         # Those that were wanted without an OS once, and may have been made so.
         self.late: set[str] = set()
+        # Those that somebody defined by hand where they do not live.
+        self.strays: set[str] = set()
+        # Whether two operators worked at the same time.
+        self.contended = False
         self.secrets: list[str] = []
 
     def begins(self, desired: Desired) -> None:
@@ -73,7 +77,10 @@ class Rules:
         key = desired.cluster.secret
         self.secrets = [key, PASSWORD, *(secrets.drbd_secret(key, name) for name in NAMES)]
 
-    second = begins
+    def second(self, desired: Desired) -> None:
+        """A second operator's run begins."""
+        self.begins(desired)
+        self.contended = True
 
     def settled(self) -> None:
         """A run that nobody disturbed found nothing to do: every migration is over."""

@@ -146,6 +146,7 @@ def stale_domain(machine: Machine, name: str, _rng: Random) -> bool:
     if text is None:
         return False
     machine.libvirt.domains[name] = Guest(completed(json.loads(text)["domain_xml"]))
+    machine.world.rules.strays.add(name)
     return True
 
 

@@ -64,6 +64,18 @@ class Claims:
         taken = set(AVOIDED_PORTS).union(*(self.ports[node] for node in nodes))
         return self._take(self._desired.cluster.drbd_ports, taken, [self.ports[node] for node in nodes])
 
+    def contested(self, name: str, nodes: Iterable[str], port: int) -> bool:
+        """Whether another instance has a port on one of the nodes, where this one's definition does not stand yet.
+
+        Two operators chose it at the same time: who comes second to a node needs another one.
+        """
+        views = [view for node in nodes if (view := self._observed.known(node)) is not None]
+        return any(
+            other["port"] == port
+            for view in views if view.definitions.get(name, {}).get("port") != port
+            for other in view.definitions.values() if other["name"] != name
+        )  # fmt: skip
+
     def minor(self, nodes: Iterable[str]) -> int | None:
         """The lowest minor that is free on all of the nodes, so that a disk has the same path on both.
 

@@ -248,3 +248,17 @@ def test_a_guest_that_stopped_meanwhile_starts_on_the_copy_that_was_filled() -> 
     world.converge(WANTED)
     on_pair(world, "node1", "node2")
     assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+
+
+def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", "node2"]), "web2": instance(nodes=["node2", "node3"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    # Two operators replaced a copy each; node2 has heard of web2's new port first.
+    half, other = world.nodes["node1"]["definitions"]["web1"], world.nodes["node2"]["definitions"]["web2"]
+    assert half["port"] != other["port"]
+    half.update(port=other["port"], generation=half["generation"] + 1)
+    plan = world.plan(wanted)
+    written = {step.node: step.args["document"]["port"] for step in plan.steps if step.op == "definition.write"}
+    assert written.keys() == {"node1", "node2"} and len(set(written.values())) == 1
+    assert not set(written.values()) & {other["port"]} and not plan.errors
