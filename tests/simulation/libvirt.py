@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 OFF = "shutoff"
+# Seconds after which libvirt takes a peer for lost.
+KEEPALIVE = 25.0
 
 
 @dataclass
@@ -120,6 +122,7 @@ class Move:
         self.target = target
         self.wanted = wanted
         self.world = source.world
+        self.begun = source.world.engine.now
         self.error: str | None = None
         self.guest = source.libvirt.domains[wanted.name]
 
@@ -148,6 +151,8 @@ class Move:
             raise HypervisorError("operation failed: domain is not running")
         if not self.source.reaches(self.target):
             raise HypervisorError("unable to connect to server: No route to host")
+        if any(one.frozen_at > self.begun and one.stood > KEEPALIVE for one in (self.source, self.target)):
+            raise HypervisorError("internal error: connection closed due to keepalive timeout")
         there = self.target.libvirt.domains.get(name)
         if self.guest.moving and (there is None or there.state != "paused"):
             raise HypervisorError("operation failed: the guest disappeared from the target")

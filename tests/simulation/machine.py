@@ -51,7 +51,8 @@ class Machine:
         self.on = True
         self.boots = 1
         self.frozen = False
-        self.frozen_at = 0.0
+        # When that began, and how many seconds it took.
+        self.frozen_at = self.stood = 0.0
         # Seconds that its clock is ahead.
         self.skew = 0.0
         self.booted_at = world.engine.now - LONG
@@ -230,7 +231,7 @@ class Machine:
     def thaw(self) -> None:
         """It goes on, and finds that time has passed."""
         if self.frozen:
-            self.frozen = False
+            self.frozen, self.stood = False, self.world.engine.now - self.frozen_at
             self.world.log(f"{self.name} goes on")
             self.world.engine.thaw(self.name)
             self.world.drbd.watch()
