@@ -34,7 +34,7 @@ from .core import Lab
 
 AGENT = (Path(__file__).parent / "drbd_agent.py").read_text(encoding="utf-8")
 # Nodes come to rest within so many seconds, or stay different from the model.
-PATIENCE = 60.0
+PATIENCE = 180.0
 Request = dict[str, Any]
 
 

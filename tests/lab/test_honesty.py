@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.simulation.honesty import BOTH, CALM, LINK, POWER, Model, play, program
+from tests.simulation.honesty import BOTH, CALM, LINK, POWER, Match, Model, program
 
 from .cluster import Cluster
 from .honest_nodes import RealNodes
@@ -18,5 +18,5 @@ SEED = 1
     "name", [CALM, *(pytest.param(name, marks=pytest.mark.nightly) for name in (LINK, POWER, BOTH))]
 )
 def test_the_model_says_what_nodes_do(cluster: Cluster, name: str) -> None:
-    different = play(program(name, SEED), Model(), RealNodes(cluster.lab))
+    different = Match(program(name, SEED), Model(), RealNodes(cluster.lab)).play()
     assert not different, "\n".join(f"{resource}: {text}" for resource, text in different.items())

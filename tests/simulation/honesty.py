@@ -9,6 +9,7 @@ the same time. After each act both sides come to rest, and then look the same fr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -32,6 +33,7 @@ SECRET = "honest"
 SIZE = 4 << 20
 MINOR, PORT = 1500, 7400
 REST = 60.0
+LOG = logging.getLogger(__name__)
 # Done through the adapter: its method and the arguments after the resource's name.
 CALLS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
     "up": (("adjust", (False,)),),
@@ -241,50 +243,63 @@ class Model:
         return End(tuple(sorted(records)), meta.superblock.current, meta.superblock.bitmap)
 
 
-def play(program: Program, model: Pair, nodes: Pair) -> dict[str, str]:
-    """Play a program on both; by resource the first difference, in words. What differs is left alone from then on."""
-    names_ = list(program.histories)
-    different: dict[str, str] = {}
-    for pair in (model, nodes):
-        pair.begin(names_)
-    _compare(different, "at the beginning", model.rest(None), nodes)
-    record = 0
-    for segment in range(len(program.events) + 1):
-        if segment:
-            event = program.events[segment - 1]
-            for pair in (model, nodes):
+class Match:
+    """A program that is played on both. `different`: by resource the first difference; then it is left alone."""
+
+    def __init__(self, program: Program, model: Pair, nodes: Pair) -> None:
+        self.program = program
+        self.model = model
+        self.nodes = nodes
+        self.different: dict[str, str] = {}
+        self.record = 0
+
+    def play(self) -> dict[str, str]:
+        """The whole program; what is different in the end."""
+        resources = list(self.program.histories)
+        for pair in (self.model, self.nodes):
+            pair.begin(resources)
+        self._rest("at the beginning")
+        self._part(0)
+        for number, event in enumerate(self.program.events, 1):
+            for pair in (self.model, self.nodes):
                 pair.happen(event)
-            _compare(different, f"after {event.node} {event.what}", model.rest(None), nodes)
-        for turn in range(max(len(history[segment]) for history in program.histories.values())):
-            record += 1
-            acts = {
-                name: history[segment][turn]
-                for name, history in program.histories.items()
-                if name not in different and turn < len(history[segment])
-            }
-            said, heard = model.act(acts, record), nodes.act(acts, record)
-            for name, act in acts.items():
-                if (said[name] is None) != (heard[name] is None):
-                    where = f"act {turn + 1} of part {segment + 1}, {act.what} on {act.node}"
-                    different[name] = f"{where}: the model says {said[name]}, the nodes {heard[name]}"
-            _compare(different, f"after act {turn + 1} of part {segment + 1}", model.rest(None), nodes, acts)
-    left = [name for name in names_ if name not in different]
-    ours, theirs = model.ends(left), nodes.ends(left)
-    for name in left:
-        if canonical(ours[name]) != canonical(theirs[name]):
-            different[name] = f"in the end the model has {canonical(ours[name])}, the nodes {canonical(theirs[name])}"
-    return {name: f"{text}\n{nodes.last_words(name)}" for name, text in different.items()}
+            self._rest(f"after {event.node} {event.what}")
+            self._part(number)
+        left = [name for name in resources if name not in self.different]
+        ours, theirs = self.model.ends(left), self.nodes.ends(left)
+        for name in left:
+            found = canonical(ours[name]), canonical(theirs[name])
+            if found[0] != found[1]:
+                self._differs(name, f"in the end the model has {found[0]}, the nodes {found[1]}")
+        return self.different
 
+    def _differs(self, name: str, text: str) -> None:
+        self.different[name] = f"{text}\n{self.nodes.last_words(name)}"
+        LOG.warning("%s: %s", name, self.different[name])
 
-def _compare(
-    different: dict[str, str], when: str, expected: Sides, nodes: Pair, acts: Mapping[str, Act] | None = None
-) -> None:
-    wanted = {name: one for name, one in expected.items() if name not in different}
-    found = nodes.rest(wanted)
-    for name, one in wanted.items():
-        if found[name] != one:
-            act = f" ({acts[name].what} on {acts[name].node})" if acts and name in acts else ""
-            different[name] = f"{when}{act} the model is {one}, the nodes are {found[name]}"
+    def _part(self, number: int) -> None:
+        """What is done between two events, everything to come to rest after each act."""
+        parts = {name: history[number] for name, history in self.program.histories.items()}
+        for turn in range(max(len(part) for part in parts.values())):
+            acts = {name: part[turn] for name, part in parts.items() if turn < len(part) and name not in self.different}
+            self._act(acts, f"act {turn + 1} of part {number + 1}")
+
+    def _act(self, acts: Mapping[str, Act], when: str) -> None:
+        self.record += 1
+        said, heard = self.model.act(acts, self.record), self.nodes.act(acts, self.record)
+        for name, act in acts.items():
+            if (said[name] is None) != (heard[name] is None):
+                text = f"{when}, {act.what} on {act.node}: the model says {said[name]}, the nodes {heard[name]}"
+                self._differs(name, text)
+        self._rest(when, acts)
+
+    def _rest(self, when: str, acts: Mapping[str, Act] | None = None) -> None:
+        expected = {name: one for name, one in self.model.rest(None).items() if name not in self.different}
+        found = self.nodes.rest(expected)
+        for name, one in expected.items():
+            if found[name] != one:
+                act = f" ({acts[name].what} on {acts[name].node})" if acts and name in acts else ""
+                self._differs(name, f"{when}{act} the model is {one}, the nodes are {found[name]}")
 
 
 # What tells most, by hand: a = node1, b = node2.

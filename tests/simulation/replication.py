@@ -143,6 +143,8 @@ class SimReplication:
 
     def discard(self, name: str) -> None:
         resource = self._need(name)
+        if resource.primary:
+            raise refused("connect", "Failure: (123) --discard-my-data not allowed when primary.", 10)
         self.machine.world.rules.gives_up(resource)
         resource.gives_up = True
         self.kernel.connect(resource)
