@@ -20,13 +20,13 @@ node_library = importlib.import_module("twofold_node._node")
 drbd = importlib.import_module("twofold_node._drbd")
 errors = importlib.import_module("twofold_node._errors")
 
-# Where nothing brings resources up at boot.
-FOLDER = "/var/tmp/honesty"
+# The kernel asks drbdadm before it begins a resync, so that has to know the resource.
+PREFIX = "honesty-"
 BLOCK = 4096
 GROUP = "twofold"
 
 node = node_library.this_node()
-replication = drbd.Drbd(node.replication.runner, node.files, folder=FOLDER, prefix="")
+replication = drbd.Drbd(node.replication.runner, node.files, prefix=PREFIX)
 Request = dict[str, Any]
 
 
@@ -96,7 +96,6 @@ def end(one: Request, last: int) -> Request:
 
 def answer(request: Request) -> Request:
     """Everything that was asked for, in this order."""
-    os.makedirs(FOLDER, exist_ok=True)
     for one in request.get("make", ()):
         make(one)
     said = {name: call(name, calls) for name, calls in request.get("calls", {}).items()}

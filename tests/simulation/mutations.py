@@ -15,7 +15,6 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
     _lock,
     _power_back,
     _steps,
-    _steps_copies,
     _steps_definition,
     _steps_domain,
     _steps_replication,
@@ -26,7 +25,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
 
 from twofold import definition, secrets
-from twofold.planner import api, converge, diff, migrate, remove, replicated, situation, survivor
+from twofold.planner import api, converge, diff, migrate, remove, replicated, situation
 from twofold.planner.claims import Claims
 from twofold.planner.context import Context
 
@@ -42,7 +41,7 @@ UNSHARED = ("plain", "diskless")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
-STEPS = (_steps_copies, _steps_definition, _steps_domain, _steps_replication, _steps_volumes)
+STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,6 @@ def _plenty(*_args: Any, **_named: Any) -> int:
 
 def _nothing(*_args: Any, **_named: Any) -> None:
     return None
-
-
-def _always(_node: Node, name: str, one: Any) -> Any:
-    meta = _steps_replication.volume_of(_node, one.meta)
-    return (one, meta) if meta is not None else None
-
-
-def _make_anew(node: Node, name: str, one: Any, _meta: Any) -> None:
-    node.replication.create_metadata(name, one.volume)
 
 
 def _removed_strangers(context: Context) -> None:
@@ -146,10 +136,6 @@ def _by_the_clock(self: _lock.FileLock, lease: dict[str, Any]) -> float:
     return self.clock.time() - float(lease["time"])
 
 
-def _none(*_args: Any) -> list[dict[str, str]]:
-    return []
-
-
 def _no_marker(node: Node, _args: Args) -> Done:
     return unchanged()
 
@@ -168,14 +154,9 @@ MUTATIONS = (
              ((_steps_domain, "_look_there", _nothing),), MOVES),
     Mutation(ONCE, "a node by itself: starts whatever it has a definition of",
              ((_power_back, "wanted_here", _any_that_should_run),), MOVES, UNSHARED),
-    Mutation(LAST, "replication.configure: new metadata every time",
-             ((_steps_replication, "_owed_metadata", _always), (_steps_replication, "_make_metadata", _make_anew)),
-             ("converge",)),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
-    Mutation(LAST, "planner: a split brain is resolved without keeping the victim's data",
-             ((survivor, "_snapshots", _none),), ("migrate", "failover"), ("drbd",)),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
              ((_steps_replication, "_wait_connected", _as_it_is),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",

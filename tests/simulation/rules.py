@@ -237,7 +237,8 @@ class Rules:
         for disk, tips in self.world.guests.tips.items():
             if disk[0] == name and disk[1] < len(guest.facts.disks):
                 seen = target.content(guest.facts.disks[disk[1]][1])
-                whole = seen is not None and all(seen.holds(tip) for tip in tips)
+                # What cannot be read at this moment gives errors, and loses nothing.
+                whole = seen is None or all(seen.holds(tip) for tip in tips)
                 self.look(LAST, whole, f"{name} goes on at {target.name} with {seen!r}, without {tips}")
 
     def disk_lost(self, machine: Machine, name: str) -> None:
