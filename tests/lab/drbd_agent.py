@@ -76,9 +76,10 @@ def call(name: str, calls: list[list[Any]]) -> str | None:
     """Do it; None, or why not."""
     try:
         for method, args in calls:
+            state = replication.state(name) if method == "disconnect" else None
             if method == "write":
                 write(*args)
-            else:
+            elif state is None or state.connection != "StandAlone":
                 getattr(replication, method)(name, *args)
     except (errors.TwofoldError, OSError) as error:
         return str(error)

@@ -129,6 +129,8 @@ class RealNodes:
     def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
         """What is left when the resources are taken down."""
         wanted = [one for one in self.resources if one["name"] in resources]
+        # A side that is Primary when the other one goes down would begin a generation of its own.
+        self._ask({node: {"calls": {name: [["secondary", []]] for name in resources}} for node in NODES})
         answers = self._ask({node: {"end": wanted, "last": self.record} for node in NODES})
         found = {}
         for name in resources:

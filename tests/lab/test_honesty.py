@@ -10,13 +10,11 @@ from tests.simulation.honesty import BOTH, CALM, LINK, POWER, Match, Model, prog
 from .cluster import Cluster
 from .honest_nodes import RealNodes
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 SEED = 1
 
 
-@pytest.mark.parametrize(
-    "name", [CALM, *(pytest.param(name, marks=pytest.mark.nightly) for name in (LINK, POWER, BOTH))]
-)
+@pytest.mark.parametrize("name", [CALM, LINK, POWER, BOTH])
 def test_the_model_says_what_nodes_do(cluster: Cluster, name: str) -> None:
     different = Match(program(name, SEED), Model(), RealNodes(cluster.lab)).play()
     assert not different, "\n".join(f"{resource}: {text}" for resource, text in different.items())

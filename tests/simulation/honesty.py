@@ -23,6 +23,7 @@ from twofold.model import ReplicationSettings
 from twofold.render import replication as render
 
 from .contents import ZEROS, Content
+from .drbd import STAND_ALONE
 from .machine import Machine
 from .replication import SimReplication
 from .storage import Lv
@@ -192,7 +193,10 @@ class Model:
                 machine.writable(path)
                 return None if machine.write(path, Content(str(record), machine.content(path))) else "an error"
             for method, args in CALLS[act.what]:
-                getattr(replication, method)(name, *args)
+                # As the product's steps do: a side that is StandAlone already is left so.
+                state = replication.state(name) if method == "disconnect" else None
+                if state is None or state.connection != STAND_ALONE:
+                    getattr(replication, method)(name, *args)
         except TwofoldError as error:
             return error.message
         return None
