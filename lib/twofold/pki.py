@@ -174,7 +174,8 @@ def _key_usage(authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not authority,
         content_commitment=False,
-        key_encipherment=False,
+        # libvirt before 10 refuses certificates without it, whatever the kind of key.
+        key_encipherment=not authority,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=authority,
