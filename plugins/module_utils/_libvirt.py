@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 
 from ._clock import Clock
 from ._errors import HypervisorError, Missing
-from ._migration import Migration, Outcome, run_migration
+from ._migration import Look, Migration, Outcome, run_migration
 
 URI = "qemu:///system"
 TLS_PORT = 16514
@@ -71,7 +71,7 @@ class Hypervisor(Protocol):
 
     def resize_disk(self, name: str, target: str, size: int) -> None: ...
 
-    def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome: ...
+    def migrate(self, wanted: Migration, say: Look) -> Outcome: ...
 
     def elsewhere(self, uri: str, name: str) -> str | None: ...
 
@@ -206,7 +206,7 @@ class Libvirt:
         resize, flag = self._need(name).blockResize, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
         self._call(f"resize {target} of {name}", resize, target, size, flag)
 
-    def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome:
+    def migrate(self, wanted: Migration, say: Look) -> Outcome:
         return run_migration(self._need(wanted.name), wanted, self.clock, say)
 
     def domains_at(self, uri: str) -> dict[str, str]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from ._clock import Clock
 from ._errors import HypervisorError
@@ -45,13 +45,18 @@ class Migration(NamedTuple):
         return self.postcopy_seconds is not None or self.postcopy_iterations is not None
 
 
+# Is told libvirt's numbers now and then; returns why the job has to be aborted, or None.
+Look = Callable[[dict[str, Any]], Optional[str]]
+
+
 class Outcome(NamedTuple):
-    """How it went: an error message or None, and libvirt's numbers."""
+    """How it went: an error message or None, libvirt's numbers, and why it was to be aborted."""
 
     error: str | None
     timed_out: bool
     switched: bool
     stats: dict[str, Any]
+    unsafe: str | None = None
 
 
 def flags_of(wanted: Migration) -> int:
@@ -102,7 +107,7 @@ def mebibytes(rate: int | None) -> int | None:
     return None if rate is None else max(1, rate >> 20)
 
 
-def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Callable[[dict[str, Any]], None]) -> Outcome:
+def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Look) -> Outcome:
     """Starts the job in a thread (libvirt releases the interpreter) and watches it from here."""
     import threading
 
@@ -120,7 +125,7 @@ def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Callable[[d
                 watch.look(say)
     stats = {**watch.last, **job.completed(), **translate(completion.stats)}
     stats.setdefault("milliseconds", int((clock.monotonic() - started) * 1000))
-    return Outcome(job.error, watch.timed_out, watch.switched, stats)
+    return Outcome(job.error, watch.timed_out, watch.switched, stats, watch.unsafe)
 
 
 class Completion:
@@ -247,19 +252,20 @@ class Watch:
         self.last: dict[str, Any] = {}
         self.timed_out = False
         self.switched = False
+        self.unsafe: str | None = None
 
-    def look(self, say: Callable[[dict[str, Any]], None]) -> None:
+    def look(self, say: Look) -> None:
         stats = self.job.stats()
         if stats:
             self.last = stats
-            say(stats)
+            self.unsafe = self.unsafe or say(stats)
         elapsed = self.clock.monotonic() - self.started
         wanted = self.job.wanted
         if wanted.postcopy and not self.switched and self._due(elapsed, stats):
             self.switched = self.job.switch()
+        self.timed_out = self.timed_out or bool(wanted.timeout and elapsed > wanted.timeout and not self.switched)
         # After the switch the guest lives on the target: aborting would kill it.
-        if wanted.timeout and elapsed > wanted.timeout and not self.switched:
-            self.timed_out = True
+        if (self.timed_out or self.unsafe) and not self.switched:
             self.job.abort()
 
     def _due(self, elapsed: float, stats: dict[str, Any]) -> bool:

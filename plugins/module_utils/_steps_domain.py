@@ -15,7 +15,7 @@ from ._drbd import ResourceState
 from ._errors import HypervisorError, Refused, TimedOut, TwofoldError, UsageError
 from ._libvirt import OFF, Domain
 from ._lvm import Volume
-from ._migration import Migration, Outcome
+from ._migration import Look, Migration, Outcome
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
@@ -24,6 +24,8 @@ STOP_TIMEOUT = 120.0
 ASK_AGAIN = 10.0
 # How often the memory was gone through before a migration that does not converge switches to post-copy.
 POSTCOPY_ITERATIONS = 2
+# Seconds between two looks at the disks of a guest that moves.
+LOOK_AT_DISKS = 1.0
 
 
 @step("domain.define")
@@ -182,17 +184,40 @@ def migrate(node: Node, args: Args) -> Done:
     if node.check_mode:
         return changed(f"would migrate domain {name} to {wanted.uri}")
 
-    def say(stats: dict[str, Any]) -> None:
-        total, left = stats.get("bytes_total", 0), stats.get("bytes_remaining", 0)
-        node.progress.say(name, "migrating", 1 - left / total if total else None, to=wanted.uri, **stats)
-
-    outcome = node.hypervisor.migrate(wanted, say)
+    outcome = node.hypervisor.migrate(wanted, _watch(node, xml, wanted))
     node.progress.clear(name)
     if outcome.error is not None:
         raise _failed(node, wanted, outcome)
+    if outcome.unsafe is not None:
+        message = f"{name} runs on the target, but while it moved {outcome.unsafe}: what it wrote then may be here alone"
+        raise TwofoldError(message, "stop it before it writes more, and see what verify says of its copies")
     _drop_leftover(node, name)
     numbers = outcome.stats
     return changed(f"migrated domain {name} in {numbers.get('milliseconds', 0) / 1000:.1f} s", **numbers)
+
+
+def _watch(node: Node, xml: str, wanted: Migration) -> Look:
+    """Tells the progress, and lets go on only as long as both nodes have the same data.
+
+    When replication breaks while both are Primary, the guest's writes stay on this side, and it would wake up on the
+    other one without them.
+    """
+    due = node.clock.monotonic() + LOOK_AT_DISKS
+
+    def look(stats: dict[str, Any]) -> str | None:
+        nonlocal due
+        total, left = stats.get("bytes_total", 0), stats.get("bytes_remaining", 0)
+        node.progress.say(wanted.name, "migrating", 1 - left / total if total else None, to=wanted.uri, **stats)
+        if node.clock.monotonic() < due:
+            return None
+        due = node.clock.monotonic() + LOOK_AT_DISKS
+        try:
+            _require_target_disks(node, xml, wanted)
+        except Refused as parted:
+            return f"its copies parted ({parted.message})"
+        return None
+
+    return look
 
 
 def migration_of(args: Args) -> Migration:
@@ -274,6 +299,8 @@ def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
     reason = outcome.error or "unknown"
     if outcome.timed_out:
         reason = f"it was aborted after {wanted.timeout:.0f} s" if wanted.timeout else "it was aborted"
+    if outcome.unsafe is not None:
+        reason = outcome.unsafe
     message = f"migration of {wanted.name} to {wanted.uri} failed: {reason}"
     here = node.hypervisor.domain(wanted.name)
     if here is not None and here.state == "running":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import Domain
-from ansible_collections.twofold.cluster.plugins.module_utils._migration import Migration, Outcome
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import Look, Migration, Outcome
 
 from .domain import Facts, completed, facts
 
@@ -124,6 +124,7 @@ class Move:
         self.world = source.world
         self.begun = source.world.engine.now
         self.error: str | None = None
+        self.unsafe: str | None = None
         self.guest = source.libvirt.domains[wanted.name]
 
     def run(self) -> None:
@@ -149,6 +150,8 @@ class Move:
         name = self.wanted.name
         if self.source.libvirt.domains.get(name) is not self.guest or self.guest.state != "running":
             raise HypervisorError("operation failed: domain is not running")
+        if self.unsafe is not None:
+            raise HypervisorError("operation aborted: migration out job: canceled by client")
         if not self.source.reaches(self.target):
             raise HypervisorError("unable to connect to server: No route to host")
         if any(one.frozen_at > self.begun and one.stood > KEEPALIVE for one in (self.source, self.target)):
@@ -319,16 +322,16 @@ class SimHypervisor:
     def resize_disk(self, name: str, target: str, size: int) -> None:
         self._need(name).sizes[target] = size
 
-    def migrate(self, wanted: Migration, say: Callable[[dict[str, Any]], None]) -> Outcome:
+    def migrate(self, wanted: Migration, say: Look) -> Outcome:
         self._need(wanted.name)
         target = self._host(wanted.uri)
         world = self.machine.world
         move = Move(self.machine, target, wanted, self.between)
         move.guest.job = job = world.engine.spawn(f"migration of {wanted.name}", move.run, place=self.machine.name)
-        say({"bytes_total": 2, "bytes_remaining": 1})
         while not job.over:
+            move.unsafe = move.unsafe or say({"bytes_total": 2, "bytes_remaining": 1})
             self.wait(0.5)
-        return Outcome(move.error, False, False, {"milliseconds": 1})
+        return Outcome(move.error, False, False, {"milliseconds": 1}, move.unsafe)
 
     def _host(self, uri: str) -> Machine:
         match = re.search(r"//\[?([^]/]+)", uri)
