@@ -157,7 +157,8 @@ def converged(cluster: Cluster, flow: Flow) -> None:
         cluster.lab.wait(partial(resynced, cluster, name), what=f"{name} is resynced")
     settled(cluster, SERVING)
     flow.reached(cluster)
-    assert cluster.findings() == []
+    # A flow that moves a copy leaves the pin of its first day behind, and that is said.
+    assert [found for found in cluster.findings() if found["code"] != "placement-differs"] == []
     again = cluster.play("converge")
     assert again.changed == 0, again.output
 
