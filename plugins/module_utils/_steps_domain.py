@@ -184,19 +184,19 @@ def migrate(node: Node, args: Args) -> Done:
     if node.check_mode:
         return changed(f"would migrate domain {name} to {wanted.uri}")
 
-    outcome = node.hypervisor.migrate(wanted, _watch(node, xml, wanted))
+    outcome = node.hypervisor.migrate(wanted, watch(node, xml, wanted))
     node.progress.clear(name)
     if outcome.error is not None:
         raise _failed(node, wanted, outcome)
     if outcome.unsafe is not None:
-        message = f"{name} runs on the target, but while it moved {outcome.unsafe}: what it wrote then may be here alone"
+        message = f"{name} runs on the target; {outcome.unsafe} while it moved: what it wrote then may be here alone"
         raise TwofoldError(message, "stop it before it writes more, and see what verify says of its copies")
     _drop_leftover(node, name)
     numbers = outcome.stats
     return changed(f"migrated domain {name} in {numbers.get('milliseconds', 0) / 1000:.1f} s", **numbers)
 
 
-def _watch(node: Node, xml: str, wanted: Migration) -> Look:
+def watch(node: Node, xml: str, wanted: Migration) -> Look:
     """Tells the progress, and lets go on only as long as both nodes have the same data.
 
     When replication breaks while both are Primary, the guest's writes stay on this side, and it would wake up on the

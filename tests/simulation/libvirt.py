@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import Domain

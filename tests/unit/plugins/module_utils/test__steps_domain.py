@@ -12,10 +12,14 @@ from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, Refused, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
-from ansible_collections.twofold.cluster.plugins.module_utils._migration import mebibytes
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import Job, Migration, Watch, mebibytes
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
-from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain import migration_of, require_in_charge
+from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain import (
+    migration_of,
+    require_in_charge,
+    watch,
+)
 
 XML = """<domain type="test"><name>web1</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
 <memory unit="MiB">64</memory><vcpu>1</vcpu><os><type arch="x86_64">hvm</type></os>
@@ -95,6 +99,49 @@ def test_only_the_one_primary_with_good_disks_starts() -> None:
     for wrong in (None, state(role="Secondary"), state(peer="Primary"), state(disk="Inconsistent")):
         with pytest.raises(Refused):
             require_in_charge(wrong, "web1")
+
+
+def test_a_migration_goes_on_only_while_the_copies_are_equal(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the guest would wake up on the target without what it wrote last."""
+    copies = {"web1": state(peer="Primary")}
+    monkeypatch.setattr(node.replication, "states", lambda: copies)
+    wanted = migration_of(Args("m", {"name": "web1", "uri": "qemu+tls://node2/system"}))
+    look = watch(node, XML, wanted)
+    node.clock.sleep(2)
+    assert look({}) is None
+    copies["web1"] = copies["web1"]._replace(connection="Connecting", peer_role="Unknown")
+    assert look({}) is None, "it is not asked for at every look"
+    node.clock.sleep(2)
+    assert "web1/0" in str(look({}))
+
+
+class Running(Job):
+    """A job that goes on until it is aborted."""
+
+    aborted = 0
+
+    def stats(self) -> dict[str, Any]:
+        return {"milliseconds": 1}
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def switch(self) -> bool:
+        return True
+
+
+def test_what_is_unsafe_is_aborted_unless_the_guest_lives_there_already(node: Node) -> None:
+    wanted = Migration("web1", "qemu+tls://node2/system")
+    job = Running(None, wanted)
+    looking = Watch(job, node.clock, node.clock.monotonic())
+    looking.look(lambda _stats: None)
+    assert job.aborted == 0 and looking.unsafe is None
+    looking.look(lambda _stats: "its copies parted")
+    looking.look(lambda _stats: None)
+    assert job.aborted == 2 and looking.unsafe == "its copies parted"
+    switched = Running(None, wanted._replace(postcopy_seconds=0.0))
+    Watch(switched, node.clock, node.clock.monotonic()).look(lambda _stats: "its copies parted")
+    assert switched.aborted == 0
 
 
 def test_what_libvirt_adds_is_no_difference_but_a_device_is() -> None:
