@@ -67,12 +67,15 @@ def instance(context: Context, name: str, disk: str, size: str) -> None:
 def of_converge(converge: Converge) -> None:
     """Add what the inventory asks for more than the disks of an instance have."""
     base = converge.situation.base
-    if base is None or converge.creating or converge.rebuilt or len(base["disks"]) != len(converge.wanted.disks):
+    if base is None or converge.rebuilt or len(base["disks"]) != len(converge.wanted.disks):
         return
     pairs = zip(base["disks"], converge.wanted.disks, strict=True)
     asked = {disk["index"]: one.size for disk, one in pairs if one.size > disk["size"]}
-    if asked:
-        c = converge
+    c = converge
+    if asked and c.creating:
+        message = "an earlier run began to make it with smaller disks; it is made with these first"
+        c.context.info("grows-later", c.wanted.name, message, "run this again, and its disks grow")
+    elif asked:
         Growth(c.context, c.wanted, c.trace, c.situation, c.chain).run(c.document, asked)
 
 

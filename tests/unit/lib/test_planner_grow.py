@@ -51,6 +51,19 @@ def test_a_larger_size_in_the_inventory_grows_the_disk_live() -> None:
     assert not world.plan(LARGE).steps
 
 
+def test_what_was_begun_smaller_is_made_as_it_was_begun_and_grows_then() -> None:
+    fresh = World(list(SMALL.nodes))
+    for limit in range(1, len(fresh.plan(SMALL).steps)):
+        world = World(list(SMALL.nodes))
+        world.apply(world.plan(SMALL), SMALL, limit)
+        plan = world.converge(LARGE)
+        later = "grows-later" in {finding.code for finding in plan.findings}
+        assert sizes(world) == ({128 * MIB} if later else {256 * MIB}), limit
+        world.converge(LARGE)
+        assert sizes(world) == {256 * MIB}, limit
+        assert not world.plan(LARGE).steps
+
+
 def test_killed_anywhere_the_whole_growth_is_planned_again() -> None:
     for limit in range(len(healthy().plan(LARGE).steps)):
         world = healthy()

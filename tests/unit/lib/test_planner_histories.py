@@ -76,6 +76,8 @@ def at_peace(world: World, wanted: Desired, called_off: frozenset[str] = frozens
         # What one run frees, the next one may give to an instance that had to wait, and said so.
         if {finding.code for finding in plan.errors} & STANDING:
             plan = world.converge(wanted)
+    if "grows-later" in {finding.code for finding in plan.findings}:
+        world.converge(wanted)
     after: Plan = world.plan(wanted)
     assert [step.id for step in after.steps] == []
     for finding in after.findings:
