@@ -215,6 +215,9 @@ def watch(node: Node, xml: str, wanted: Migration) -> Look:
             _require_target_disks(node, xml, wanted)
         except Refused as parted:
             return f"its copies parted ({parted.message})"
+        except TwofoldError:
+            # What cannot be told is no reason to end it.
+            return None
         return None
 
     return look

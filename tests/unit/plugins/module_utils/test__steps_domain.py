@@ -113,6 +113,13 @@ def test_a_migration_goes_on_only_while_the_copies_are_equal(node: Node, monkeyp
     assert look({}) is None, "it is not asked for at every look"
     node.clock.sleep(2)
     assert "web1/0" in str(look({}))
+    monkeypatch.setattr(node.replication, "states", mute)
+    node.clock.sleep(2)
+    assert look({}) is None, "what cannot be told is no reason to end it"
+
+
+def mute() -> None:
+    raise HypervisorError("DRBD does not answer")
 
 
 class Running(Job):
