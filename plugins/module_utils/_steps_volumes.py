@@ -71,12 +71,15 @@ def create(node: Node, args: Args) -> Done:
     instance = instance_name(args.text("instance"))
     wanted = [Wanted(one, instance) for one in args.parts("volumes")]
     missing = [one for one in wanted if not _exists(node, one)]
+    widowed = _widowed(node, wanted, missing)
+    missing = [one for one in wanted if one in missing or one in widowed]
     _refuse_new_metadata(node, wanted, missing)
     _refuse_no_room(node, missing)
     owed = [one for one in wanted if _owes_wipe(node, one) or (one in missing and WIPE in one.pending)]
     if not missing and not owed:
         return unchanged(f"{len(wanted)} volumes are there")
     if not node.check_mode:
+        node.volumes.remove(list(widowed.values()))
         for one in missing:
             node.volumes.create(one.volume_group, one.name, one.size, one.tags())
         _wipe(node, owed, instance)
@@ -94,6 +97,20 @@ def _exists(node: Node, one: Wanted) -> bool:
         message = f"volume {one.volume_group}/{one.name} has {volume.size} bytes, wanted are {size}"
         raise Refused(message, "grow the disk instead of creating it")
     return True
+
+
+def _widowed(node: Node, wanted: list[Wanted], missing: list[Wanted]) -> dict[Wanted, Volume]:
+    """Metadata whose data volume is gone. Beside a new one it would vouch for what is not there, so it is made anew."""
+    gone = {one.disk for one in missing if one.role == "data"}
+    found: dict[Wanted, Volume] = {}
+    for one in wanted:
+        volume = node.volumes.find(one.volume_group, one.name)
+        if one.role != "meta" or one.disk not in gone or volume is None:
+            continue
+        if volume.open:
+            raise Refused(f"{volume.path} is in use, but the disk that it is about is gone", "take DRBD down there")
+        found[one] = volume
+    return found
 
 
 def _owes_wipe(node: Node, one: Wanted) -> bool:

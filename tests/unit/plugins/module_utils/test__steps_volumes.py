@@ -69,6 +69,28 @@ def test_a_disk_in_service_gets_no_new_metadata(node: Node) -> None:
     assert node.volumes.find("vg0", "web1-disk0-meta") is None
 
 
+def test_a_new_disk_never_gets_the_metadata_of_a_lost_one(node: Node) -> None:
+    """It would say of the new volume, which holds nothing, that it is up to date."""
+    create(node, DATA, META)
+    data, meta = node.volumes.volumes()
+    node.volumes.retag([meta], [], ["twofold.pending=metadata"])
+    node.volumes.remove([data])
+    assert create(node, {**DATA, "pending": ["sync"]}, META).changed
+    pending = {one.name: one.pending() for one in node.volumes.volumes()}
+    assert pending == {"web1-disk0": ["sync"], "web1-disk0-meta": ["metadata"]}
+    assert node.volumes.content["/dev/vg0/web1-disk0-meta"] == "zeros"  # type: ignore[attr-defined]
+
+
+def test_metadata_in_use_is_not_made_anew(node: Node) -> None:
+    create(node, DATA, META)
+    data, meta = node.volumes.volumes()
+    node.volumes.remove([data])
+    node.volumes.known[meta.path] = meta._replace(open=True)  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match="is in use, but the disk that it is about is gone"):
+        create(node, DATA, META)
+    assert [one.name for one in node.volumes.volumes()] == ["web1-disk0-meta"]
+
+
 def test_nothing_is_made_when_not_everything_fits(node: Node) -> None:
     with pytest.raises(Refused, match="bytes free"):
         create(node, DATA, {**DATA, "name": "web1-disk1", "disk": 1, "size": 1 << 40})
