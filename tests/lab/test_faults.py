@@ -30,23 +30,17 @@ from .test_failover import complete
 from .test_migrate import ADDRESS, settled
 from .wiretap import Wiretap
 
-pytestmark = pytest.mark.lab
+# An hour or two for all of them.
+pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
 WARM = "flows"
-# The most telling ones of each kind; the others take an hour or two.
-ALWAYS = {("migrate", "both-links"), ("create", "control-process"), ("replace", "target-power")}
 Record = Callable[[str, object], None]
 
 
 def cells() -> list[object]:
     """The cells that make sense; see fault_table.NONSENSE for the others."""
     return [
-        pytest.param(
-            flow,
-            fault,
-            id=f"{flow.name}-{fault.name}",
-            marks=() if (flow.name, fault.name) in ALWAYS else pytest.mark.nightly,
-        )
+        pytest.param(flow, fault, id=f"{flow.name}-{fault.name}")
         for flow in FLOWS
         for fault in FAULTS
         if (flow.name, fault.name) not in NONSENSE
