@@ -15,7 +15,8 @@ PAGE = REPOSITORY / "docs" / "reliability.md"
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 # (flow, fault) -> what stands in its cell
 Cells = dict[tuple[str, str], str]
-NONSENSE = {(flow.name, fault.name): said for flow in FLOWS for fault in FAULTS if (said := fault.nonsense(flow))}
+_SAID = {(flow.name, fault.name): fault.nonsense(flow) for flow in FLOWS for fault in FAULTS}
+NONSENSE = {pair: said for pair, said in _SAID.items() if said}
 
 
 def render(cells: Cells) -> str:

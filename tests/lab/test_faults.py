@@ -73,6 +73,12 @@ def cluster(prepared: Prepared, warm: str, tmp_path: Path) -> Cluster:
     return made
 
 
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Keeps what the table says of a cell."""
+    return lambda name, value: request.node.user_properties.append((name, value))
+
+
 def guests(cluster: Cluster, verb: str) -> str:
     """A shell line that does something to every guest on node1."""
     return "; ".join(f"virsh -q {verb} {name}" for name in cluster.instances)
@@ -93,21 +99,21 @@ def furnished(prepared: Prepared, directory: Path) -> Cluster:
 
 
 @pytest.mark.parametrize(("flow", "fault"), cells())
-def test_fault(cluster: Cluster, flow: Flow, fault: Fault, record_property: Record) -> None:
+def test_fault(cluster: Cluster, flow: Flow, fault: Fault, record: Record) -> None:
     begun = time.monotonic()
-    record_property("cell", [flow.name, fault.name])
+    record("cell", [flow.name, fault.name])
     with BlockWriter(cluster.lab, ADDRESS) as writer, Wiretap(cluster.lab, mac(cluster)) as tap:
         writer.goes_on()
         status = disturbed(cluster, flow, fault)
         never_twice(cluster)
         cluster.play("converge")
-        record_property("happened", happened(status, writer))
+        record("happened", happened(status, writer))
         writer.goes_on()
         converged(cluster, flow)
         nothing_missing(cluster, writer)
     assert writer.lost == []
     assert wiretap.twice(tap.heard) == [], tap.heard
-    record_property("seconds", round(time.monotonic() - begun))
+    record("seconds", round(time.monotonic() - begun))
 
 
 def disturbed(cluster: Cluster, flow: Flow, fault: Fault) -> int:

@@ -64,6 +64,7 @@ def test_one_is_refused_with_the_others_name_or_waits(cluster: Cluster) -> None:
     assert ann.findings() == []
 
 
+@pytest.mark.nightly
 def test_the_lock_of_a_dead_run_is_broken_by_who_knows(cluster: Cluster) -> None:
     ann = operator(cluster, "ann", {"web1": pair(cluster)}, lock_lease=3600)
     bob = operator(cluster, "bob", ann.instances, lock_wait=1)

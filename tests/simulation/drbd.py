@@ -399,7 +399,8 @@ class Network:
             self._refuse(one, other)
             return
         verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
-        if None in verdicts.values() or self._saw_other_data(one, other) or self._saw_other_data(other, one):
+        parted = any(self._saw_other_data(*pair) for pair in ((one, other), (other, one)))
+        if None in verdicts.values() or parted:
             self._refuse(one, other)
             return
         self.world.log(f"DRBD of {one.name}: {one.machine.name} and {other.machine.name} shake hands {verdicts}")
