@@ -79,7 +79,8 @@ def create(node: Node, args: Args) -> Done:
     if not missing and not owed:
         return unchanged(f"{len(wanted)} volumes are there")
     if not node.check_mode:
-        node.volumes.remove(list(widowed.values()))
+        if widowed:
+            node.volumes.remove(list(widowed.values()))
         for one in missing:
             node.volumes.create(one.volume_group, one.name, one.size, one.tags())
         _wipe(node, owed, instance)

@@ -91,6 +91,7 @@ class MemoryVolumes:
         self.content[volume.device] = "old data"
 
     def remove(self, volumes: list[Volume]) -> None:
+        assert volumes, "lvremove wants to know what"
         for volume in volumes:
             del self.known[volume.path]
 
