@@ -16,7 +16,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import state
 from .errors import LabError
@@ -41,7 +41,7 @@ class Snapshot:
     directory: str
     parents: list[str]
     powered: list[str]
-    state: dict[str, object]
+    state: dict[str, Any]
 
     @property
     def path(self) -> Path:
@@ -49,8 +49,8 @@ class Snapshot:
 
     def lab_state(self) -> State:
         document = dict(self.state)
-        document["shape"] = Shape(**document["shape"])  # type: ignore[arg-type]
-        return State(**document)  # type: ignore[arg-type]
+        document["shape"] = Shape(**document["shape"])
+        return State(**document)
 
 
 def snapshots_dir() -> Path:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from xml.etree import ElementTree as ET
 
+from twofold.domain_xml import parse
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -26,7 +28,7 @@ class Facts:
 @lru_cache(4096)
 def facts(xml: str) -> Facts:
     """Read the XML of a domain."""
-    root = ET.fromstring(xml)  # noqa: S314 - our own
+    root = parse(xml)
     disks, files = [], []
     for disk in root.iterfind("devices/disk"):
         source, target = disk.find("source"), disk.find("target")
@@ -44,7 +46,7 @@ def facts(xml: str) -> Facts:
 @lru_cache(4096)
 def completed(xml: str) -> str:
     """What libvirt makes of it: aliases, addresses, defaults, devices of its own."""
-    domain = ET.fromstring(xml)  # noqa: S314 - our own
+    domain = parse(xml)
     machine, cpu, devices = domain.find("os/type"), domain.find("cpu"), domain.find("devices")
     if machine is not None and machine.get("machine") == "q35":
         machine.set("machine", "pc-q35-10.0")

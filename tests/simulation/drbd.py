@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -376,7 +377,7 @@ class Network:
             for other in sides[index + 1 :]:
                 if self._addressed(one, other) and one.machine.reaches(other.machine):
                     delay = 0.2 + 2.8 * self.world.rng.random()
-                    self.world.engine.later(delay, lambda one=one, other=other: self._shake(one, other))  # type: ignore[misc]
+                    self.world.engine.later(delay, functools.partial(self._shake, one, other))
 
     @staticmethod
     def _addressed(one: Resource, other: Resource) -> bool:
@@ -545,7 +546,7 @@ class Network:
             for resource in machine.kernel.resources.values() if machine.awake else ():
                 if resource.connected and not resource.reachable:
                     delay = 1 + 5 * self.world.rng.random()
-                    self.world.engine.later(delay, lambda one=resource: self._notice(one))  # type: ignore[misc]
+                    self.world.engine.later(delay, functools.partial(self._notice, resource))
 
     def _notice(self, resource: Resource) -> None:
         machine = resource.machine

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -211,7 +212,7 @@ class Machine:
             if task.place == self.name:
                 task.kill()
         for name in [name for name, guest in self.libvirt.domains.items() if guest.moving]:
-            self.world.engine.later(1.0, lambda name=name: self._forsaken(name))  # type: ignore[misc]
+            self.world.engine.later(1.0, functools.partial(self._forsaken, name))
         self.libvirt.power_lost()
         self.files.power_lost()
         for resource in self.kernel.resources.values():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import (
@@ -174,12 +175,15 @@ class SimReplication:
         config = drbd_config.read(configuration.text)
         todo: list[Action] = [lambda: self._new(name, configuration)]
         for volume, (minor, data, meta) in host.volumes.items():
-            todo.append(lambda volume=volume, minor=minor: self.kernel.new_minor(self._need(name), volume, minor))  # type: ignore[misc]
-            todo.append(lambda volume=volume, data=data, meta=meta: self._attach(name, volume, data, meta))  # type: ignore[misc]
+            todo.append(partial(self._minor, name, volume, minor))
+            todo.append(partial(self._attach, name, volume, data, meta))
         return todo if config else []
 
     def _new(self, name: str, configuration: Configuration) -> None:
         self.kernel.new(name, drbd_config.read(configuration.text), configuration.secret)
+
+    def _minor(self, name: str, volume: int, minor: int) -> None:
+        self.kernel.new_minor(self._need(name), volume, minor)
 
     def _attach(self, name: str, volume: int, data: str, meta: str) -> None:
         resource = self._need(name)
@@ -189,12 +193,12 @@ class SimReplication:
         todo: list[Action] = []
         name = resource.name
         for volume in resource.devices.keys() - host.volumes.keys():
-            todo.append(lambda volume=volume: self._delete(name, volume))  # type: ignore[misc]
+            todo.append(partial(self._delete, name, volume))
         for volume, (minor, data, meta) in host.volumes.items():
             if volume not in resource.devices:
-                todo.append(lambda volume=volume, minor=minor: self.kernel.new_minor(self._need(name), volume, minor))  # type: ignore[misc]
+                todo.append(partial(self._minor, name, volume, minor))
             if volume not in resource.devices or resource.devices[volume].disk == "Diskless":
-                todo.append(lambda volume=volume, data=data, meta=meta: self._attach(name, volume, data, meta))  # type: ignore[misc]
+                todo.append(partial(self._attach, name, volume, data, meta))
         return todo
 
     def _delete(self, name: str, volume: int) -> None:

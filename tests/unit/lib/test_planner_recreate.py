@@ -56,11 +56,16 @@ def test_a_lost_copy_is_filled_from_the_other_one(hurt: Callable[[World, str], N
     assert not world.plan(WANTED).steps
 
 
+def part(world: World) -> None:
+    """The copies have lost each other, and node2 does not look for its peer any more."""
+    world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"
+    world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
+
+
 def test_a_copy_of_which_nothing_is_left_need_not_be_connected() -> None:
     world = healthy()
     lose(world, "node2")
-    world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"
-    world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
+    part(world)
     plan = recreate(world)
     assert not plan.errors
     world.apply(plan, WANTED)
@@ -70,8 +75,7 @@ def test_a_copy_of_which_nothing_is_left_need_not_be_connected() -> None:
 def test_a_copy_that_is_apart_may_be_the_newer_one() -> None:
     world = healthy()
     detach(world, "node2")
-    world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"
-    world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
+    part(world)
     plan = recreate(world)
     assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-good-copy"])
 

@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from twofold import planner, secrets
+from twofold.domain_xml import parse
 from twofold.model import Desired
 from twofold.planner import Plan, Step
 
@@ -25,11 +26,6 @@ EXTENT = 4 * MIB
 
 class Refused(Exception):
     """The node would not do it."""
-
-
-def parse(xml: str) -> ET.Element:
-    """The XML's root element."""
-    return ET.fromstring(xml)  # noqa: S314 - our own
 
 
 def completed(xml: str) -> str:
