@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,15 @@ class Cluster:
             return [name for name in resources if self.sh(node, f"drbdadm cstate {name}") == "Connected"]
 
         self.lab.wait(lambda: not connected(), what=f"{node} misses the peers of {', '.join(resources)}")
+
+    def wait_at_rest(self, *nodes: str) -> None:
+        """Wait until no step is at work on the nodes; one outlives a control process that was killed."""
+        line = "[ ! -e /run/twofold/lock ] || flock --nonblock /run/twofold/lock true"
+        for node in nodes:
+            self.lab.wait(partial(self._succeeds, node, line), what=f"{node} has done its step")
+
+    def _succeeds(self, node: str, line: str) -> bool:
+        return self.lab.run(node, line, check=False).returncode == 0
 
     def _where(self, line: str, test: Callable[[str], bool]) -> list[str]:
         """The powered nodes for whose output of a shell line the test is true."""

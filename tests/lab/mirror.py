@@ -31,12 +31,21 @@ def write(directory: Path, release: str) -> int:
     flat = directory / release
     flat.mkdir(parents=True)
     debs = sorted(image.debs_dir(release).glob("*.deb"))
-    with (flat / "Packages").open("w", encoding="utf-8") as index:
+    packages = flat / "Packages"
+    with packages.open("w", encoding="utf-8") as index:
         for deb in debs:
             (flat / deb.name).symlink_to(deb)
             index.write(f"{_fields(deb)}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\n")
-            index.write(f"SHA256: {hashlib.sha256(deb.read_bytes()).hexdigest()}\n\n")
+            index.write(f"SHA256: {_sha256(deb)}\n\n")
+    # mmdebstrap looks for essential packages in the release that it was told, by this file's word.
+    release_file = f"Suite: {release}\nCodename: {release}\nSHA256:\n"
+    release_file += f" {_sha256(packages)} {packages.stat().st_size} Packages\n"
+    (flat / "Release").write_text(release_file, encoding="utf-8")
     return len(debs)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fields(deb: Path) -> str:

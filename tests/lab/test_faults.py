@@ -106,6 +106,7 @@ def test_fault(cluster: Cluster, flow: Flow, fault: Fault, record: Record) -> No
         writer.goes_on()
         status = disturbed(cluster, flow, fault)
         never_twice(cluster)
+        cluster.wait_at_rest(*cluster.lab.nodes)
         cluster.play("converge")
         record("happened", happened(status, writer))
         writer.goes_on()

@@ -34,6 +34,21 @@ def boots(cluster: Cluster) -> dict[str, str]:
 
 
 @pytest.mark.nightly
+def test_a_node_is_rebooted_without_its_guests_and_gets_them_back(cluster: Cluster) -> None:
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}, "tiny2": {"twofold_nodes": ["node2", "node3"]}}
+    cluster.play("converge")
+    device, before = cluster.sh("node2", "drbdadm sh-dev tiny2/0"), boots(cluster)
+    count = cluster.counter("node2", device)
+    cluster.play("reboot", "-e", "node=node2")
+    after = boots(cluster)
+    assert [node for node in cluster.lab.nodes if after[node] != before[node]] == ["node2"]
+    assert [settled(cluster, name) for name in ("tiny1", "tiny2")] == ["node1", "node2"]
+    assert cluster.counter("node2", device) > count, "the guest counts on, it was never started anew"
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+@pytest.mark.nightly
 def test_a_node_is_emptied_and_taken_out(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node3"]}, "tiny2": {"twofold_nodes": ["node3", "node2"]}}
     cluster.play("converge")

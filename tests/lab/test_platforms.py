@@ -37,7 +37,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
 
 def confinement(cluster: Cluster, node: str) -> str:
     """The security label of the guest's process; `unconfined` where AppArmor is off."""
-    line = "cat /proc/$(pgrep -f guest=tiny1,)/attr/current 2>/dev/null || echo unconfined"
+    line = "cat /proc/$(cat /run/libvirt/qemu/tiny1.pid)/attr/current 2>/dev/null || echo unconfined"
     return cluster.sh(node, line).replace("\0", "")
 
 
