@@ -125,6 +125,7 @@ def run_migration(domain: Any, wanted: Migration, clock: Clock, say: Look) -> Ou
                 watch.look(say)
     stats = {**watch.last, **job.completed(), **translate(completion.stats)}
     stats.setdefault("milliseconds", int((clock.monotonic() - started) * 1000))
+    stats["postcopy"] = watch.switched
     return Outcome(job.error, watch.timed_out, watch.switched, stats, watch.unsafe)
 
 

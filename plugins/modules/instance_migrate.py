@@ -131,10 +131,14 @@ migration:
     bytes_processed:
       description: How much was sent.
       type: int
+    postcopy:
+      description: Whether the guest was switched to the target before all its memory was there.
+      type: bool
   sample:
     milliseconds: 8120
     downtime_ms: 84
     bytes_processed: 143512021
+    postcopy: false
 message:
   description: What was done.
   returned: success
