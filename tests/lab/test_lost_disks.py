@@ -41,7 +41,7 @@ def test_one_lost_copy_is_filled_again_under_the_guest(cluster: Cluster, device:
     """Also the primary's own: meanwhile the guest reads and writes over the network."""
     lose(cluster, node)
     goes_on(cluster, "node1", device)
-    lost = [one for one in cluster.findings() if one["object"] == "tiny1" and one["severity"] == "error"]
+    lost = [one for one in cluster.findings() if one["object"] == "instance tiny1" and one["severity"] == "error"]
     assert any("recreate_disks" in one["remedy"] for one in lost), lost
     cluster.play("recreate_disks", "-e", "instance=tiny1")
     assert volumes(cluster, node) == BOTH

@@ -78,7 +78,8 @@ def test_the_lock_of_a_dead_run_is_broken_by_who_knows(cluster: Cluster) -> None
     refused = bob.play("converge", status=None)
     assert f"ann@{HERE} works on this node" in refused.said
     bob.play("break_lock", "-e", "node=all", "--check")
-    assert bob.play("converge", status=None).changed == 0, "looking at a lock does not break it"
+    refused = bob.play("converge", status=None)
+    assert f"ann@{HERE} works on this node" in refused.said, "looking at a lock does not break it"
     bob.play("break_lock", "-e", "node=all")
     bob.play("converge")
     assert settled(cluster, "web1") == "node1"
