@@ -167,7 +167,7 @@ def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, V
     origin: dict[str, str] = {}
     hosts = {**instances, **nodes}
     for host in [*nodes, *(name for name in instances if name not in nodes)]:
-        for name in variables.of(Cluster).keys() & hosts[host].keys():
+        for name in sorted(variables.of(Cluster).keys() & hosts[host].keys()):
             value = hosts[host][name]
             if name not in given:
                 given[name], origin[name] = value, host

@@ -193,7 +193,7 @@ def keep(node: Node, args: Args) -> Done:
 
 def _refuse_no_room(node: Node, todo: list[tuple[Volume, str]]) -> None:
     """A snapshot that may have to hold every block needs the volume's size and some for its own records."""
-    for group in {volume.volume_group for volume, _name in todo}:
+    for group in sorted({volume.volume_group for volume, _name in todo}):
         need = sum(one.size + one.size // 100 for one, _name in todo if one.volume_group == group)
         free = node.volumes.groups()[group].free
         if need > free:

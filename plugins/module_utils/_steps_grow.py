@@ -62,7 +62,7 @@ def grow(node: Node, args: Args) -> Done:
 
 
 def _refuse_no_room(node: Node, todo: list[Growing]) -> None:
-    for group in {one.volume.volume_group for one in todo}:
+    for group in sorted({one.volume.volume_group for one in todo}):
         need = sum(max(0, one.size - one.volume.size) for one in todo if one.volume.volume_group == group)
         free = node.volumes.groups()[group].free
         if need > free:

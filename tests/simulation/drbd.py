@@ -567,5 +567,5 @@ class Network:
                 if resource.connected and resource.reachable and resource.peer is not None:
                     resource.peer_role = resource.peer.role
                     self._hear(resource, resource.peer)
-        for name in {name for one in self.world.machines.values() if one.on for name in one.kernel.resources}:
+        for name in sorted({name for one in self.world.machines.values() if one.on for name in one.kernel.resources}):
             self.seek(name)

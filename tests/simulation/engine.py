@@ -43,7 +43,7 @@ class Task:
             pass
         finally:
             self.over = True
-            self.engine.tasks.discard(self)
+            del self.engine.tasks[self]
 
     def kill(self) -> None:
         """End it at once; a task that kills itself stops at its next breath."""
@@ -58,7 +58,8 @@ class Engine:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.now = 1_000_000.0
-        self.tasks: set[Task] = set()
+        # In the order in which they began: who ends or wakes several of them does it in the same order each time.
+        self.tasks: dict[Task, None] = {}
         self.after_each: Callable[[], None] = lambda: None
         self._heap: list[tuple[float, int, Task | None, int, Callable[[], None] | None]] = []
         self._count = 0
@@ -70,7 +71,7 @@ class Engine:
     def spawn(self, name: str, function: Callable[[], Any], *, place: str | None = None, run: Any = None) -> Task:
         """Start a process."""
         task = Task(self, name, place, function, run)
-        self.tasks.add(task)
+        self.tasks[task] = None
         self.wake(task)
         return task
 

@@ -80,7 +80,7 @@ class Guests:
 
     def forget(self, name: str) -> None:
         """The instance was removed on purpose."""
-        for disk in {*self.tips, *self.given_up}:
+        for disk in sorted({*self.tips, *self.given_up}):
             if disk[0] == name:
                 self.overwritten(disk)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -103,6 +104,11 @@ class Outcome:
     violation: Violation | None
     counts: Counter[str]
     lines: list[str] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """Of everything that happened, in hexadecimal: two histories with the same one went the same way."""
+        said = [str(self.violation), *self.lines, *(f"{name} {count}" for name, count in sorted(self.counts.items()))]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def play(told: Story) -> Outcome:

@@ -192,7 +192,7 @@ class SimReplication:
     def _differences(self, resource: Resource, host: Host) -> list[Action]:
         todo: list[Action] = []
         name = resource.name
-        for volume in resource.devices.keys() - host.volumes.keys():
+        for volume in sorted(resource.devices.keys() - host.volumes.keys()):
             todo.append(partial(self._delete, name, volume))
         for volume, (minor, data, meta) in host.volumes.items():
             if volume not in resource.devices:

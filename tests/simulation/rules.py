@@ -126,7 +126,7 @@ class Rules:
 
     def _records_are_kept(self, name: str) -> None:
         guests = self.world.guests
-        for disk in {*guests.tips, *guests.given_up}:
+        for disk in sorted({*guests.tips, *guests.given_up}):
             if disk[0] != name or name in self.bereaved:
                 continue
             for tip in (*guests.tips.get(disk, ()), *guests.given_up.get(disk, ())):
@@ -246,7 +246,7 @@ class Rules:
         self.lost.add(name)
         here = {id(lv) for lv in machine.storage.volumes.values() if lv.tagged("instance") == name}
         guests = self.world.guests
-        for disk in {*guests.tips, *guests.given_up}:
+        for disk in sorted({*guests.tips, *guests.given_up}):
             tips = (*guests.tips.get(disk, ()), *guests.given_up.get(disk, ())) if disk[0] == name else ()
             left = [one for one in self._copies(*disk) if id(one[0]) not in here]
             if not all(any(self._good(*one, tip) for one in left) for tip in tips):

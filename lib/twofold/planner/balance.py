@@ -254,7 +254,7 @@ def _give_back(context: Context, move: Move) -> None:
     """The space of a copy that is given up is free for the moves after this one, which wait for it."""
     wanted = context.desired.instances[move.instance]
     needed = sized(wanted, context.observed.trace(move.instance))
-    for node in set(move.source) - set(move.target):
+    for node in sorted(set(move.source) - set(move.target)):
         freed = context.claims.needed(node, needed)
         context.claims.take_space(node, {group: -size for group, size in freed.items()})
 
