@@ -84,9 +84,6 @@ def frozen_other(run: Run, machine: Machine, fault: Fault) -> None:
 
 def _freeze(run: Run, machine: Machine, fault: Fault) -> None:
     seconds = (3, 12, 40, 90, 200)[fault.pick % 5]
-    if seconds == 12 and any(resource.allow for resource in machine.kernel.resources.values()):
-        # Known: long enough for DRBD to part two primaries, too short for libvirt to give the migration up.
-        seconds = 3
     machine.freeze()
     run.world.engine.later(seconds, machine.thaw)
 
