@@ -242,7 +242,7 @@ class Look:
             return leave("its domain is not defined here")
         if domain.uuid != document["uuid"]:
             return leave("the domain of this name is not its own")
-        if name in self._moving:
+        if name in self._moving or document.get("moving_to"):
             return leave("a migration of it was interrupted, so it may run elsewhere")
         reason = self.watched.why_off(name)
         if reason in WANTED_OFF:

@@ -55,10 +55,33 @@ def configure(node: Node, args: Args) -> Done:
     for one in owed:
         if one is not None:
             _make_metadata(node, name, *one)
-    adjusted = node.replication.adjust(name, dry=False)
+    adjusted = _adjust(node, name)
     if not (write or adjusted):
         return unchanged(f"{name} is configured")
     return changed(f"configured {name}")
+
+
+def _adjust(node: Node, name: str) -> bool:
+    """Brings it up; a Primary that lost its disk gets it back once its peer, which has gone on, is connected.
+
+    Before that the kernel lets nothing under it but the very state that it saw last; drbdadm connects all the same.
+    """
+    try:
+        return node.replication.adjust(name, dry=False)
+    except CommandFailed as error:
+        state = node.replication.state(name)
+        if state is None or state.role != "Primary" or all(one.disk != "Diskless" for one in state.volumes):
+            raise
+        late = TimedOut(f"{name}: the peer, which has the newer data, did not connect within {WAIT:.0f} s")
+        try:
+            wait_for(node.clock, lambda: state_of(node, name), _peer_has_all, WAIT, lambda _seen: late)
+        except TimedOut:
+            raise error from late
+    return node.replication.adjust(name, dry=False) or True
+
+
+def _peer_has_all(state: ResourceState) -> bool:
+    return state.connected and all(one.peer_disk == "UpToDate" for one in state.volumes if one.disk == "Diskless")
 
 
 def volume_of(node: Node, device: str) -> Volume | None:

@@ -158,6 +158,7 @@ def _wipe(node: Node, wanted: list[Wanted], instance: str) -> None:
         require_ours(volume, instance)
         if volume.open:
             raise Refused(f"{volume.path} is to be zeroed but is in use", "see who has it open with lsblk")
+        _refuse_served(node, volume, instance)
         node.devices.wait(volume.device)
         node.devices.zero(volume.device, _say_zeroed(node, instance, volume.name))
     node.progress.clear(instance)
@@ -168,6 +169,13 @@ def _wipe(node: Node, wanted: list[Wanted], instance: str) -> None:
         node.volumes.retag(for_install, [ZEROED], [pending_tag(WIPE)])
     if others:
         node.volumes.retag(others, [], [pending_tag(WIPE)])
+
+
+def _refuse_served(node: Node, volume: Volume, instance: str) -> None:
+    """A disk is zeroed before its guest is defined. Where one is, it may have written, whatever the mark says."""
+    if f"{TAG}.role=data" in volume.tags and node.hypervisor.domain(instance) is not None:
+        message = f"{volume.path} is to be zeroed, but {instance} is defined on this node and may have used it"
+        raise Refused(message, f"undefine it if it never ran here, else lvchange --deltag {pending_tag(WIPE)}")
 
 
 def _say_zeroed(node: Node, instance: str, name: str) -> Callable[[int, int], None]:

@@ -173,7 +173,9 @@ class Kernel:
         block = found[1].superblock
         if block is None or found[1].failing:
             raise refused("attach", "No valid meta data found", 119)
-        if resource.primary and not resource.connected and device.exposed not in (0, block.current):
+        used = resource.primary or resource.peer_role == "Primary"
+        good_there = resource.connected and device.peer_disk == "UpToDate"
+        if used and not good_there and device.exposed not in (0, block.current):
             said = f"Can only attach to data with current UUID={device.exposed:016X}"
             raise refused("attach", said, 10)
         device.data, device.meta = found[0], found[1]

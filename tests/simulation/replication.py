@@ -17,6 +17,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd import (
     ResourceState,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import put_secret, take_secret
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
 
 from . import drbd_config
 from .drbd import CONNECTING, STAND_ALONE, Device, Resource, refused
@@ -166,10 +167,22 @@ class SimReplication:
         if resource is not None and (resource.allow or resource.options != config.options):
             todo.append(lambda: self._reoption(name, config.options))
         if not dry:
-            for action in todo:
-                self.between()
-                action()
+            self._do(todo)
         return bool(todo)
+
+    def _do(self, todo: list[Action]) -> None:
+        """One after another. When a disk cannot be attached, drbdadm goes on, connects, and ends with that error."""
+        failed: CommandFailed | None = None
+        for action in todo:
+            self.between()
+            try:
+                action()
+            except CommandFailed as error:
+                if not (isinstance(action, partial) and action.func == self._attach):
+                    raise
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _start(self, name: str, configuration: Configuration, host: Host) -> list[Action]:
         config = drbd_config.read(configuration.text)

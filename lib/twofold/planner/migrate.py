@@ -256,7 +256,8 @@ class Migration:
 
     def _plain(self, target: str, built: definition.Wanted) -> None:
         disks = built.document["disks"]
-        if disks and volumes.missing(built.document, self.trace, target):
+        if volumes.unfinished(built.document, self.trace, target):
+            # Also those that are there but wait to be zeroed: that would happen once the guest's data is on them.
             args = volumes.create_args(built.document, target, install=False)
             self.chain.add(target, "volumes.create", args, kind=plan.MOVE, why="room for the disks")
         self._mark(target)

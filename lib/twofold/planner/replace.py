@@ -284,8 +284,10 @@ class Replacement:
             args = {"instance": self.name, "volumes": listed}
             chain.add(node, "volumes.set_aside", args, kind=plan.REPLACE, why="kept until the fresh ones are filled")
         copies.make(chain, document, self.wanted, node, "fresh volumes", after=first)
-        copies.configure(chain, document, node, "use the fresh volumes")
-        filled = copies.fill(chain, document, node, self.timeout)
+        ready = [copies.configure(chain, document, node, "use the fresh volumes")]
+        if self.trace.resources[peer].connection == "StandAlone":
+            ready.append(copies.configure(chain, document, peer, f"it does not look for {node} any more"))
+        filled = copies.fill(chain, document, node, self.timeout, after=ready)
         self.resyncs.add((node, peer), filled)
         if there:
             aside = [{"volume_group": v.volume_group, "name": v.name + volumes.ASIDE} for v in there]

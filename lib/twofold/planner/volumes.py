@@ -68,17 +68,18 @@ def create_args(
 
 def report_unfinished(context: Context, document: dict[str, Any], trace: Trace, nodes: Iterable[str]) -> bool:
     """Whether a volume is not there or something is owed to it; a finding says which."""
-    found = [
-        f"{volume.name} on {node}"
-        for node in nodes
-        for volume in wanted(document, node)
-        if (there := trace.volumes.get(node, {}).get(volume.key)) is None or there.pending
-    ]
+    found = [f"{volume.name} on {node}" for node in nodes for volume in unfinished(document, trace, node)]
     if found:
         message = f"its disks are not finished: {', '.join(found)}"
         remedy = "run site.yml first, it makes what is missing or says why not"
         context.error("disks-unfinished", document["name"], message, remedy)
     return bool(found)
+
+
+def unfinished(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVolume]:
+    """The volumes that are not there, or to which something is owed."""
+    there = trace.volumes.get(node, {})
+    return [one for one in wanted(document, node) if one.key not in there or there[one.key].pending]
 
 
 def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVolume]:

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World
 
+from twofold import names
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -108,6 +109,22 @@ def test_a_plain_instance_takes_its_disks_along() -> None:
     assert not world.nodes["node1"]["volumes"] and len(world.nodes["node2"]["volumes"]) == 2
     assert world.nodes["node2"]["definitions"]["web1"]["nodes"] == ["node2"]
     assert (world.plan(wanted).steps, [f.code for f in world.plan(wanted).findings]) == ((), ["placement-differs"])
+
+
+def test_what_an_interrupted_run_did_not_zero_is_zeroed_before_the_guest_comes() -> None:
+    """Later that would be done to the guest's data."""
+    world, wanted = world_with(disk_template="plain", nodes=["node1"], os="debian-13")
+    plan = migrate(world, wanted, "node2")
+    made = next(step for step in plan.steps if step.op == "volumes.create")
+    world.nodes["node2"]["volumes"] = [
+        {"volume_group": "twofold", "name": "web1-disk0", "size": made.args["volumes"][0]["size"], "open": False,
+         "tags": [*names.volume_tags("web1", 0, "data"), "twofold.pending=wipe"]}
+    ]  # fmt: skip
+    again = migrate(world, wanted, "node2")
+    assert [step.id for step in again.steps] == [step.id for step in plan.steps]
+    world.apply(again, wanted)
+    assert not any("twofold.pending=wipe" in one["tags"] for one in world.nodes["node2"]["volumes"])
+    assert not world.plan(wanted).steps
 
 
 def test_a_plain_instance_moves_to_another_volume_group() -> None:

@@ -62,12 +62,18 @@ def part(world: World) -> None:
     world.nodes["node1"]["resources"]["web1"]["connection"] = "Connecting"
 
 
-def test_a_copy_of_which_nothing_is_left_need_not_be_connected() -> None:
+@pytest.mark.parametrize("given_up", ["node1", "node2"])
+def test_a_copy_of_which_nothing_is_left_need_not_be_connected(given_up: str) -> None:
     world = healthy()
     lose(world, "node2")
     part(world)
+    for node in ("node1", "node2"):
+        connection = "StandAlone" if node == given_up else "Connecting"
+        world.nodes[node]["resources"]["web1"]["connection"] = connection
     plan = recreate(world)
     assert not plan.errors
+    connected = [step.node for step in plan.steps if step.op == "replication.configure"]
+    assert connected == (["node2", "node1"] if given_up == "node1" else ["node2"])
     world.apply(plan, WANTED)
     on_pair(world, "node1", "node2")
 

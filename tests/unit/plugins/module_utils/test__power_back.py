@@ -191,6 +191,12 @@ def _undefined(machine: Machine) -> None:
     machine.hypervisor.undefine("web1")
 
 
+def _moving(machine: Machine) -> None:
+    known = _definitions.read(machine.node.files, "web1")
+    assert known is not None
+    _definitions.write(machine.node.files, {**known, "disk_template": "plain", "moving_to": "node2"})
+
+
 def _foreign(machine: Machine) -> None:
     machine.hypervisor.undefine("web1")
     machine.hypervisor.define(XML.format(name="web1", uuid=UUID.format(number=99)))
@@ -226,6 +232,7 @@ def _unfinished(machine: Machine) -> None:
         (_foreign, "not its own"),
         (_shut_down, "it was shut down"),
         (_interrupted, "a migration of it was interrupted"),
+        (_moving, "a migration of it was interrupted"),
         (_unfinished, "still waits for install"),
     ],
 )

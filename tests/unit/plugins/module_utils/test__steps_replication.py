@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed, Refused, TimedOut, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 
@@ -26,6 +26,8 @@ class Kernel:
         self.found = "none"
         self.fresh = True
         self.did: list[str] = []
+        # A Primary that lost its disk: what it sees once its peer is connected.
+        self.late: ResourceState | None = None
 
     def see(self, disk: str, peer_disk: str, **more: Any) -> None:
         volumes = (DiskState(0, 1000, disk, peer_disk, None, "/dev/vg0/web1-disk0"),)
@@ -52,6 +54,13 @@ class Kernel:
         self.found = "new"
 
     def adjust(self, _name: str, dry: bool) -> bool:
+        if self.now is not None and self.now.volumes[0].disk == "Diskless" and not dry:
+            self.did.append("attach")
+            if not self.now.connected:
+                self.now = self.late or self.now
+                raise CommandFailed(["drbdadm", "attach"], 10, "", "Can only attach to data with current UUID=16")
+            self.see("Inconsistent", "UpToDate", role="Primary")
+            return True
         if self.now is not None:
             return False
         if not dry:
@@ -105,6 +114,26 @@ def test_new_metadata_is_made_once(node: Node, kernel: Kernel) -> None:
     assert meta is not None
     assert meta.pending() == []
     assert not configure(node).changed
+
+
+def test_a_primary_gets_its_disk_back_once_its_peer_is_connected(node: Node, kernel: Kernel) -> None:
+    """The peer went on alone: what is on the disk is older, and only the peer can tell what is missing."""
+    configure(node)
+    kernel.see("Diskless", "UpToDate", role="Primary", connection="Connected")
+    kernel.late = kernel.now
+    kernel.see("Diskless", "DUnknown", role="Primary", connection="Connecting")
+    kernel.did.clear()
+    assert configure(node).changed
+    assert kernel.did == ["attach", "attach"]
+
+
+def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: Node, kernel: Kernel) -> None:
+    configure(node)
+    kernel.see("Diskless", "DUnknown", role="Primary", connection="Connecting")
+    kernel.did.clear()
+    with pytest.raises(CommandFailed, match="Can only attach"):
+        configure(node)
+    assert kernel.did == ["attach"]
 
 
 def test_metadata_that_was_made_before_an_interruption_is_kept(node: Node, kernel: Kernel) -> None:

@@ -49,6 +49,18 @@ def test_an_interrupted_wipe_is_repeated(node: Node, monkeypatch: pytest.MonkeyP
     assert not any("wipe" in one.pending() for one in node.volumes.volumes())
 
 
+def test_what_a_guest_may_have_used_is_not_zeroed(node: Node) -> None:
+    tags = ["twofold", "twofold.instance=web1", "twofold.disk=0", "twofold.role=data", "twofold.pending=wipe"]
+    node.volumes.create("vg0", "web1-disk0", 100 << 20, tags)
+    xml = "<domain type='test'><name>web1</name><memory>8192</memory><os><type>hvm</type></os></domain>"
+    node.hypervisor.define(xml)
+    with pytest.raises(Refused, match="web1 is defined on this node and may have used it"):
+        create(node, DATA)
+    assert node.volumes.content == {"/dev/vg0/web1-disk0": "old data"}  # type: ignore[attr-defined]
+    node.hypervisor.undefine("web1")
+    assert create(node, DATA).changed
+
+
 @pytest.mark.parametrize("tags", [[], ["twofold"], ["twofold", "twofold.instance=db1"]])
 @pytest.mark.parametrize("op", ["volumes.create", "volumes.remove"])
 def test_other_peoples_volumes_are_left_alone(node: Node, tags: list[str], op: str) -> None:
