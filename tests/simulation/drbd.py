@@ -475,9 +475,9 @@ class Network:
                 self._sync(winner, loser, volume)
             elif ours.block is not None and theirs.block is not None:
                 ours.crashed = theirs.crashed = False
-            for device, peer in ((ours, theirs), (theirs, ours)):
-                # Who is connected to an equal or an older copy knows that he has the last state.
-                if device.disk in ("Outdated", "Consistent") and peer.block is not None:
+            for device in (ours, theirs):
+                # Both vanish with the connection, whatever the peer has (sanitize_state in drbd_state.c).
+                if device.disk in ("Outdated", "Consistent"):
                     device.disk = "UpToDate"
             ours.peer_disk, theirs.peer_disk = theirs.disk, ours.disk
         for side in (one, other):

@@ -242,7 +242,11 @@ class Machine:
         """The other half of a migration ends with the connection, unless it runs already."""
         for machine in self.world.machines.values():
             guest = machine.libvirt.domains.get(name)
-            if machine is not self and machine.awake and guest is not None and guest.moving and guest.state == "paused":
+            if machine is self or not machine.on or guest is None or not guest.moving or guest.state != "paused":
+                continue
+            if machine.frozen:
+                self.world.engine.later(1.0, functools.partial(self._forsaken, name))
+            else:
                 machine.libvirt.stop(name)
 
     def power_on(self) -> None:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import secrets
 from ..model import Instance
 from ..observed import Trace
 from . import document as plan
+from . import volumes
 from .context import Chain, Context
 
 RISK = "all data of the instance is lost"
@@ -72,6 +75,23 @@ def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> list[str]:
     return [chain.add(node, "domain.undefine", args, kind=plan.DESTROY, why="it is removed")]
 
 
+def _definition(trace: Trace, node: str) -> dict[str, Any] | None:
+    """The definition on a node, if it says that the instance has disks there."""
+    document = trace.definitions.get(node)
+    return document if document is not None and node in document["nodes"] else None
+
+
+def _volumes(trace: Trace, node: str) -> list[dict[str, str]]:
+    """The volumes of the instance on a node, by their tags or by the definition there."""
+    document, found = _definition(trace, node), trace.volumes.get(node, {})
+    claimed = {one.key for one in volumes.wanted(document, node)} if document is not None else set()
+    return [
+        {"volume_group": one.volume_group, "name": one.name}
+        for key, one in found.items()
+        if one.instance == trace.name or key in claimed
+    ]
+
+
 def _disks(chain: Chain, trace: Trace, node: str, after: list[str], timeout: int) -> None:
     """Resource, volumes, seed, and last the definition, which reserves its minors and port until then."""
     name = trace.name
@@ -84,10 +104,12 @@ def _disks(chain: Chain, trace: Trace, node: str, after: list[str], timeout: int
         add("replication.demote", {"resource": name, "timeout": timeout})
     if node in trace.resources:
         add("replication.remove", {"resource": name})
-    if found := trace.volumes.get(node):
-        volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values() if v.instance == name]
-        if volumes:
-            add("volumes.remove", {"instance": name, "volumes": volumes}, RISK)
+    document = _definition(trace, node)
+    if document is not None and (bare := volumes.untagged(document, trace, node)):
+        # Without its tags a volume is nobody's; the definition there still claims it.
+        add("volumes.tag", {"instance": name, "volumes": bare})
+    if listed := _volumes(trace, node):
+        add("volumes.remove", {"instance": name, "volumes": listed}, RISK)
     if node in trace.seeds:
         add("seed.remove", {"name": name})
     if node in trace.definitions:

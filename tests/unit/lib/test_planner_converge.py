@@ -97,6 +97,17 @@ def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -
             break
 
 
+def test_absent_removes_a_volume_that_lost_its_tags() -> None:
+    """The definition claims it; once that is gone nobody would know whose it was."""
+    wanted = desired({"web1": instance(disk_template="plain", nodes=["node1"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node1"]["volumes"][0]["tags"] = []
+    gone = desired({"web1": instance(disk_template="plain", nodes=["node1"], state="absent")})
+    world.converge(gone)
+    assert not world.nodes["node1"]["volumes"] and not world.plan(gone).steps
+
+
 def test_absent_is_refused_while_a_node_is_unknown() -> None:
     world, _ignored = world_with(nodes=["node1", "node2"])
     gone = desired({"web1": instance(state="absent")})
