@@ -68,11 +68,19 @@ def assess(
     if moved and (running == elsewhere or not set(trace.domains) & set(base["nodes"])):
         # A plain instance whose move was interrupted: it is where it runs, or where its only domain is.
         return _existing(context, instance, trace, base, (elsewhere[0],))
-    if elsewhere:
+    if elsewhere and not _outlived(trace, base, elsewhere):
         message = f"its domain is defined on {', '.join(elsewhere)}, its disks are on {', '.join(base['nodes'])}"
         context.error("domain-elsewhere", instance.name, message, "undefine it there, if it is not in use")
         return None
     return _existing(context, instance, trace, base, tuple(base["nodes"]))
+
+
+def _outlived(trace: Trace, base: dict[str, Any], elsewhere: list[str]) -> bool:
+    """Whether domains elsewhere are left over: off, under an older definition, while it is defined at home."""
+    older = [node for node in elsewhere if (found := trace.definitions.get(node)) and node in found["nodes"]]
+    stale = all(int(trace.definitions[node]["generation"]) < int(base["generation"]) for node in older)
+    off = not any(trace.domains[node].active for node in elsewhere)
+    return off and older == elsewhere and stale and not set(trace.domains).isdisjoint(base["nodes"])
 
 
 def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:

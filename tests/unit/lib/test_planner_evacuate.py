@@ -283,3 +283,20 @@ def test_a_guest_that_is_off_goes_on_where_its_move_was_cut_off() -> None:
         assert not again.errors
         world.converge(wanted)
         assert primaries(world, "node2") == {"off1"} and not primaries(world, "node1"), limit
+
+
+def test_a_move_of_one_that_is_off_goes_on_without_its_old_node_and_leaves_nothing_there() -> None:
+    """node1 loses its power before its domain is undefined; what it holds is older when it is back."""
+    wanted = desired({"off1": instance(disk_template="diskless", disks=[], nodes=["node1"], state="stopped")}, 2)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="drain", node="node1")
+    assert [step.op for step in plan.steps][:2] == ["definition.write", "domain.undefine"]
+    world.apply(plan, wanted, limit=1)
+    world.down = {"node1"}
+    world.converge(wanted)
+    assert "off1" in world.nodes["node2"]["domains"]
+    world.down = set()
+    assert not world.converge(wanted).errors
+    assert not world.nodes["node1"]["domains"] and not world.nodes["node1"]["definitions"]
+    assert not world.plan(wanted).steps
