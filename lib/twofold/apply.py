@@ -54,9 +54,19 @@ def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Doc
 
 
 def request(
-    identity: Document, steps: list[Document], secrets: dict[str, str], *, last: bool, lease: float, wait: float
+    identity: Document,
+    steps: list[Document],
+    secrets: dict[str, str],
+    *,
+    held: bool,
+    last: bool,
+    lease: float,
+    wait: float,
 ) -> Document:
-    """What a node is sent. `identity` is the run's `id` and `holder`; `lease` and `wait` are seconds."""
+    """What a node is sent. `identity` is the run's `id` and `holder`; `lease` and `wait` are seconds.
+
+    `held`: an earlier call of the run left the node locked, and nobody else may have worked there since.
+    """
     return {
         "format": 1,
         "run": identity["id"],
@@ -64,6 +74,7 @@ def request(
         "lease": lease,
         "lock_wait": wait,
         "lock": True,
+        "held": held,
         "release": last,
         "steps": steps,
         "secrets": secrets,

@@ -55,6 +55,7 @@ class ActionModule(NodeAction):
             run.identity,
             [self._bring(step) for step in steps],
             secrets_of(steps, task_vars),
+            held=holds_lock(run, task_vars["inventory_hostname"]),
             last=last,
             lease=int(task_vars.get("twofold_lock_lease", 120)),
             wait=int(task_vars.get("twofold_lock_wait", 150)),

@@ -13,6 +13,7 @@ from ._node import Node
 from ._steps import Args, Done, find
 
 Result = dict[str, Any]
+LOST = "the lock that this run had here was lost meanwhile, so somebody else may have worked on this node"
 
 
 def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
@@ -21,13 +22,14 @@ def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
         raise UsageError("the request has another format", "use the same version of Twofold on both sides")
     secrets: dict[str, str] = request.get("secrets") or {}
     locks = bool(request.get("lock", True)) and not node.check_mode
+    lost = False
     if locks:
         try:
-            _lock(node, request)
+            lost = not _lock(node, request) and bool(request.get("held"))
         except Refused as error:
             return {"results": [_refused(one, error) for one in request["steps"]], "changed": False, "lock": "refused"}
     try:
-        results = _run_all(node, request, secrets)
+        results = _run_all(node, request, secrets, lost=lost)
     finally:
         if locks:
             node.lock.release(keep_lease=not request.get("release"))
@@ -36,9 +38,10 @@ def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
     return {"results": results, "changed": changed, "lock": held}
 
 
-def _lock(node: Node, request: dict[str, Any]) -> None:
+def _lock(node: Node, request: dict[str, Any]) -> bool:
+    """Takes the lock; whether the run had it all the time, if it left it to itself."""
     lease, wait = float(request.get("lease", 120)), float(request.get("lock_wait", 30))
-    node.lock.acquire(str(request.get("holder", "unknown")), str(request["run"]), lease, wait)
+    return node.lock.acquire(str(request.get("holder", "unknown")), str(request["run"]), lease, wait)
 
 
 def _refused(one: dict[str, Any], error: TwofoldError) -> Result:
@@ -49,8 +52,11 @@ def _result(one: dict[str, Any], status: str, message: str, remedy: str | None, 
     return {"id": one["id"], "status": status, "message": message, "remedy": remedy, "seconds": round(seconds, 3)}
 
 
-def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str]) -> list[Result]:
-    """A step that needs a failed one is skipped, unless it is for cleaning up; the others go on."""
+def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str], *, lost: bool) -> list[Result]:
+    """A step that needs a failed one is skipped, unless it is for cleaning up; the others go on.
+
+    When the run's lock was `lost` since its last call, nothing is as it was planned on: it only cleans up.
+    """
     results: list[Result] = []
     bad: dict[str, str] = {}
     predicted: set[str] = set()
@@ -58,6 +64,8 @@ def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str]) -> li
         blocker = next((need for need in one.get("needs") or [] if need in bad), None)
         if blocker is not None and not one.get("always"):
             result = _result(one, "skipped", f"it needs {bad[blocker]}, which failed", None, 0.0)
+        elif lost and not one.get("always"):
+            result = _result(one, "skipped", LOST, "plan again; nothing more was done on this node", 0.0)
         elif node.check_mode and any(need in predicted for need in one.get("needs") or []):
             result = _result(one, "changed", "depends on a step that would change something", None, 0.0)
         else:

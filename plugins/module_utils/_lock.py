@@ -27,7 +27,7 @@ class Lock(Protocol):
 
     def holder(self) -> dict[str, Any] | None: ...
 
-    def acquire(self, holder: str, run: str, lease: float, wait: float) -> None: ...
+    def acquire(self, holder: str, run: str, lease: float, wait: float) -> bool: ...
 
     def renew(self) -> None: ...
 
@@ -44,6 +44,7 @@ class FileLock:
         self.flock_path = f"{folder}/lock"
         self.handle: int | None = None
         self.held: dict[str, Any] = {}
+        self.kept = False
 
     def holder(self) -> dict[str, Any] | None:
         """The lease that is in force, or None."""
@@ -67,13 +68,17 @@ class FileLock:
         age = self.clock.monotonic() - float(lease["uptime"])
         return age if age >= 0 else math.inf
 
-    def acquire(self, holder: str, run: str, lease: float, wait: float) -> None:
-        """Takes the lease and the file lock, or says who has them."""
+    def acquire(self, holder: str, run: str, lease: float, wait: float) -> bool:
+        """Takes the lease and the file lock, or says who has them.
+
+        Returns whether the last lease was this run's own. If an earlier call of the run left one and this is False, it
+        was broken, or lapsed and somebody else has worked here since, or the node has booted.
+        """
         end = self.clock.monotonic() + wait
         while True:
             other = self._try(holder, run, lease)
             if other is None:
-                return
+                return self.kept
             if self.clock.monotonic() >= end:
                 raise Refused(*self._message(other))
             self.clock.sleep(0.5)
@@ -88,6 +93,7 @@ class FileLock:
             self._let_go(handle)
             return other
         self.handle = handle
+        self.kept = (read_json(self.files, self.lease_path) or {}).get("run") == run
         self.held = {"format": 1, "holder": holder, "run": run, "lease": lease}
         self._write()
         return None

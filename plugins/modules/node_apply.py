@@ -62,6 +62,12 @@ options:
       - Whether to take the lock.
     type: bool
     default: true
+  held:
+    description:
+      - Whether an earlier call of the run left the node locked. If that lock was lost meanwhile (broken, or lapsed and
+        taken by another, or the node has booted), nothing is done but the steps that clean up.
+    type: bool
+    default: false
   release:
     description:
       - Whether this is the run's last call on this node.
@@ -179,6 +185,7 @@ SPEC = {
     "lease": {"type": "int", "default": 120},
     "lock_wait": {"type": "int", "default": 30},
     "lock": {"type": "bool", "default": True},
+    "held": {"type": "bool", "default": False},
     "release": {"type": "bool", "default": False},
     "steps": {"type": "list", "elements": "dict", "required": True, "options": STEP},
     "secrets": {"type": "dict", "default": {}, "no_log": True},

@@ -143,6 +143,16 @@ def second(run: Run, _machine: Machine, fault: Fault) -> None:
     run.world.engine.later(0, other_run.begin)
 
 
+def between_waves(run: Run, machine: Machine, fault: Fault) -> None:
+    """A second operator strikes between two waves, while the control host of the first one sleeps for a while."""
+
+    def come_in() -> None:
+        second(run, machine, fault)
+        run.world.engine.pause((1, 40, 400)[fault.pick % 3])
+
+    run.between = come_in
+
+
 def break_lock(run: Run, machine: Machine, fault: Fault) -> None:
     """A second operator breaks the lock first."""
     machine.files.remove(LEASE)
@@ -177,6 +187,7 @@ FAULTS: dict[str, tuple[int, Callable[[Run, Machine, Fault], None]]] = {
     "control process": (3, control),
     "done twice": (2, twice),
     "second operator": (2, second),
+    "between waves": (2, between_waves),
     "lock broken": (1, break_lock),
     "by hand": (2, by_hand),
 }

@@ -91,7 +91,7 @@ def _fault(rng: Random, kind: str, wanted: Instances, names: list[str], *, even:
     # A migration has few steps, and each moment of it counts.
     moment = rng.random() * 0.5 if even else rng.random() ** 2
     at, pick = 1 + int(moment * SPAN), rng.randrange(1 << 30)
-    if kind not in ("second operator", "lock broken"):
+    if kind not in ("second operator", "between waves", "lock broken"):
         return Fault(at, kind, pick)
     theirs = inventories.changed(rng, wanted, len(names)) if rng.random() < 0.5 else wanted
     return Fault(at, kind, pick, theirs, intents.draw(rng, theirs, names))

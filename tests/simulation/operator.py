@@ -52,6 +52,8 @@ class Run:
         self.locked: dict[str, str] = {}
         self.failed: set[str] = set()
         self.task: Task | None = None
+        # What comes in before its next wave.
+        self.between: Callable[[], None] | None = None
         world.runs.append(self)
 
     @property
@@ -82,6 +84,9 @@ class Run:
         for finding in self.plan.findings:
             world.log(f"    {finding.object}: {finding.code}: {finding.message}")
         for wave in range(document["waves"]):
+            if self.between is not None:
+                between, self.between = self.between, None
+                between()
             self._wave(document, wave)
 
     def _together(self, calls: dict[str, Task | None]) -> dict[str, Document | None]:
@@ -123,7 +128,7 @@ class Run:
                 continue
             blocked[name] = turn.blocked
             if turn.ready or (turn.last and self.locked.get(name) == "held"):
-                requests[name] = self._request(turn)
+                requests[name] = self._request(turn, held=self.locked.get(name) == "held")
         alone = self.world.alone
         predicted = self._predict(requests) if self.predict else {}
         for name, request in requests.items():
@@ -151,12 +156,12 @@ class Run:
         calls = {name: self.world.machines[name].call(self, "apply", one, check=True) for name, one in requests.items()}
         return self._together(dict(calls))
 
-    def _request(self, turn: apply.Turn) -> Document:
+    def _request(self, turn: apply.Turn, *, held: bool) -> Document:
         names = set[str]().union(*(secrets.used(step["args"]) for step in turn.ready))
         known = {name: secrets.resolve(self.desired, name) for name in sorted(names)}
         steps = [self._bring(step) for step in turn.ready]
         identity = {"id": self.id, "holder": self.holder}
-        return apply.request(identity, steps, known, last=turn.last, lease=LEASE, wait=LOCK_WAIT)
+        return apply.request(identity, steps, known, held=held, last=turn.last, lease=LEASE, wait=LOCK_WAIT)
 
     @staticmethod
     def _bring(step: Document) -> Document:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,7 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
         context.info("nothing-lost", name, "none of its disks is lost")
     elif len(hit) == 1 and len(situation.nodes) == 2:
         Replacement(context, wanted, trace, situation, Together(context)).fresh(situation.nodes.index(hit[0]))
-    elif _all_lost(context, name, base, lost):
+    elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
         _empty(context, wanted, trace, situation, confirm)
 
 
@@ -46,6 +47,17 @@ def lost_disks(base: dict[str, Any], trace: Trace, node: str) -> set[int]:
     if resource is not None and resource.up:
         found |= {volume.volume for volume in resource.volumes if volume.disk in GONE}
     return found
+
+
+def _none_set_aside(context: Context, trace: Trace, nodes: Sequence[str]) -> bool:
+    """Whether no replacement has set a copy aside; a finding if one has, for it was whole then and is worth saving."""
+    aside = {node for node in trace.volumes if volumes.set_aside(trace, node)}
+    aside |= {node for node in copies.former(trace, nodes) if not copies.never_served(trace, node)}
+    if aside:
+        message = f"both nodes lost disks, but on {', '.join(sorted(aside))} is a copy that a replacement set aside"
+        remedy = "save what it holds by hand; then remove the instance (twofold_state: absent) and make it anew"
+        context.error("partly-lost", trace.name, message, remedy)
+    return not aside
 
 
 def _all_lost(context: Context, name: str, base: dict[str, Any], lost: dict[str, set[int]]) -> bool:

@@ -56,6 +56,18 @@ def test_a_lost_copy_is_filled_from_the_other_one(hurt: Callable[[World, str], N
     assert not world.plan(WANTED).steps
 
 
+def test_a_copy_that_was_set_aside_is_worth_saving() -> None:
+    """A replacement had begun to fill fresh volumes on node2 when node1's disk died."""
+    world = healthy()
+    plan = world.plan(WANTED, verb="replace_disks", instance="web1", on="secondary")
+    made = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)].index("volumes.create") + 1
+    world.apply(plan, WANTED, limit=made)
+    lose(world, "node1")
+    plan = recreate(world, confirm="web1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["partly-lost"])
+    assert "node2 is a copy that a replacement set aside" in plan.errors[0].message
+
+
 def part(world: World) -> None:
     """The copies have lost each other, and node2 does not look for its peer any more."""
     world.nodes["node2"]["resources"]["web1"]["connection"] = "StandAlone"

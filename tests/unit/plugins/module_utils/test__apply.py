@@ -135,6 +135,28 @@ def test_a_released_or_lapsed_lock_is_taken(node: Node) -> None:
     assert apply(node, request(run="r3"))["lock"] == "held"
 
 
+@pytest.mark.parametrize("meanwhile", ["another", "broken"])
+def test_a_run_that_lost_its_lock_only_cleans_up(node: Node, meanwhile: str) -> None:
+    """It slept for longer than its lease, or somebody broke its lock: what it planned on may be gone."""
+    apply(node, request(write(DOCUMENT)))
+    if meanwhile == "another":
+        node.clock.sleep(121)
+        apply(node, request(run="r2", release=True))
+    else:
+        node.lock.discard()
+    newer = {**write({**DOCUMENT, "generation": 2}), "id": "newer"}
+    cleaning = {"id": "clean", "op": "journal.clear", "args": {"keys": []}, "needs": ["newer"], "always": True}
+    answer = apply(node, request(newer, cleaning, held=True))
+    assert statuses(answer) == ["skipped", "unchanged"]
+    assert "lock that this run had here was lost" in answer["results"][0]["message"]
+
+
+def test_a_lease_that_lapsed_but_that_nobody_took_is_gone_on_with(node: Node) -> None:
+    apply(node, request(write(DOCUMENT)))
+    node.clock.sleep(1000)
+    assert statuses(apply(node, request(write(DOCUMENT), held=True))) == ["unchanged"]
+
+
 def test_a_process_that_still_works_keeps_others_out(node: Node) -> None:
     node.lock.acquire("ann@desk", "r1", 1, 0)
     node.clock.sleep(1000)
