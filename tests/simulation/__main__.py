@@ -48,9 +48,7 @@ def _intents(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def histories(
-    number: int, seed: int, workers: int, *, only: tuple[str, ...] = (), keep_going: bool = False
-) -> int:
+def histories(number: int, seed: int, workers: int, *, only: tuple[str, ...] = (), keep_going: bool = False) -> int:
     """Play that many, one seed after another; with `only`, operators draw from these intents alone."""
     counts: Counter[str] = Counter()
     begun, done, bad = time.monotonic(), 0, 0

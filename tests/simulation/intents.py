@@ -27,12 +27,12 @@ def migrate(rng: Random, instances: Instances, nodes: list[str]) -> Intent:
 
 def failover(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     """Start one on its other node; the operator confirms as dead what is off (see `Run`)."""
-    return {"verb": "failover", "instance": _one(rng, instances)}
+    return _stale_too(rng, {"verb": "failover", "instance": _one(rng, instances)}, instances)
 
 
-def recover(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
+def recover(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     """Start everything that dead nodes ran."""
-    return {"verb": "recover"}
+    return _stale_too(rng, {"verb": "recover"}, instances)
 
 
 def evacuate(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
@@ -119,6 +119,11 @@ def mend(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
 def remove_node(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """Ask whether a node can go."""
     return {"verb": "remove_node", "node": rng.choice(nodes)}
+
+
+def _stale_too(rng: Random, intent: Intent, instances: Instances) -> Intent:
+    """With the operator's word that an older copy of one instance will do, or without it."""
+    return {**intent, "accept_stale": _one(rng, instances)} if rng.random() < 0.4 else intent
 
 
 def _confirmed(rng: Random, intent: Intent) -> Intent:

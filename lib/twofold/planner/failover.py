@@ -17,8 +17,8 @@ from .. import definition
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
 from ..render import seed
+from . import copies, fit, replicated, report_only, starts, volumes
 from . import document as plan
-from . import fit, replicated, starts, volumes
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -28,6 +28,9 @@ from .situation import Situation, assess, ours
 # A copy that is whole, but is known to lack the last changes, or may.
 STALE = ("Outdated", "Consistent")
 STALE_RISK = "what was written after replication broke is given up on this copy; the dead node's disks still have it"
+ASIDE_RISK = (
+    "everything written since the replacement of this copy began is given up; the dead node's disks still have it"
+)
 RISK = "what was written while replication was broken is only on the dead node's copy"
 
 
@@ -64,8 +67,7 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
         dead = next(node for node, names in affected.items() if name in names)
         proof = proven[dead]
         if proof is not None:
-            trace = context.observed.trace(name)
-            TakeOver(context, trace, proof, stale=name in proofs.stale_accepted).run()
+            _take_over(context, context.observed.trace(name), proof, proofs)
     _without_trace(context)
 
 
@@ -124,7 +126,36 @@ def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
         return
     proof = proofs.of(gone, [trace.name])
     if proof is not None:
-        TakeOver(context, trace, proof, stale=trace.name in proofs.stale_accepted).run()
+        _take_over(context, trace, proof, proofs)
+
+
+def _take_over(context: Context, trace: Trace, proof: Proof, proofs: Proofs) -> None:
+    """The survivor of the pair goes on; if it was still being filled, the copy that it was to replace may."""
+    base, stale = trace.newest or {}, trace.name in proofs.stale_accepted
+    former = _former(context, trace, base, proof.node)
+    if former is not None and stale:
+        unfilled = next(node for node in base["nodes"] if node != proof.node)
+        TakeOver(context, trace, proof, trace.definitions[former], stale=True, unfilled=unfilled).run()
+    else:
+        TakeOver(context, trace, proof, base, stale=stale, former=former).run()
+
+
+def _former(context: Context, trace: Trace, base: dict[str, Any], dead: str) -> str | None:
+    """The node with the copy from before a replacement whose new one is not filled; None if there is none.
+
+    Its definition names the same primary and is older, and what it holds of the disks was whole.
+    """
+    survivor = next(node for node in base["nodes"] if node != dead)
+    if not copies.unserved(trace, survivor) or copies.good(trace, survivor):
+        return None
+    for node in copies.former(trace, base["nodes"]):
+        document, resource = trace.definitions.get(node), trace.resources.get(node)
+        if document is None or set(document["nodes"]) != {dead, node} or context.observed.known(node) is None:
+            continue
+        whole = resource is None or not resource.up or resource.all_disks("UpToDate", *STALE)
+        if whole and node not in trace.domains and not volumes.unfinished(document, trace, node):
+            return node
+    return None
 
 
 def _graceful(context: Context, wanted: Instance, trace: Trace, target: str | None) -> None:
@@ -205,12 +236,24 @@ class Moved:
 class TakeOver(Moved):
     """One node goes on alone, because the other is proven dead."""
 
-    def __init__(self, context: Context, trace: Trace, proof: Proof, *, stale: bool) -> None:
-        base = trace.newest or {}
+    def __init__(
+        self,
+        context: Context,
+        trace: Trace,
+        proof: Proof,
+        base: dict[str, Any],
+        *,
+        stale: bool,
+        former: str | None = None,
+        unfilled: str | None = None,
+    ) -> None:
         survivor = next(node for node in base["nodes"] if node != proof.node)
         super().__init__(context, trace, base, (survivor, proof.node))
         self.proof = proof
         self.stale = stale
+        # Where the copy from before a replacement is, and, if that goes on, where the one is that was to be filled.
+        self.former = former
+        self.unfilled = unfilled
         # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
         document = {**self.built.document, "took_over": proof.node}
         self.built = definition.Wanted(document, None, None)
@@ -221,15 +264,34 @@ class TakeOver(Moved):
         if not checks or not self.seeded():
             return
         resource = self.trace.resources.get(self.target)
+        after = self._clear_unfilled()
         if resource is None or not resource.up:
             args = replicated.configure_args(self.base, self.target)
-            self.add("replication.configure", args, "DRBD is down")
+            self.add("replication.configure", args, "DRBD is down", after=after)
         if resource is None or not resource.primary or volumes.pending(self.trace, self.target, volumes.SYNC):
             args = {**self.settings(), "peer": self.source, "proof": self.proof.text, "stale": self.stale}
-            self.add("replication.take_over", args, self.proof.text, risk=STALE_RISK if self.stale else RISK)
+            self.add("replication.take_over", args, self.proof.text, risk=self._risk(), after=after)
         self.define_and_start()
         why = f"from {self.source} to {self.target}: {self.proof.text}"
         self.context.change(self.name, "failover", (self.target,), why)
+
+    def _clear_unfilled(self) -> list[str]:
+        """When the copy from before a replacement goes on: nothing may be left of the new one; the last step's id.
+
+        The dead node knows of the new one alone. With that gone nobody shakes hands with the dead node if it comes
+        back, so it does not start the guest by itself.
+        """
+        if self.unfilled is None:
+            return []
+        chain = Chain(self.context, self.name)
+        why = f"it was not filled when {self.source} was lost"
+        report_only.clean_up(chain, self.trace, self.unfilled, why)
+        return [chain.last[self.unfilled]]
+
+    def _risk(self) -> str:
+        if self.unfilled is not None:
+            return ASIDE_RISK
+        return STALE_RISK if self.stale else RISK
 
     def _disks_are_fine(self) -> bool:
         """Whether the surviving copy is complete, as far as the node can tell."""
@@ -248,6 +310,11 @@ class TakeOver(Moved):
         remedy = f"bring {self.source} back, it has the newer copy; nothing was changed"
         if whole:
             remedy += f"; if it is lost for good, -e accept_stale={self.name} goes on with the state of this copy"
+        elif self.former is not None:
+            remedy += (
+                f"; if it is lost for good, -e accept_stale={self.name} goes on with the copy on {self.former}, "
+                "which is as it was when its replacement began"
+            )
         self.error("disk-not-up-to-date", f"its copy on {self.target} is not complete: {disks}", remedy)
         return False
 

@@ -50,6 +50,8 @@ def test_a_nodes_turn_is_its_steps_of_the_wave() -> None:
 
 
 def test_a_request_says_who_and_how_long() -> None:
-    made = apply.request({"id": "r", "holder": "me@here"}, [step("a")], {"k": "v"}, held=True, last=True, lease=9, wait=3)
+    made = apply.request(
+        {"id": "r", "holder": "me@here"}, [step("a")], {"k": "v"}, held=True, last=True, lease=9, wait=3
+    )
     assert (made["run"], made["holder"], made["lease"], made["lock_wait"]) == ("r", "me@here", 9, 3)
     assert made["held"] and made["release"] and made["steps"] == [step("a")] and made["secrets"] == {"k": "v"}

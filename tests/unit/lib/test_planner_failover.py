@@ -285,6 +285,53 @@ def test_recovery_needs_no_right_variables_of_the_instance() -> None:
     assert not plan.steps and "not-in-inventory" in {finding.code for finding in plan.findings}
 
 
+# Inside the window of a replacement
+
+
+def in_the_window() -> tuple[World, Desired]:
+    """The second copy is on its way from node2 to node3, which is not filled yet, and node1 is lost."""
+    world, wanted = world_with()
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    order = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)]
+    world.apply(plan, wanted, limit=order.index("replication.wait"))
+    for volume in world.nodes["node3"]["resources"]["web1"]["volumes"]:
+        volume["disk"] = "Inconsistent"
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Outdated"
+    world.power_off("node1")
+    return world, wanted
+
+
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_the_copy_from_before_a_replacement_is_named_but_not_used_without_a_word(verb: str) -> None:
+    world, wanted = in_the_window()
+    plan = world.plan(wanted, verb=verb, instance="web1", confirm_dead="node1")
+    assert (plan.steps, errors(plan)) == ((), [("instance web1", "disk-not-up-to-date")])
+    assert "-e accept_stale=web1 goes on with the copy on node2" in str(plan.errors[0].remedy)
+
+
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_with_a_word_the_copy_from_before_a_replacement_goes_on(verb: str) -> None:
+    world, wanted = in_the_window()
+    plan = world.plan(wanted, verb=verb, instance="web1", confirm_dead="node1", accept_stale="web1")
+    assert not plan.errors
+    assert ops(plan, "node3") == ["replication.remove", "volumes.remove", "seed.remove", "definition.remove"]
+    assert ops(plan, "node2") == TAKEN
+    taken = next(step for step in plan.steps if step.op == "replication.take_over")
+    assert taken.args["stale"] and "since the replacement of this copy began is given up" in str(taken.risk)
+    assert taken.needs == ("web1/definition.remove@node3",), "the dead node finds nobody when it comes back"
+    world.apply(plan, wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    document = world.nodes["node2"]["definitions"]["web1"]
+    assert (document["nodes"], document["took_over"]) == (["node2", "node1"], "node1")
+    assert document["generation"] > world.nodes["node1"]["definitions"]["web1"]["generation"]
+
+
+def test_without_a_proof_the_copy_from_before_a_replacement_stays_where_it_is() -> None:
+    world, wanted = in_the_window()
+    plan = recover(world, wanted, accept_stale="web1")
+    assert (plan.steps, errors(plan)) == ((), [("node node1", "not-proven-dead")])
+
+
 # Both nodes answer
 
 

@@ -415,9 +415,12 @@ class World:
         resource, peer = doc["resources"][args["resource"]], self.nodes[args["peer"]]
         lost = args["resource"] not in peer["domains"] and self._never_filled(peer, args["resource"])
         assert (args["peer"] in self.down or lost) and args["proof"]
-        if any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
+        usable = ("UpToDate", "Outdated", "Consistent") if args["stale"] else ("UpToDate",)
+        if any(volume["disk"] not in usable for volume in resource["volumes"]):
             raise Refused("not up to date")
         resource["role"] = "Primary"
+        for volume in resource["volumes"]:
+            volume["disk"] = "UpToDate"
         for volume in doc["volumes"]:
             if volume["name"].startswith(f"{args['resource']}-disk"):
                 volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed, Refused, TimedOut, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
+    CommandFailed,
+    Refused,
+    TimedOut,
+    UsageError,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 
