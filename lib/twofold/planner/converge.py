@@ -185,7 +185,9 @@ class Converge:
         """Bring up DRBD on the copy that is left: then the next run sees whether it was ever in service."""
         for node in self.situation.nodes:
             resource = self.trace.resources.get(node)
-            down = resource is not None and resource.configured and not resource.up
+            # Also one that a killed run left half-way, without its volumes.
+            whole = resource is not None and resource.up and len(resource.volumes) == len(self.document["disks"])
+            down = resource is not None and resource.configured and not whole
             if (
                 self.replicated
                 and down

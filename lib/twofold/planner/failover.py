@@ -11,6 +11,7 @@ disks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .. import definition
@@ -271,6 +272,10 @@ class TakeOver(Moved):
         if resource is None or not resource.primary or volumes.pending(self.trace, self.target, volumes.SYNC):
             args = {**self.settings(), "peer": self.source, "proof": self.proof.text, "stale": self.stale}
             self.add("replication.take_over", args, self.proof.text, risk=self._risk(), after=after)
+        if self.unfilled is not None:
+            # It was disconnected for the replacement; its peer has to find it to see what each has written.
+            args = replicated.configure_args(self.base, self.target)
+            self.add("replication.configure", args, "it looks for its peer again")
         self.define_and_start()
         why = f"from {self.source} to {self.target}: {self.proof.text}"
         self.context.change(self.name, "failover", (self.target,), why)
@@ -285,7 +290,9 @@ class TakeOver(Moved):
             return []
         chain = Chain(self.context, self.name)
         why = f"it was not filled when {self.source} was lost"
-        report_only.clean_up(chain, self.trace, self.unfilled, why)
+        # The definition before the volumes: what is left by an interruption is nobody's copy then.
+        report_only.clean_up(chain, replace(self.trace, volumes={}, seeds={}), self.unfilled, why)
+        report_only.clean_up(chain, replace(self.trace, resources={}, definitions={}), self.unfilled, why)
         return [chain.last[self.unfilled]]
 
     def _risk(self) -> str:
