@@ -290,9 +290,10 @@ class TakeOver(Moved):
             return []
         chain = Chain(self.context, self.name)
         why = f"it was not filled when {self.source} was lost"
-        # The definition before the volumes: what is left by an interruption is nobody's copy then.
-        report_only.clean_up(chain, replace(self.trace, volumes={}, seeds={}), self.unfilled, why)
-        report_only.clean_up(chain, replace(self.trace, resources={}, definitions={}), self.unfilled, why)
+        # The volumes last: their mark tells an interruption from volumes that were lost.
+        report_only.clean_up(chain, replace(self.trace, volumes={}), self.unfilled, why)
+        rest = replace(self.trace, resources={}, definitions={}, seeds={})
+        report_only.clean_up(chain, rest, self.unfilled, why)
         return [chain.last[self.unfilled]]
 
     def _risk(self) -> str:

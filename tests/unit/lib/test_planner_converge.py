@@ -97,6 +97,20 @@ def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -
             break
 
 
+def test_a_resource_that_was_left_half_made_is_no_reason_to_miss_the_other_copy() -> None:
+    """Killed between the kernel's resource and its disks, while the other node had nothing yet."""
+    wanted = desired({"web1": instance(nodes=["node1", "node2"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node2"] = world.empty_node("node2")
+    doc = world.nodes["node1"]
+    doc["domains"] = {}
+    doc["resources"]["web1"] |= {"role": "Secondary", "peer_role": "Unknown", "connection": "StandAlone", "volumes": []}
+    plan = world.plan(wanted)
+    assert [(step.op, step.node) for step in plan.steps] == [("replication.configure", "node1")]
+    assert "was ever in service" in plan.steps[0].why
+
+
 def test_absent_removes_a_volume_that_lost_its_tags() -> None:
     """The definition claims it; once that is gone nobody would know whose it was."""
     wanted = desired({"web1": instance(disk_template="plain", nodes=["node1"])})

@@ -314,11 +314,11 @@ def test_with_a_word_the_copy_from_before_a_replacement_goes_on(verb: str) -> No
     world, wanted = in_the_window()
     plan = world.plan(wanted, verb=verb, instance="web1", confirm_dead="node1", accept_stale="web1")
     assert not plan.errors
-    assert ops(plan, "node3") == ["replication.remove", "definition.remove", "volumes.remove", "seed.remove"]
+    assert ops(plan, "node3") == ["replication.remove", "seed.remove", "definition.remove", "volumes.remove"]
     assert ops(plan, "node2") == [TAKEN[0], "replication.configure", *TAKEN[1:]]
     taken = next(step for step in plan.steps if step.op == "replication.take_over")
     assert taken.args["stale"] and "since the replacement of this copy began is given up" in str(taken.risk)
-    assert taken.needs == ("web1/seed.remove@node3",), "the dead node finds nobody when it comes back"
+    assert taken.needs == ("web1/volumes.remove@node3",), "the dead node finds nobody when it comes back"
     world.apply(plan, wanted)
     assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
     document = world.nodes["node2"]["definitions"]["web1"]
