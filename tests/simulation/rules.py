@@ -168,7 +168,7 @@ class Rules:
             self.look(DUAL, not alone or (resource.connected and resource.met and not force), said)
             return
         outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
-        fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine)
+        fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine, resource.name)
         fine = fine or self._unfilled_elsewhere(run, resource)
         self.look(DUAL, fine, f"{resource.name} is promoted on {resource.machine.name} before its peer shook hands")
 
@@ -182,10 +182,16 @@ class Rules:
         ]  # fmt: skip
         return others <= run.known and all("twofold.pending=sync" in lv.tags for lv in data)
 
-    def _confirmed(self, run: Run, near: Machine) -> bool:
-        """Whether every other node that is off is so by the word of the operator or of its fence device."""
+    def _confirmed(self, run: Run, near: Machine, name: str) -> bool:
+        """Whether every other node where it may be was seen, or is off by the word of the operator or its fence device.
+
+        It may be where any definition anywhere says so, also one that the operator could not see, or a domain is.
+        """
         sure = set(run.intent.get("confirm_dead") or ()) | set(run.intent.get("fenced") or ())
-        return bool(sure) and all(one.name in sure or one is near or one.name in run.known for one in self._machines())
+        concerned = {one.name for one in self._machines() if name in one.libvirt.domains}
+        for one in self._machines():
+            concerned |= set((_definitions.read_all(one.files).get(name) or {"nodes": ()})["nodes"])
+        return bool(sure) and concerned - {near.name} <= sure | run.known
 
     def _machines(self) -> list[Machine]:
         return list(self.world.machines.values())
@@ -210,7 +216,7 @@ class Rules:
         resource = machine.kernel.resources.get(name)
         shaken = resource is not None and resource.connected
         holders = [one.name for one in self._machines() if one is not machine and name in one.libvirt.domains]
-        sure = shaken or set(holders) <= run.known or self._confirmed(run, machine)
+        sure = shaken or set(holders) <= run.known or self._confirmed(run, machine, name)
         self.look(ONCE, sure, f"{name} starts on {machine.name}, of {holders} nothing is known")
 
     def _is_its_own(self, machine: Machine, name: str) -> None:

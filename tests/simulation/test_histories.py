@@ -9,10 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
+from tests.simulation import inventories
 from tests.simulation.__main__ import histories
 from tests.simulation.history import play, story
+from tests.simulation.operator import Run
+from tests.simulation.world import World
 
 ORDINARY, NIGHTLY = 3_000, 100_000
 ROOT = Path(__file__).parents[2]
@@ -29,6 +33,21 @@ def test_no_history_breaks_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert not failed, said
     print(said)
+
+
+def test_a_survivor_that_has_booted_goes_on_whatever_an_unrelated_node_does() -> None:
+    """Both nodes of an instance lose power, one comes back, and a third, which has nothing of it, is not reached."""
+    wanted = {"a": {**inventories.instance(Random(5), 3, ("drbd",)), "twofold_nodes": ["node1", "node2"]}}
+    wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
+    world, desired = World(5, 3), inventories.desired(wanted, 3)
+    world.engine.run(Run(world, desired, {"verb": "converge"}, "first@here").start())
+    for name in ("node2", "node1"):
+        world.machines[name].power_off()
+    world.machines["node2"].power_on()
+    world.engine.wait(40)
+    world.unmanaged.add("node3")
+    world.engine.run(Run(world, desired, {"verb": "recover"}, "second@here").start())
+    assert world.machines["node2"].libvirt.domains["a"].active
 
 
 def test_the_order_of_sets_decides_nothing() -> None:

@@ -182,19 +182,17 @@ class Converge:
         return fits
 
     def _bring_up_the_rest(self) -> None:
-        """Bring up DRBD on the copy that is left: then the next run sees whether it was ever in service."""
+        """Bring up DRBD on the copy that is left: then the next run sees whether it was in service, and is whole."""
+        emptied = any(node not in self.trace.nodes for node in self.situation.nodes)
+        active = any(domain.active or not emptied for domain in self.trace.domains.values())
         for node in self.situation.nodes:
             resource = self.trace.resources.get(node)
             # Also one that a killed run left half-way, without its volumes.
             whole = resource is not None and resource.up and len(resource.volumes) == len(self.document["disks"])
             down = resource is not None and resource.configured and not whole
-            if (
-                self.replicated
-                and down
-                and not (self.trace.domains or volumes.missing(self.document, self.trace, node))
-            ):
+            if self.replicated and down and not (active or volumes.missing(self.document, self.trace, node)):
                 args = replicated.configure_args(self.document, node)
-                why = "see whether the copy that is left was ever in service"
+                why = "see whether the copy that is left was in service, and is whole"
                 self.chain.add(node, "replication.configure", args, why=why)
         self._summarise()
 

@@ -108,7 +108,20 @@ def test_a_resource_that_was_left_half_made_is_no_reason_to_miss_the_other_copy(
     doc["resources"]["web1"] |= {"role": "Secondary", "peer_role": "Unknown", "connection": "StandAlone", "volumes": []}
     plan = world.plan(wanted)
     assert [(step.op, step.node) for step in plan.steps] == [("replication.configure", "node1")]
-    assert "was ever in service" in plan.steps[0].why
+    assert "was in service" in plan.steps[0].why
+
+
+def test_a_copy_whose_resource_is_down_is_brought_up_before_the_other_one_is_missed() -> None:
+    """The guest is defined here and off, and the other node was emptied: the next run makes the other copy anew."""
+    wanted = desired({"web1": instance(nodes=["node1", "node2"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node2"] = world.empty_node("node2")
+    doc = world.nodes["node1"]
+    doc["domains"]["web1"]["state"] = "shutoff"
+    doc["resources"]["web1"] |= {"role": None, "connection": None, "volumes": []}
+    plan = world.plan(wanted)
+    assert [(step.op, step.node) for step in plan.steps] == [("replication.configure", "node1")]
 
 
 def test_absent_removes_a_volume_that_lost_its_tags() -> None:
