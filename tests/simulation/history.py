@@ -62,14 +62,22 @@ class Story:
         return "\n".join([*lines, *(f"  {index}. {action}" for index, action in enumerate(self.actions, 1))])
 
 
-def story(seed: int, only: Container[str] = (), templates: Sequence[str] = TEMPLATES) -> Story:
-    """A random story; with `only` these intents alone, and first with instances of these disk templates."""
+def story(
+    seed: int,
+    only: Container[str] = (),
+    templates: Sequence[str] = TEMPLATES,
+    wrong: Sequence[str] = tuple(FAULTS),
+) -> Story:
+    """A random story; with `only` these intents alone, first with instances of these disk templates.
+
+    `wrong` are the faults that may strike.
+    """
     rng = Random(seed)
     nodes = rng.choice((2, 2, 3, 3, 4, 5))
     names = [f"node{index}" for index in range(1, nodes + 1)]
     wanted = inventories.instances(rng, nodes, templates)
     calm = rng.random() < 0.6
-    actions = [Action({"verb": "converge"}, wanted, () if calm else _faults(rng, wanted, names))]
+    actions = [Action({"verb": "converge"}, wanted, () if calm else _faults(rng, wanted, names, wrong))]
     for _index in range(rng.choice((1, 2, 2, 3, 3, 4))):
         if rng.random() < 0.15:
             actions.append(Action({}, wanted, by_hand=rng.randrange(1 << 30)))
@@ -78,12 +86,14 @@ def story(seed: int, only: Container[str] = (), templates: Sequence[str] = TEMPL
         if intent["verb"] == "converge" and rng.random() < 0.6:
             wanted = inventories.changed(rng, wanted, nodes)
         even = intent["verb"] == "migrate"
-        actions.append(Action(intent, wanted, _faults(rng, wanted, names, even=even)))
+        actions.append(Action(intent, wanted, _faults(rng, wanted, names, wrong, even=even)))
     return Story(seed, nodes, rng.choice((2, 16, 16)) * GIB, tuple(actions))
 
 
-def _faults(rng: Random, wanted: Instances, names: list[str], *, even: bool = False) -> tuple[Fault, ...]:
-    kinds = rng.choices(list(FAULTS), [weight for weight, _strike in FAULTS.values()], k=rng.choice((0, 1, 1, 1, 2, 2)))
+def _faults(
+    rng: Random, wanted: Instances, names: list[str], wrong: Sequence[str], *, even: bool = False
+) -> tuple[Fault, ...]:
+    kinds = rng.choices(wrong, [FAULTS[kind][0] for kind in wrong], k=rng.choice((0, 1, 1, 1, 2, 2)))
     return tuple(_fault(rng, kind, wanted, names, even=even) for kind in kinds)
 
 

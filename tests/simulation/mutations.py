@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ansible_collections.twofold.cluster.plugins.module_utils import (
-    _definitions,
     _lock,
     _power_back,
     _steps,
@@ -20,7 +19,6 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
     _steps_replication,
     _steps_volumes,
 )
-from ansible_collections.twofold.cluster.plugins.module_utils._files import Files
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
 
@@ -29,6 +27,7 @@ from twofold.planner import api, converge, diff, migrate, remove, replicated, si
 from twofold.planner.claims import Claims
 from twofold.planner.context import Context
 
+from .faults import FAULTS
 from .history import play, story
 from .inventories import SECRET, TEMPLATES
 from .rules import BEFORE, DUAL, KILL, LAST, MISSING, ONCE, SECOND, TEXTS, Violation
@@ -38,6 +37,7 @@ HISTORIES = 2000
 MOVES = ("converge", "migrate")
 # Nothing but the planner keeps these from running twice.
 UNSHARED = ("plain", "diskless")
+CRASHES = ("power", "power of another", "process killed", "control process", "management link")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
@@ -48,7 +48,8 @@ STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
 class Mutation:
     """A rule, what is broken, and the attributes (or entries of the registry) that are replaced for it.
 
-    `only` and `templates` are the intents and the instances of the histories, where it matters for few of them.
+    `only`, `templates` and `wrong` are the intents, the instances and the faults of the histories, where it matters for
+    few of them.
     """
 
     rule: int
@@ -56,6 +57,7 @@ class Mutation:
     patches: tuple[Patch, ...]
     only: tuple[str, ...] = ()
     templates: Sequence[str] = TEMPLATES
+    wrong: Sequence[str] = tuple(FAULTS)
 
 
 def _yes(*_args: Any, **_named: Any) -> bool:
@@ -128,8 +130,9 @@ def _copy_nothing(self: migrate.Migration, target: str, *, xml: str | None, copy
     return _MIGRATE_ARGS(self, target, xml=xml, copy=[])
 
 
-def _any_that_should_run(files: Files, _node: str) -> list[dict[str, Any]]:
-    return [one for one in _definitions.read_all(files).values() if one["state"] == "running"]
+def _forget_moves(self: _power_back.Look, document: dict[str, Any]) -> _power_back.Verdict:
+    self._moving.clear()
+    return _JUDGE(self, {**document, "moving_to": None})
 
 
 def _by_the_clock(self: _lock.FileLock, lease: dict[str, Any]) -> float:
@@ -142,7 +145,7 @@ def _no_marker(node: Node, _args: Args) -> Done:
 
 _WRITE, _CONFIGURE = _steps.REGISTRY["definition.write"], _steps.REGISTRY["replication.configure"]
 _ARGS, _TAGS, _DISKS, _ERROR = replicated.configure_args, _steps_volumes.Wanted.tags, remove._disks, Context.error
-_CONVERGE, _MIGRATE_ARGS = converge.instance, migrate.Migration._migrate_args
+_CONVERGE, _MIGRATE_ARGS, _JUDGE = converge.instance, migrate.Migration._migrate_args, _power_back.Look.judge
 REGISTRY = _steps.REGISTRY
 
 MUTATIONS = (
@@ -152,8 +155,8 @@ MUTATIONS = (
              ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
              ((_steps_domain, "_look_there", _nothing),), MOVES),
-    Mutation(ONCE, "a node by itself: starts whatever it has a definition of",
-             ((_power_back, "wanted_here", _any_that_should_run),), MOVES, UNSHARED),
+    Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
+             ((_power_back.Look, "judge", _forget_moves),), MOVES, UNSHARED, CRASHES),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
@@ -175,7 +178,8 @@ MUTATIONS = (
              ((REGISTRY, "replication.configure", _tell_secret),)),
     Mutation(BEFORE, "planner: room is not looked at",
              ((converge.Converge, "_volumes_have_room", _yes), (Claims, "space_free", _plenty))),
-    Mutation(BEFORE, "the lock: its age is told by the clock", ((_lock.FileLock, "_age", _by_the_clock),)),
+    Mutation(BEFORE, "the lock: its age is told by the clock", ((_lock.FileLock, "_age", _by_the_clock),),
+             wrong=("clock", "control process")),
     Mutation(BEFORE, "planner: errors come without remedies", ((Context, "error", _no_remedy),)),
 )  # fmt: skip
 
@@ -208,7 +212,7 @@ def hunt(mutation: Mutation, histories: int = HISTORIES) -> tuple[int, Violation
     """The first history in which the rule is seen to be broken, and what it says; None if there is none."""
     with broken(mutation):
         for seed in range(1, histories + 1):
-            violation = play(story(seed, mutation.only, mutation.templates)).violation
+            violation = play(story(seed, mutation.only, mutation.templates, mutation.wrong)).violation
             if violation is not None and violation.rule == mutation.rule:
                 return seed, violation
     return None
