@@ -47,7 +47,7 @@ class RealNodes:
         self.record = 0
         self.hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
         # They would look after resources that are not theirs, or bring them up at boot.
-        self._all_nodes("systemctl stop twofold-power-back.timer; systemctl mask -q twofold-replication drbd")
+        self._all_nodes("systemctl stop twofold-power-back.timer; systemctl disable -q twofold-replication drbd")
 
     def _all_nodes(self, line: str) -> None:
         for node in NODES:
