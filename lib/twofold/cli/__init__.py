@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What a run makes is needed to its end: looking for garbage would be work for nothing.
     gc.disable()
     try:
-        options = parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options = parser(given).parse_args(given)
         # Only the verb that is asked for is loaded: an allocation must not wait for what fills clusters.
         output, status = getattr(import_module(f".{options.module}", __package__), options.command)(options)
         _print(options, output)

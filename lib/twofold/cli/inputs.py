@@ -130,11 +130,13 @@ def limits(options: argparse.Namespace) -> Limits:
 
 def book(options: argparse.Namespace, state: State) -> Book | None:
     """The rules of instances; None without a file of them."""
+    rules, weights = instance_rules(options, state.inst.names)
+    if not options.rules:
+        return None
     # Most calls have no rules: what reads them is loaded for those that have.
     from ..placement.affinity import Book
 
-    rules, weights = instance_rules(options, state.inst.names)
-    return Book(state, rules, weights) if options.rules else None
+    return Book(state, rules, weights)
 
 
 def instance_rules(

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from ..placement import literals
 from ..placement.errors import RequestError
@@ -51,33 +51,25 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every verb with its options; the verb's module and function are named after what it does.
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Every verb, with the options of those that are among the arguments: making all of them takes longer than a look.
 
     Raises, when it parses:
         RequestError: for options that are unknown, missing or malformed.
     """
     top = _Parser(prog="twofold", description="Where instances go, and how to make it better.")
     verbs = top.add_subparsers(dest="command", required=True, metavar="VERB")
-    _group_option(_add(verbs, "score", "balance", "how good a placement is"))
-    _balance_options(_group_option(_add(verbs, "balance", "balance", "moves that make the placement better")))
-    _allocate_options(_add(verbs, "allocate", "allocate", "answer an iallocator request", required=False))
-    _capacity_options(_group_option(_add(verbs, "capacity", "capacity", "how many more instances fit", imagined=True)))
-    _rolling_options(_group_option(_add(verbs, "rolling", "maintenance", "in which groups nodes can be rebooted")))
-    text = "which nodes can be switched off, or must be switched on"
-    squeezing = _group_option(_add(verbs, "squeeze", "maintenance", text))
-    squeezing.add_argument("--minimal-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
-    squeezing.add_argument("--target-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
-    _save_option(squeezing, "FILE.original and, nodes switched and instances moved, FILE.squeezed")
-    _check_options(_group_option(_add(verbs, "check", "maintenance", "what is wrong, and which losses would hurt")))
+    for name, (module, text, fill) in _VERBS.items():
+        verb = verbs.add_parser(name, help=text, description=text)
+        # The verb's function is named after it.
+        verb.set_defaults(module=module)
+        if name in arguments:
+            fill(verb)
     return top
 
 
-def _add(
-    verbs: Any, name: str, module: str, text: str, *, required: bool = True, imagined: bool = False
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.set_defaults(module=module)
+def _common_options(parser: argparse.ArgumentParser, *, required: bool = True, imagined: bool = False) -> None:
+    """What every verb knows; required: without a cluster there is nothing to do; imagined: it may be a simulated one."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     data = parser.add_mutually_exclusive_group(required=required)
     data.add_argument("-t", "--text-data", metavar="FILE", help="the cluster in Ganeti's text format")
@@ -92,12 +84,12 @@ def _add(
     parser.add_argument("--ignore-dynu", action="store_true", help="count no load at all")
     parser.add_argument("--min-disk", type=_number(0, 1), default=0.0, metavar="RATIO", help="of disks that stays free")
     parser.add_argument("--max-cpu", type=_number(0.001), metavar="RATIO", help="virtual CPUs per CPU")
-    return parser
 
 
-def _group_option(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def _group_options(parser: argparse.ArgumentParser, *, imagined: bool = False) -> None:
+    """What every verb knows that may be told to look at one node group."""
+    _common_options(parser, imagined=imagined)
     parser.add_argument("-G", "--group", metavar="NAME", help="name or UUID of the only node group")
-    return parser
 
 
 def _save_option(parser: argparse.ArgumentParser, what: str) -> None:
@@ -121,6 +113,7 @@ def _move_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _balance_options(parser: argparse.ArgumentParser) -> None:
+    _group_options(parser)
     _move_options(parser)
     parser.add_argument("--method", choices=("twofold", "hbal"), default="twofold", help="hbal: exactly its moves")
     parser.add_argument("--max-copy", metavar="SIZE", help="at most so much copied between nodes, as 500GiB")
@@ -142,6 +135,7 @@ def _survive_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _allocate_options(parser: argparse.ArgumentParser) -> None:
+    _common_options(parser, required=False)
     parser.add_argument("request", metavar="REQUEST", help="an iallocator message; with -t the request alone")
     parser.add_argument("--ignore-soft-errors", action="store_true", help="overlook soft limits")
     parser.add_argument("--no-capacity-checks", action="store_true", help="do not ask whether nodes could be lost")
@@ -158,6 +152,7 @@ def _allocate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _capacity_options(parser: argparse.ArgumentParser) -> None:
+    _group_options(parser, imagined=True)
     parser.add_argument("--disk-template", choices=list(TEMPLATES))
     parser.add_argument("--spindle-use", type=_whole(0), metavar="SPINDLES")
     parser.add_argument(
@@ -174,6 +169,7 @@ def _capacity_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _rolling_options(parser: argparse.ArgumentParser) -> None:
+    _group_options(parser)
     parser.add_argument("--offline-maintenance", action="store_true", help="instances are shut down meanwhile")
     parser.add_argument("--ignore-non-redundant", action="store_true")
     parser.add_argument("--skip-non-redundant", action="store_true")
@@ -183,8 +179,28 @@ def _rolling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="go on without a master node")
 
 
+def _squeeze_options(parser: argparse.ArgumentParser) -> None:
+    _group_options(parser)
+    parser.add_argument("--minimal-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
+    parser.add_argument("--target-resources", type=_number(0.0), default=2.0, metavar="FACTOR")
+    _save_option(parser, "FILE.original and, nodes switched and instances moved, FILE.squeezed")
+
+
 def _check_options(parser: argparse.ArgumentParser) -> None:
+    _group_options(parser)
     _move_options(parser)
     parser.add_argument("--no-capacity-checks", action="store_true")
     parser.add_argument("--no-simulation", action="store_true", help="do not try to balance")
     parser.add_argument("--single-losses", action="store_true", help="do not ask about the loss of two nodes")
+
+
+#: Per verb: the module that carries it out, what it does, and what adds its options.
+_VERBS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "score": ("balance", "how good a placement is", _group_options),
+    "balance": ("balance", "moves that make the placement better", _balance_options),
+    "allocate": ("allocate", "answer an iallocator request", _allocate_options),
+    "capacity": ("capacity", "how many more instances fit", _capacity_options),
+    "rolling": ("maintenance", "in which groups nodes can be rebooted", _rolling_options),
+    "squeeze": ("maintenance", "which nodes can be switched off, or must be switched on", _squeeze_options),
+    "check": ("maintenance", "what is wrong, and which losses would hurt", _check_options),
+}

@@ -99,30 +99,30 @@ def room_of(state: State, which: Ints | None = None, among: Ints | None = None) 
     nodes = state.nodes
     some = among if which is None else which
     chosen: Ints | slice = slice(None) if some is None else some
-    dyn = state.dyn[:, chosen]
     shape = (1, -1) if which is None else (-1, 1)
+    dyn = state.dyn[:, chosen].reshape((len(state.dyn), *shape))
 
     def cut(values: Floats) -> Floats:
-        return values.reshape(shape)
+        return values[chosen].reshape(shape)
 
     exclusive: Bools = nodes.exclusive[chosen].reshape(shape)
     return Room(
-        free=cut(nodes.mem_cap[chosen] - dyn[I_MEM]),
-        reserved=cut(dyn[R_MEM]),
-        disk=cut(dyn[F_DSK]),
-        low_disk=cut(nodes.lo_dsk[chosen]),
+        free=cut(nodes.mem_cap) - dyn[I_MEM],
+        reserved=dyn[R_MEM],
+        disk=dyn[F_DSK],
+        low_disk=cut(nodes.lo_dsk),
         exclusive=exclusive,
-        free_spin=cut(dyn[F_SPIN]),
-        spin=cut(dyn[SPIN]),
-        hi_spin=cut(nodes.hi_spin[chosen]),
-        cpu=cut(dyn[U_CPU]),
-        t_cpu=cut(nodes.d_cpu[chosen]),
-        ratio=cut(nodes.ratio[chosen]),
-        mem_forth=cut(dyn[MEM_FORTH]),
-        dsk_forth=cut(dyn[DSK_FORTH]),
-        free_spin_forth=cut(dyn[F_SPIN_FORTH]),
-        spin_forth=cut(dyn[SPIN_FORTH]),
-        cpu_forth=cut(dyn[CPU_FORTH]),
+        free_spin=dyn[F_SPIN],
+        spin=dyn[SPIN],
+        hi_spin=cut(nodes.hi_spin),
+        cpu=dyn[U_CPU],
+        t_cpu=cut(nodes.d_cpu),
+        ratio=cut(nodes.ratio),
+        mem_forth=dyn[MEM_FORTH],
+        dsk_forth=dyn[DSK_FORTH],
+        free_spin_forth=dyn[F_SPIN_FORTH],
+        spin_forth=dyn[SPIN_FORTH],
+        cpu_forth=dyn[CPU_FORTH],
     )
 
 

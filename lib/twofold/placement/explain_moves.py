@@ -12,7 +12,7 @@ from .affinity import Book
 from .explain import primary_reason, secondary_reason
 from .moves import Move, apply, operations
 from .scan import Rules, Scanner
-from .score import METRICS, metric_vector
+from .score import METRICS, metric_vector, weigh
 from .state import State
 
 
@@ -74,7 +74,7 @@ def explain_move(state: State, move: Move, rules: Rules, book: Book | None = Non
     home = int(state.pri[move.instance])
     others = (n for n in range(len(state.nodes.names)) if n != home)
     nodes = tuple(_alternative(state, move.instance, n, best.get(n), book) for n in others)
-    return Explanation(scanner.current, changed, nodes)
+    return Explanation(weigh(before), changed, nodes)
 
 
 def _alternative(state: State, i: int, n: int, best: tuple[float, Move] | None, book: Book | None) -> Alternative:

@@ -64,17 +64,20 @@ def candidates(state: State, rules: Rules) -> Ints:
     return which[(inst.drbd[which] & (state.sec[which] >= 0)) | inst.external[which]]
 
 
-def balance(state: State, rules: Rules | None = None, limits: Limits | None = None) -> Plan:
+def balance(
+    state: State, rules: Rules | None = None, limits: Limits | None = None, scanner: Scanner | None = None
+) -> Plan:
     """Balance a state in place with hbal's rules; the moves are exactly hbal's.
 
     Args:
         state: one node group (hbal refuses several at once; State.subset() cuts one out).
+        scanner: of this state with these rules, which is kept up to date; None to make one.
     """
     rules, limits = rules or Rules(), limits or Limits()
     now = score(state)
     plan = Plan(now, now)
     floor = optimum(state) + limits.min_score
-    scanner = Scanner(state, rules)
+    scanner = scanner or Scanner(state, rules)
     while plan.final > floor and (limits.max_moves is None or len(plan.steps) < limits.max_moves):
         step = best_step(state, scanner, plan.final)
         if step is None:

@@ -189,7 +189,7 @@ def _tight(state: State) -> Bools:
         np.fill_diagonal(short, False)
         result[a] = short.any(axis=0)
     spare = np.where(online, np.maximum(0.0, free - largest - most[group]), 0.0)
-    for g in np.unique(group).tolist():
+    for g in sorted(set(group.tolist())):
         inside = group == g
         left = spare[inside].sum() - np.where(inside, spare, 0.0)
         load = np.where(inside, own, 0.0)
@@ -246,5 +246,6 @@ def _each_node(state: State) -> bool:
     memory = takeover(state, inst.auto)[0][np.ix_(online, online)]
     if bool(((memory > 0) & (memory >= state.unallocated[online][:, None])).any()):
         return False
-    shared = np.unique(state.pri[(state.pri >= 0) & inst.external & ~inst.forthcoming])
-    return not any(_short(state, loss(state, "", [n])) for n in shared.tolist() if online[n])
+    # No np.unique() here: its first call loads the masked arrays, a fifth of a short run.
+    shared = set(state.pri[(state.pri >= 0) & inst.external & ~inst.forthcoming].tolist())
+    return not any(_short(state, loss(state, "", [n])) for n in sorted(shared) if online[n])

@@ -31,7 +31,7 @@ from .counts import Counts
 from .fits import Fits
 from .moves import Kind, Move
 from .pairs import Largest, Pair, Targets, pair_of, single_of
-from .score import SPREAD, WEIGHTS, metrics_of, node_values, weigh
+from .score import SPREAD, WEIGHTS, counted_metrics, node_values, weigh
 from .spread import Spread, Spreads
 from .state import R_MEM, Bools, Floats, Ints, State
 
@@ -133,9 +133,7 @@ class Scanner:
             for fits in self._fits.values():
                 fits.refresh(nodes)
         self.values = node_values(state)
-        metrics = metrics_of(state, self.values, state.online, self.within)
-        self.current = weigh(metrics)
-        self.rest = self.current - float(np.dot(metrics[list(SPREAD)], WEIGHTS[list(SPREAD)]))
+        self.rest = weigh(counted_metrics(state, self.values, state.online, self.within))
         self.room = room_of(state, among=self.targets.chosen)
         self.w_mem = np.where(self.online, 1.0 / state.nodes.d_mem, 0.0)
         self.counts = Counts(state, self.online, self.targets)
@@ -180,11 +178,15 @@ class Scanner:
         """The metric of a row of node_values(), shifted by the named needs."""
         slopes = [self.slopes[name.removesuffix("_forth").rstrip("0123")] for name in names]
         flat = all(self.flat[name] for name in names)
-        return Spread(weight, self.values[row], self.online, [self.needs[name] for name in names], slopes, flat=flat)
+        needs = [self.needs[name] for name in names]
+        return Spread(weight * self.share**0.5, self.share, self.centred[row], self.totals[row], needs, slopes, flat=flat)
 
     def _spreads(self) -> None:
         """Group the metrics by what shifts them; those that cannot differ are counted once, their weights added."""
         w, v, double = WEIGHTS[list(SPREAD)], self.values, self.state.plain
+        self.share = 1.0 / max(int(self.online.sum()), 1)
+        self.centred = np.where(self.online, v - self.share * (v @ self.online)[:, None], 0.0)
+        self.totals = (self.centred * self.centred).sum(axis=1).tolist()
         one = self.one_load and np.array_equal(v[4], v[5]) and np.array_equal(v[4], v[7])
         disk = ("disk", "excl") if self.state.has_exclusive else ("disk",)
         primary = [
@@ -204,7 +206,7 @@ class Scanner:
             forth = [f"{name}_forth" for name in disk]
             storage += [self._spread(10, w[10], *forth), self._spread(12, w[12], "spin_forth")]
         self.primary, self.storage = Spreads(primary, self.example), Spreads(storage, self.example)
-        self.reserved = Spread(w[2], self.values[2], self.online, [], [])
+        self.reserved = self._spread(2, w[2])
 
     # -- instances with two copies ------------------------------------------------------------------------------
 

@@ -122,20 +122,26 @@ def metric_vector(state: State) -> Floats:
 
 def metrics_of(state: State, values: Floats, online: Bools, within: Bools | None = None) -> Floats:
     """Every metric, unweighted, from node_values() already computed; of the nodes within alone if given."""
+    result = counted_metrics(state, values, online, within)
+    result[list(SPREAD)] = spreads(values[:, online if within is None else online & within])
+    return result
+
+
+def counted_metrics(state: State, values: Floats, online: Bools, within: Bools | None = None) -> Floats:
+    """metrics_of() with only what is counted or summed; the metrics of SPREAD are 0."""
     dyn = state.dyn
     offline = ~online if within is None else ~online & within
     online = online if within is None else online & within
-    result = np.empty(len(METRICS))
-    result[list(SPREAD)] = spreads(values[:, online])
+    result = np.zeros(len(METRICS))
     count = dyn[N_PRI] + dyn[N_SEC]
-    result[2] = float(np.sum(count[online & state.fails_n1]))
-    result[4] = float(np.sum(count[offline]))
-    result[5] = float(np.sum(dyn[N_PRI][offline]))
+    result[2] = count[online & state.fails_n1].sum()
+    result[4] = count[offline].sum()
+    result[5] = dyn[N_PRI][offline].sum()
     result[11] = tag_conflicts(state.tag_count[online])
-    result[17] = float(np.sum(dyn[LOC][online]))
+    result[17] = dyn[LOC][online].sum()
     result[18] = location_exclusion(state, online)
     reserved = values[2][online]
-    result[19] = float(np.add.accumulate(reserved)[-1]) if len(reserved) else 0.0
+    result[19] = np.add.accumulate(reserved)[-1] if len(reserved) else 0.0
     return result
 
 

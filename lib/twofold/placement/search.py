@@ -82,6 +82,7 @@ class Search:
         self.which = candidates(state, rules)
         self.now = self._score()
         self.good = condition(state, rules, budget)
+        self._seen: list[Scores] | None = None
 
     def run(self, per_byte: bool) -> list[Move]:
         """Descend, then try chains as long as they help; per_byte ranks moves by gain per MiB."""
@@ -89,14 +90,14 @@ class Search:
         if not size:
             return []
         exact = size <= EXACT_SIZE
+        self.scanner = self._scanner()
         if self.book is None and self.budget.max_copy is None and exact:
             self._hbal()
-        self.scanner = self._scanner()
         descend = self._descend if exact else self._descend_large
         descend(per_byte)
         # Large clusters descend by fewer scans than moves, but what they do per move amounts to as much.
         self.work = self.budget.effort * (_LEAST_WORK + len(self.moves) * (_SCAN + size) / 2)
-        while size <= CHAIN_SIZE and self._room() and self._chain():
+        while size <= CHAIN_SIZE and self.work > 0 and self._room() and self._chain():
             descend(per_byte)
         return self.moves
 
@@ -104,18 +105,27 @@ class Search:
         book = None if self.book is None else self.book.on(self.state)
         return Scanner(self.state, self.rules, targets=targets, book=book)
 
+    def _tables(self) -> Iterable[Scores]:
+        """The scores after all moves from the state as it is; kept until it changes, where that takes little memory."""
+        if len(self.which) * len(self.state.nodes.names) > CHAIN_SIZE:
+            return self.scanner.scan(self.which)
+        if self._seen is None:
+            self._seen = list(self.scanner.scan(self.which))
+        return self._seen
+
     def _score(self) -> float:
         """The score, with what broken rules and wishes cost."""
         return score(self.state) + (self.book.cost(self.state) if self.book else 0.0)
 
     def _hbal(self) -> None:
         start = self.state.copy()
-        plan = greedy_balance(self.state, self.rules, self.limits)
+        plan = greedy_balance(self.state, self.rules, self.limits, self.scanner)
         moves = [step.move for step in plan.steps]
         if sound(start, moves, self.good):
             self.moves, self.now = moves, plan.final
         else:
             self.state = start
+            self.scanner = self._scanner()
 
     def _room(self, moves: int = 1) -> bool:
         """Whether more moves may be made and could be worth it."""
@@ -142,6 +152,7 @@ class Search:
             touched = frozenset()
         else:
             self.moves += moves
+            self._seen = None
         self.scanner.refresh(touched)
         return bool(touched)
 
@@ -164,17 +175,17 @@ class Search:
 
     def _descend(self, per_byte: bool) -> None:
         """The very best move each time."""
-        while self._room() and self._follow(self._ranked(self.scanner, per_byte), per_byte, most=1):
+        while self._room() and self._follow(self._ranked(self._tables(), per_byte), per_byte, most=1):
             pass
 
     def _descend_large(self, per_byte: bool) -> None:
         """As many moves as a scan suggests; scans of some targets only, as long as they suggest any."""
         while self._room():
             few = self._favourites()
-            narrow = self._ranked(self._scanner(few), per_byte) if few is not None else []
+            narrow = [] if few is None else self._ranked(self._scanner(few).scan(self.which), per_byte)
             if self._follow(narrow, per_byte, most=len(narrow)):
                 continue
-            ranked = self._ranked(self.scanner, per_byte)
+            ranked = self._ranked(self._tables(), per_byte)
             if not self._follow(ranked, per_byte, most=len(ranked)):
                 return
 
@@ -191,12 +202,12 @@ class Search:
                 np.add.at(votes, table.targets[best[good]], 1.0)
         return np.sort(np.argsort(-votes, kind="stable")[:_TARGETS])
 
-    def _ranked(self, scanner: Scanner, per_byte: bool) -> list[tuple[float, int]]:
+    def _ranked(self, tables: Iterable[Scores], per_byte: bool) -> list[tuple[float, int]]:
         """The instances that have a move worth making, each with the worth, the best first."""
         found: list[tuple[float, int]] = []
         strict = not per_byte and self.now <= self.limits.min_gain_limit
         least = max(_NOTHING, self.limits.min_gain) if strict else 0.0
-        for table in scanner.scan(self.which):
+        for table in tables:
             value = self._value(table, per_byte)
             rows = np.flatnonzero(value < -least)
             found += zip(value[rows].tolist(), table.which[rows].tolist(), strict=True)
@@ -251,7 +262,7 @@ class Search:
         """Make the moves of a chain that is worth it, if there is one."""
         if not self.budget.chains or not self._room(2):
             return False
-        openings = self._answers(_Partial(self.now), self.which, self.budget.chains)
+        openings = self._answers(_Partial(self.now), self._tables(), self.budget.chains)
         for start in range(0, len(openings), _BEAM):
             beam = openings[start : start + _BEAM]
             for length in range(2, self.budget.depth + 1):
@@ -277,17 +288,17 @@ class Search:
         self.scanner.refresh(touched)
         nodes = list(touched)
         near = np.isin(self.state.pri[self.which], nodes) | np.isin(self.state.sec[self.which], nodes)
-        answers = self._answers(partial, self.which[near], 2)
+        answers = self._answers(partial, self.scanner.scan(self.which[near]), 2)
         self._undo(points)
         self.copied = copied
         self.scanner.refresh(touched)
         return answers
 
-    def _answers(self, partial: _Partial, which: Ints, most: int) -> list[_Partial]:
+    def _answers(self, partial: _Partial, tables: Iterable[Scores], most: int) -> list[_Partial]:
         """The moves of different instances that give the best scores, as the next of a chain."""
         used = {move.instance for move in partial.moves}
         found: list[tuple[float, Move]] = []
-        for table in self.scanner.scan(which):
+        for table in tables:
             self.work -= 2 * _SCAN + len(table.which) * len(table.targets)
             found += _best_moves(table, most + len(used))
         found.sort(key=lambda one: (one[0], one[1].instance))

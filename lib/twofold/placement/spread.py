@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .pairs import Targets
-from .state import Bools, Floats, Ints
+from .state import Floats, Ints
 
 
 class Spread:
@@ -27,18 +27,17 @@ class Spread:
     def __init__(
         self,
         weight: float,
-        values: Floats,
-        online: Bools,
+        share: float,
+        centred: Floats,
+        total: float,
         needs: list[Floats],
         slopes: list[Floats],
         *,
         flat: bool = False,
     ) -> None:
-        self.share = 1.0 / max(int(online.sum()), 1)
-        centred = np.where(online, values - self.share * np.dot(values, online), 0.0)
-        self.weight = weight * self.share**0.5
-        self.centred2 = 2.0 * centred
-        self.total = float(np.dot(centred, centred))
+        """share is one node's of a mean, weight that of the root of total; centred are values less their mean."""
+        self.weight, self.share = weight, share
+        self.centred2, self.total = 2.0 * centred, total
         self.needs = needs
         self.slopes = slopes
         self.flat = flat
