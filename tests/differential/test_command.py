@@ -115,6 +115,37 @@ def test_combined_options_give_hchecks_counts(tmp_path: Path, capsys: pytest.Cap
     assert statuses == {0, 1}
 
 
+def test_combined_options_give_hspaces_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, tiers = tmp_path / "c.data", 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        world = generate.cluster(16000 + seed, generate.Shape(groups=(1, 2), nodes=(2, 5), forthcoming=0.0))
+        file.write_text(serialize(world))
+        every = [
+            ["--no-capacity-checks"],
+            ["--accept-existing-errors"],
+            ["--independent-groups"],
+            ["-O", rng.choice(world.nodes).name],
+            ["--min-disk=0.3"],
+            ["--max-cpu=2"],
+            ["--standard-alloc=20g,2g,2"],
+        ]
+        arguments = [word for option in rng.sample(every, rng.randint(1, 3)) for word in option]
+        arguments += ["--tiered-alloc=60g,9g,3", "--disk-template", rng.choice(("drbd", "plain", "ext"))]
+        arguments = ["-t", str(file), "--machine-readable", *arguments]
+        printed = originals.run("hspace", *arguments)
+        if printed.status:
+            assert "online nodes" in printed.err, (seed, arguments, printed.err)
+            continue
+        status, out = answer(capsys, "capacity", "--method", "hspace", *arguments)
+        assert status == 0, (seed, arguments)
+        ours, theirs = originals.keys(out), originals.keys(printed.out)
+        assert ours["TSPEC"] == theirs["TSPEC"], (seed, arguments)
+        originals.same_keys(ours, theirs)
+        tiers += len(theirs["TSPEC"].split())
+    assert tiers > 100
+
+
 def test_combined_options_give_hrollers_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, planned = tmp_path / "c.data", 0
     for seed in range(80):
