@@ -69,7 +69,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _common_options(parser: argparse.ArgumentParser, *, required: bool = True, imagined: bool = False) -> None:
-    """What every verb knows; required: without a cluster there is nothing to do; imagined: it may be a simulated one."""
+    """What every verb knows; required: a cluster must be given; imagined: it may be simulated."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     data = parser.add_mutually_exclusive_group(required=required)
     data.add_argument("-t", "--text-data", metavar="FILE", help="the cluster in Ganeti's text format")

@@ -468,9 +468,9 @@ def _row_length(size: Spec, fail: Fail) -> int:
 
 
 def _leap_length(size: Spec, fail: Fail) -> int:
-    """How many sizes of a row are tried when a resource shrinks that is not most in the way: hspace leaves out the last.
+    """How many sizes of a row are tried when a resource shrinks that is not most in the way: the last is left out.
 
-    With 3 vCPUs it tries 2 and not 1; asked for 1 from the start, or shrinking what is most in the way, it goes there.
+    That is how hspace does it: of 3 vCPUs it goes to 2 and not to 1, unless vCPUs are what is most in the way.
     """
     return max(0, _row_length(size, fail) - 1)
 

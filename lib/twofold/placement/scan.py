@@ -179,9 +179,9 @@ class Scanner:
         slopes = [self.slopes[name.removesuffix("_forth").rstrip("0123")] for name in names]
         flat = all(self.flat[name] for name in names)
         needs = [self.needs[name] for name in names]
-        return Spread(
-            weight * self.share**0.5, self.share, self.centred[row], self.totals[row], needs, slopes, flat=flat
-        )
+        weight *= self.share**0.5
+        total = self.totals[row]
+        return Spread(weight, self.share, self.centred[row], total=total, needs=needs, slopes=slopes, flat=flat)
 
     def _spreads(self) -> None:
         """Group the metrics by what shifts them; those that cannot differ are counted once, their weights added."""

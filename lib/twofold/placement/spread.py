@@ -29,10 +29,10 @@ class Spread:
         weight: float,
         share: float,
         centred: Floats,
+        *,
         total: float,
         needs: list[Floats],
         slopes: list[Floats],
-        *,
         flat: bool = False,
     ) -> None:
         """share is one node's of a mean, weight that of the root of total; centred are values less their mean."""
