@@ -300,8 +300,10 @@ class Kernel:
         self.changed(resource)
 
     def outdate(self, resource: Resource) -> None:
-        """`outdate`."""
-        if resource.connected or resource.primary:
+        """`outdate`: a copy that is connected stays as good as it is, and nobody is told."""
+        if resource.connected:
+            return
+        if resource.primary:
             raise refused("outdate", f"{resource.name}: State change failed: (-10) State change was refused", 17)
         for device in resource.devices.values():
             if device.disk == "UpToDate":

@@ -242,10 +242,20 @@ class SimReplication:
         return found
 
     def down(self, name: str) -> None:
-        self.kernel.down(self._need(name))
+        if name in self.kernel.resources:
+            self.kernel.down(self._need(name))
 
     def outdate(self, name: str) -> None:
-        self.kernel.outdate(self._need(name))
+        if name in self.kernel.resources:
+            self.kernel.outdate(self._need(name))
+            return
+        # What the kernel does not have, drbdadm marks on its disk.
+        for volume in self._here(name)[1].volumes:
+            found = self._meta(name, volume)
+            if found.superblock is None:
+                raise refused("outdate", "No valid meta data found", 255)
+            found.superblock.up_to_date = False
+            self.machine.touched(found.path)
 
     def primary(self, name: str, force: bool = False) -> None:
         self.kernel.primary(self._need(name), force, self.wait)

@@ -109,6 +109,20 @@ def test_a_cut_link_starts_a_new_generation_on_the_primary_and_is_healed_by_a_re
     assert other.devices[0].disk == "UpToDate"
 
 
+def test_a_copy_is_outdated_only_while_it_is_apart() -> None:
+    """Connected, it stays as it is; what the kernel does not have is marked on its disk."""
+    world, one, other = cluster()
+    adapter = SimReplication(world.machines["node2"], lambda: None, lambda _seconds: None)
+    adapter.outdate("a")
+    assert other.devices[0].disk == "UpToDate"
+    adapter.down("a")
+    adapter.down("a")
+    adapter.outdate("a")
+    assert one.devices[0].disk == "UpToDate"
+    lv = world.machines["node2"].storage.volumes["/dev/twofold/a-disk0-meta"]
+    assert lv.superblock is not None and not lv.superblock.up_to_date
+
+
 def test_writes_on_both_sides_while_apart_are_a_split_brain() -> None:
     world, one, other = cluster()
     world.cut_link("node1", "node2")
