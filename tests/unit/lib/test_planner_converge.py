@@ -11,6 +11,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import MIB, World
 
+from twofold.model import Desired
 from twofold.planner import Plan
 
 TEMPLATES: dict[str, dict[str, Any]] = {
@@ -97,15 +98,20 @@ def test_absent_removes_everything_even_when_killed(variables: dict[str, Any]) -
             break
 
 
-def test_a_resource_that_was_left_half_made_is_no_reason_to_miss_the_other_copy() -> None:
-    """Killed between the kernel's resource and its disks, while the other node had nothing yet."""
+def half_of_a_pair(**resource: Any) -> tuple[Desired, World]:
+    """A pair of which node2 was emptied, with the resource on node1 as given."""
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))
     world.converge(wanted)
     world.nodes["node2"] = world.empty_node("node2")
-    doc = world.nodes["node1"]
-    doc["domains"] = {}
-    doc["resources"]["web1"] |= {"role": "Secondary", "peer_role": "Unknown", "connection": "StandAlone", "volumes": []}
+    world.nodes["node1"]["resources"]["web1"] |= {**resource, "volumes": []}
+    return wanted, world
+
+
+def test_a_resource_that_was_left_half_made_is_no_reason_to_miss_the_other_copy() -> None:
+    """Killed between the kernel's resource and its disks, while the other node had nothing yet."""
+    wanted, world = half_of_a_pair(role="Secondary", peer_role="Unknown", connection="StandAlone")
+    world.nodes["node1"]["domains"] = {}
     plan = world.plan(wanted)
     assert [(step.op, step.node) for step in plan.steps] == [("replication.configure", "node1")]
     assert "was in service" in plan.steps[0].why
@@ -113,13 +119,8 @@ def test_a_resource_that_was_left_half_made_is_no_reason_to_miss_the_other_copy(
 
 def test_a_copy_whose_resource_is_down_is_brought_up_before_the_other_one_is_missed() -> None:
     """The guest is defined here and off, and the other node was emptied: the next run makes the other copy anew."""
-    wanted = desired({"web1": instance(nodes=["node1", "node2"])})
-    world = World(list(wanted.nodes))
-    world.converge(wanted)
-    world.nodes["node2"] = world.empty_node("node2")
-    doc = world.nodes["node1"]
-    doc["domains"]["web1"]["state"] = "shutoff"
-    doc["resources"]["web1"] |= {"role": None, "connection": None, "volumes": []}
+    wanted, world = half_of_a_pair(role=None, connection=None)
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
     plan = world.plan(wanted)
     assert [(step.op, step.node) for step in plan.steps] == [("replication.configure", "node1")]
 
