@@ -19,7 +19,7 @@ from . import archive, kernel, tiny_guest
 from .command import locked, run
 from .errors import LabError
 from .image import debian
-from .paths import cache_dir, digest, write_atomically
+from .paths import cache_dir, digest, file_digest, write_atomically
 from .progress import Progress
 from .recipe import tree_digest
 
@@ -89,16 +89,11 @@ def _build(directory: Path, progress: Progress) -> None:
         progress.say("make the disks")
         _lab_guest(work / "tree", work)
         (work / NAMES[2]).write_bytes(tiny_guest.disk())
-        sums = "".join(f"{_sha256(work / name)}  {name}\n" for name in NAMES)
+        sums = "".join(f"{file_digest(work / name)}  {name}\n" for name in NAMES)
         for name in NAMES:
             (work / name).rename(directory / name)
         write_atomically(directory / "SHA256SUMS", sums)
     progress.say(f"built {directory}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _lab_guest(tree: Path, work: Path) -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from . import image
 from .command import run
+from .paths import file_digest
 from .process import Process
 
 if TYPE_CHECKING:
@@ -36,16 +36,12 @@ def write(directory: Path, release: str) -> int:
         for deb in debs:
             (flat / deb.name).symlink_to(deb)
             index.write(f"{_fields(deb)}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\n")
-            index.write(f"SHA256: {_sha256(deb)}\n\n")
+            index.write(f"SHA256: {file_digest(deb)}\n\n")
     # mmdebstrap looks for essential packages in the release that it was told, by this file's word.
     release_file = f"Suite: {release}\nCodename: {release}\nSHA256:\n"
-    release_file += f" {_sha256(packages)} {packages.stat().st_size} Packages\n"
+    release_file += f" {file_digest(packages)} {packages.stat().st_size} Packages\n"
     (flat / "Release").write_text(release_file, encoding="utf-8")
     return len(debs)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fields(deb: Path) -> str:

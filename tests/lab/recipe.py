@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import LabError
 from .kernel import NODE_INIT, NODE_MODULES
-from .paths import digest
+from .paths import digest, file_digest
 
 # Raise it when code that shapes the image changes in a way that the fields below do not show.
 VERSION = 1
@@ -112,4 +111,4 @@ class Recipe:
 def tree_digest(root: Path) -> dict[str, str]:
     """Hash of every file below root, by relative path."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(root)): file_digest(path) for path in files}
