@@ -83,8 +83,8 @@ def script_text(name: str, find: Callable[[str, str], str]) -> str:
 
 
 def holds_lock(run: Run, node: str) -> bool:
-    """Return whether the last call to the node left it locked."""
-    return [answer.get("lock") for name, answer in run.answers() if name == node][-1:] == ["held"]
+    """Return whether the last call to the node left it locked; where all steps of a wave were in vain there was none."""
+    return [answer["lock"] for name, answer in run.answers() if name == node and "lock" in answer][-1:] == ["held"]
 
 
 def secrets_of(steps: list[Document], task_vars: dict[str, Any]) -> dict[str, str]:

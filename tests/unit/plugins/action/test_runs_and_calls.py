@@ -32,6 +32,9 @@ def test_a_run_keeps_answers_in_the_order_of_waves() -> None:
     assert [node for node, _ignored in run.answers()] == ["node-a", "node-b"]
     assert run.results() == {"a": result("a", "failed"), "b": result("b", "changed")}
     assert apply_wave.holds_lock(run, "node-a") and not apply_wave.holds_lock(run, "node-b")
+    # In this wave every step was in vain, so nobody asked the node.
+    run.record("node-a", 1, {"results": [result("c", "skipped")]})
+    assert apply_wave.holds_lock(run, "node-a")
     run.finish()
     assert not run.path.exists()
 
