@@ -310,6 +310,7 @@ INTENTS = {
     "not-larger": Code(ERROR, "a disk is as large already", LOOK),
     "moved-in-need": Code(WARNING, "an instance goes where a limit forbids it, for it has to leave its node", LOOK),
     "not-moved": Code(ERROR, "an instance stays where it is", LOOK),
+    "stale-copies": Code(INFO, "several surviving copies may lack what was written last", LOOK),
     "not-proven-dead": Code(ERROR, "nothing proves that a node is dead", LOOK),
     "not-settled": Code(ERROR, "an earlier migration left something behind", SITE),
     "nothing-kept": Code(INFO, "no data are kept", "nothing"),

@@ -83,7 +83,7 @@ def script_text(name: str, find: Callable[[str, str], str]) -> str:
 
 
 def holds_lock(run: Run, node: str) -> bool:
-    """Return whether the last call to the node left it locked; where all steps of a wave were in vain there was none."""
+    """Return whether the last call to the node left it locked; a wave whose steps are all in vain makes none."""
     return [answer["lock"] for name, answer in run.answers() if name == node and "lock" in answer][-1:] == ["held"]
 
 

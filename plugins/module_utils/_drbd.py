@@ -12,7 +12,7 @@ import shlex
 from typing import Any, NamedTuple, Protocol
 
 from . import _drbd_netlink
-from ._drbd_meta import JUST_CREATED, SECTOR, is_blank, parse_generation
+from ._drbd_meta import JUST_CREATED, SECTOR, is_blank, parse_generations
 from ._drbd_parse import (
     PLACEHOLDER,
     parse_events,
@@ -257,7 +257,7 @@ class Drbd:
             if re.search(r"no valid meta.?data", result.stdout + result.stderr, re.I):
                 return "none"
             raise CommandFailed(result.argv, result.code, result.stdout, result.stderr)
-        return "new" if parse_generation(result.stdout) == JUST_CREATED else "used"
+        return "new" if parse_generations(result.stdout).current == JUST_CREATED else "used"
 
     def _read_metadata(self, command: str, name: str, volume: int) -> Result:
         argv = [*self._adm(name), command, f"{name}/{volume}"]
@@ -269,7 +269,7 @@ class Drbd:
 
     def just_created(self, name: str, volume: int) -> bool:
         """Whether a volume has never held data: its current UUID is the one that create-md writes."""
-        return parse_generation(self.generations(name, volume)) == JUST_CREATED
+        return parse_generations(self.generations(name, volume)).current == JUST_CREATED
 
     def generations(self, name: str, volume: int) -> str:
         """The generation identifiers of a volume, `CURRENT:BITMAP:HISTORY:HISTORY` and flags, in hexadecimal."""
@@ -341,7 +341,7 @@ class Drbd:
         self.runner.run([*argv, "--force"] if force else argv, mutates=True, timeout=120)
 
     def outdate(self, name: str) -> None:
-        """Marks the copies on this side as stale; the kernel refuses while it is connected or Primary."""
+        """Marks the copies on this side as stale, also of what is down; the kernel refuses while it is Primary."""
         self.runner.run([*self._adm(name), "outdate", name], mutates=True, timeout=60)
 
     def secondary(self, name: str) -> None:

@@ -12,6 +12,7 @@ bitmap, plus 4 KiB for the superblock and 32 KiB for the activity log with its d
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from ._errors import ParseFailed
 
@@ -41,10 +42,22 @@ def is_blank(path: str) -> bool:
         os.close(handle)
 
 
-def parse_generation(text: str) -> int:
-    """The current UUID in the output of `get-gi`, without the bit that says 'was primary'."""
-    first = text.strip().split(":", 1)[0]
+class Generations(NamedTuple):
+    """What the metadata of a volume say: the current generation, the peer's last one if this side went on without it.
+
+    `consistent` and `up_to_date` are what the disk was when it was last in use.
+    """
+
+    current: int
+    bitmap: int
+    consistent: bool
+    up_to_date: bool
+
+
+def parse_generations(text: str) -> Generations:
+    """The output of `get-gi`: `CURRENT:BITMAP:HISTORY:HISTORY` in hexadecimal, then flags."""
     try:
-        return int(first, 16)
+        current, bitmap, _newer, _older, consistent, up_to_date, *_rest = text.strip().split(":")
+        return Generations(int(current, 16), int(bitmap, 16), consistent == "1", up_to_date == "1")
     except ValueError as error:
-        raise ParseFailed("get-gi", text, "no current UUID") from error
+        raise ParseFailed("get-gi", text, "no generations") from error

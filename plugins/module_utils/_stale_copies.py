@@ -6,14 +6,18 @@
 
 When replication breaks while the guest goes on writing on the other node, DRBD here still calls its copy up to date: it
 cannot know. If the other node's libvirt can be asked on another network and has the guest running, it is known, and the
-copy is marked Outdated. Were the other node lost after that, nobody would take the stale copy for the last state.
+copy is marked Outdated. So is a copy that was down, before it comes up: until the handshake, which takes the mark off,
+it cannot know what was written meanwhile. Were the other node lost, nobody would take it for the last state unasked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Callable
 
 from ._drbd import Replication, ResourceState
+from ._drbd_meta import parse_generations
+from ._errors import CommandFailed
 from ._libvirt import OFF
 
 
@@ -38,3 +42,17 @@ def alone(state: ResourceState) -> bool:
     """Whether this side is secondary, without its peer, and takes its copy for the last state."""
     apart = state.role == "Secondary" and not state.connected and state.peer_role != "Primary"
     return apart and bool(state.volumes) and all(one.disk == "UpToDate" for one in state.volumes)
+
+
+def mark_before_up(copies: Replication, name: str, volumes: Iterable[int]) -> None:
+    """Marks the copy of a resource that is down and comes up now; replication.sh does the same after a boot.
+
+    One that was written without its peer has what the peer lacks, and stays as it is.
+    """
+    try:
+        seen = [parse_generations(copies.generations(name, volume)) for volume in volumes]
+    except CommandFailed:
+        # Without metadata it is no copy; bringing it up says so.
+        return
+    if all(one.consistent and not one.bitmap for one in seen) and any(one.up_to_date for one in seen):
+        copies.outdate(name)

@@ -14,6 +14,7 @@ from ._errors import CommandFailed, Refused, TimedOut, UsageError
 from ._lvm import Volume
 from ._names import instance_name
 from ._node import Node
+from ._stale_copies import mark_before_up
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours, unfilled
 
@@ -55,6 +56,8 @@ def configure(node: Node, args: Args) -> Done:
     for one in owed:
         if one is not None:
             _make_metadata(node, name, *one)
+    if state is None:
+        mark_before_up(node.replication, name, [one.volume for one in volumes])
     adjusted = _adjust(node, name)
     if not (write or adjusted):
         return unchanged(f"{name} is configured")
@@ -248,7 +251,7 @@ def _whole(node: Node, name: str) -> bool:
 def _require_usable(name: str, state: ResourceState, peer: str, stale: bool) -> None:
     """The disks are up to date, or a whole state of earlier if that is accepted."""
     if not (stale and state.volumes and all(one.disk in ("UpToDate", *STALE) for one in state.volumes)):
-        _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy")
+        _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy, or may")
 
 
 def _require_up_to_date(name: str, state: ResourceState, remedy: str) -> None:

@@ -16,8 +16,13 @@ pytestmark = pytest.mark.lab
 
 def complete(cluster: Cluster, node: str, name: str) -> bool:
     """Whether the node's copy of an instance is up to date."""
-    said = cluster.lab.run(node, f"drbdadm dstate {name}", check=False).stdout.strip()
+    said = disks(cluster, node, name)
     return bool(said) and all(line.startswith("UpToDate/") for line in said.splitlines())
+
+
+def disks(cluster: Cluster, node: str, name: str) -> str:
+    """What a node's DRBD says of both copies; empty while it is down."""
+    return cluster.lab.run(node, f"drbdadm dstate {name}", check=False).stdout.strip()
 
 
 def every_record(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
@@ -63,6 +68,42 @@ def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> Non
     assert settled(cluster, "serve1") == "node1"
     every_record(cluster, writer)
     cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+
+
+@pytest.mark.nightly
+def test_a_copy_that_was_down_does_not_take_over_before_it_has_heard_of_its_peer(cluster: Cluster) -> None:
+    """The second node is off while the guest writes on; when it is back, the guest's node is dead."""
+    writer = serving(cluster)
+    cluster.lab.power_off("node2")
+    cluster.wait_missed("node1", "serve1")
+    before = acknowledged(writer)
+    cluster.lab.wait(lambda: acknowledged(writer) > before, what="the guest writes on alone")
+    cluster.lab.power_off("node1")
+    cluster.lab.power_on("node2")
+    cluster.lab.wait(lambda: disks(cluster, "node2", "serve1").startswith("Outdated/"), what="node2's copy is up")
+    refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
+    assert "may lack what was written last" in refused.output and "-e accept_stale=serve1" in refused.output
+    assert cluster.running("serve1") == []
+    cluster.lab.power_on("node1")
+    cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
+    assert settled(cluster, "serve1") == "node1"
+    every_record(cluster, writer)
+    cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+
+
+@pytest.mark.nightly
+def test_after_an_outage_of_all_one_copy_is_taken_when_that_is_accepted(cluster: Cluster) -> None:
+    writer = serving(cluster)
+    for node in cluster.lab.nodes:
+        cluster.lab.power_off(node)
+    for node in ("node2", "node3"):
+        cluster.lab.power_on(node)
+    cluster.lab.wait(lambda: disks(cluster, "node2", "serve1").startswith("Outdated/"), what="node2's copy is up")
+    said = ("-e", "confirm_dead=node1")
+    assert "-e accept_stale=serve1" in cluster.play("recover", *said, status=None).output
+    cluster.play("recover", *said, "-e", "accept_stale=serve1")
+    assert settled(cluster, "serve1") == "node2"
+    every_record(cluster, writer)
 
 
 def test_failover_while_both_answer(cluster: Cluster) -> None:

@@ -71,6 +71,15 @@ def power_other(run: Run, machine: Machine, fault: Fault) -> None:
         run.world.engine.later(20 + fault.pick % 60, target.power_on)
 
 
+def outage(run: Run, machine: Machine, fault: Fault) -> None:
+    """Every node loses its power; they come back one after another, but one of them may not."""
+    for number, target in enumerate(run.world.machines.values()):
+        target.power_off()
+        if (fault.pick + number) % 4:
+            run.world.engine.later(5 + (fault.pick >> number) % 60, target.power_on)
+    run.world.engine.pause()
+
+
 def frozen(run: Run, machine: Machine, fault: Fault) -> None:
     """This node stops for a while, in the middle of what it does, and goes on as if nothing had happened."""
     _freeze(run, machine, fault)
@@ -178,6 +187,7 @@ FAULTS: dict[str, tuple[int, Callable[[Run, Machine, Fault], None]]] = {
     "process killed": (3, kill),
     "power": (4, power),
     "power of another": (3, power_other),
+    "outage": (2, outage),
     "frozen": (3, frozen),
     "frozen, another": (2, frozen_other),
     "clock": (2, clock),

@@ -359,6 +359,10 @@ TELLING = {
         "half-boot": "a primary, a write | b primary, b write, b down | a up, a primary, a write, b up",
         "crashed-secondary": "b primary, b write | b write | a up, a primary",
         "forced": "a primary, a detach, a write | b outdate, b force, b write | a up, b up",
+        # What a node does at boot: a copy that may have been left behind is marked before it comes up.
+        "marked-primary": "a primary, a write | b write | a outdate, a up, a primary, a write",
+        "marked-secondary": "b primary, b write | b write | a outdate, a up, b write",
+        "marked-unheard": "a primary, a write | b down | a outdate, a up, a primary, a force, a write, b outdate, b up",
     },
     BOTH: {
         "old-primary-back": "a primary | a write | b primary, b write | a up, a primary, a write | "

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from ansible_collections.twofold.cluster.plugins.module_utils import (
     _lock,
     _power_back,
+    _stale_copies,
     _steps,
     _steps_definition,
     _steps_domain,
@@ -160,6 +161,9 @@ MUTATIONS = (
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
+    Mutation(LAST, "a copy that comes up counts as the last state",
+             ((_stale_copies, "mark_before_up", _nothing), (_steps_replication, "mark_before_up", _nothing)),
+             ("converge", "recover"), ("drbd",), ("outage", "power of another")),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
              ((_steps_replication, "_wait_connected", _as_it_is),)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",

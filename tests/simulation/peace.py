@@ -35,6 +35,7 @@ ORPHANED = frozenset({"foreign-domain", "orphan"})
 def calm(world: World) -> bool:
     """Whether every node is up and reached, and nobody is at work."""
     up = all(one.awake and world.manageable(name) for name, one in world.machines.items()) and not world.cut
+    up = up and not any(one.booting for one in world.machines.values())
     up = up and not any(lv.failing for one in world.machines.values() for lv in one.storage.volumes.values())
     return up and not any(run.task is not None and not run.task.over for run in world.runs) and not world.engine.tasks
 

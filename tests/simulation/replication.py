@@ -36,7 +36,7 @@ class SimReplication:
 
     EFFECTS = frozenset(
         {"write", "forget", "create_metadata", "adjust", "down", "clean_start", "primary", "secondary",
-         "allow_two_primaries", "detach", "disconnect", "discard", "resize"}
+         "allow_two_primaries", "detach", "disconnect", "discard", "resize", "outdate"}
     )  # fmt: skip
 
     def __init__(self, machine: Machine, between: Callable[[], None], wait: Callable[[float], None]) -> None:
@@ -92,6 +92,10 @@ class SimReplication:
             raise refused("", f"'{name}/{volume}' not defined in your config (for this host).", 10)
         return self.machine.storage.at(host.volumes[volume][2])
 
+    def volumes(self, name: str) -> list[int]:
+        """The volumes of a resource by its file."""
+        return list(self._here(name)[1].volumes)
+
     def metadata(self, name: str, volume: int, device: str | None) -> str:
         block = self._meta(name, volume).superblock
         return "none" if block is None else "new" if block.current == JUST_CREATED else "used"
@@ -110,11 +114,13 @@ class SimReplication:
         return block.current == JUST_CREATED
 
     def generations(self, name: str, volume: int) -> str:
-        block = self._meta(name, volume).superblock
+        found = self.machine.storage.volumes.get(self._here(name)[1].volumes[volume][2])
+        block = found.superblock if found is not None else None
         if block is None:
             raise refused("get-gi", "No valid meta data found", 255)
         current = block.current | (1 if block.primary else 0)
-        return ":".join(f"{one:016X}" for one in (current, block.bitmap, *block.history)) + ":1:1:0:0:0:0"
+        flags = [str(int(one)) for one in (block.consistent, block.up_to_date, block.primary)]
+        return ":".join([*(f"{one:016X}" for one in (current, block.bitmap, *block.history)), *flags, "0:0:0"])
 
     def size(self, minor: int) -> int | None:
         found = self.kernel.by_minor(minor)

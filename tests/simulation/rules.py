@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
 
 from twofold import secrets
+from twofold.planner.proof import names
 
 from .contents import Content
 from .inventories import NAMES, PASSWORD
@@ -169,8 +170,20 @@ class Rules:
             return
         outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
         fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine, resource.name)
-        fine = fine or self._unfilled_elsewhere(run, resource)
-        self.look(DUAL, fine, f"{resource.name} is promoted on {resource.machine.name} before its peer shook hands")
+        alone = self._unfilled_elsewhere(run, resource)
+        said = f"{resource.name} is promoted on {resource.machine.name} before its peer shook hands"
+        self.look(DUAL, fine or alone, said)
+        last = resource.met or outdated or alone or self._is_ahead(resource) or self._accepted(run, resource)
+        self.look(LAST, last, f"{said} since it came up, and may lack what that wrote")
+
+    @staticmethod
+    def _is_ahead(resource: Resource) -> bool:
+        """Whether it was written without its peer, so that it is the peer that lacks something."""
+        return any(one.block is not None and one.block.bitmap for one in resource.devices.values())
+
+    @staticmethod
+    def _accepted(run: Run, resource: Resource) -> bool:
+        return resource.name in names(run.intent.get("accept_stale"))
 
     def _unfilled_elsewhere(self, run: Run, resource: Resource) -> bool:
         """Whether the other copy was never filled, and its node was seen not to run the guest."""

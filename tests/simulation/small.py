@@ -156,7 +156,7 @@ class SimHost:
         return {"drbd_utils": "9.22.0", "python": "3.13.5"}
 
     def starting(self, units: tuple[str, ...]) -> bool:
-        return bool(units) and self.machine.world.engine.now < self.machine.up_at
+        return bool(units) and self.machine.booting
 
 
 class SimClock:

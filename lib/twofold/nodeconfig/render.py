@@ -154,6 +154,15 @@ REPLICATION_SCRIPT = (
     HEADER.replace("#", "#!/bin/sh\n#", 1)
     + """\
 # Brings up the replication of every instance after a boot, as secondary; it waits for no peer.
+
+# While a copy was down its peer may have gone on: until they have shaken hands it does not count as up to date. One
+# that was written without its peer has what the peer lacks, and stays as it is.
+mark_before_up() {
+    drbdsetup events2 --now "$1" 2>/dev/null | grep -q "^exists resource" && return
+    drbdadm get-gi "$1" 2>/dev/null | awk -F: '$5 != 1 || $2 !~ /^0+$/ { no = 1 } END { exit no || !NR }' || return
+    drbdadm outdate "$1"
+}
+
 udevadm settle --timeout=30
 # The volumes are activated by events too, but those may come later than this.
 vgchange --quiet -aay
@@ -161,6 +170,7 @@ status=0
 for file in /etc/drbd.d/twofold-*.res; do
     [ -e "$file" ] || continue
     name=${file##*/twofold-}
+    mark_before_up "${name%.res}"
     drbdadm adjust "${name%.res}" || status=1
 done
 exit $status

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import definition
+from ..findings import INFO, Finding
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
 from ..render import seed
@@ -64,11 +65,16 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
     proofs = Proofs(context, intent)
     affected = _affected(context)
     proven = {node: proofs.of(node, names) for node, names in sorted(affected.items()) if names}
+    offered = []
     for name in starts.ordered(context, {name for names in affected.values() for name in names}):
         dead = next(node for node, names in affected.items() if name in names)
         proof = proven[dead]
-        if proof is not None:
-            _take_over(context, context.observed.trace(name), proof, proofs)
+        if proof is not None and _take_over(context, context.observed.trace(name), proof, proofs).stale_offered:
+            offered.append(name)
+    if len(offered) > 1:
+        message = f"the copies of {len(offered)} instances may lack what was written last"
+        remedy = f"-e accept_stale={','.join(offered)} goes on with all of them as they are"
+        context.findings.append(Finding(INFO, "stale-copies", "cluster", message, remedy))
     _without_trace(context)
 
 
@@ -130,15 +136,17 @@ def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
         _take_over(context, trace, proof, proofs)
 
 
-def _take_over(context: Context, trace: Trace, proof: Proof, proofs: Proofs) -> None:
+def _take_over(context: Context, trace: Trace, proof: Proof, proofs: Proofs) -> TakeOver:
     """The survivor of the pair goes on; if it was still being filled, the copy that it was to replace may."""
     base, stale = trace.newest or {}, trace.name in proofs.stale_accepted
     former = _former(context, trace, base, proof.node)
     if former is not None and stale:
         unfilled = next(node for node in base["nodes"] if node != proof.node)
-        TakeOver(context, trace, proof, trace.definitions[former], stale=True, unfilled=unfilled).run()
+        taken = TakeOver(context, trace, proof, trace.definitions[former], stale=True, unfilled=unfilled)
     else:
-        TakeOver(context, trace, proof, base, stale=stale, former=former).run()
+        taken = TakeOver(context, trace, proof, base, stale=stale, former=former)
+    taken.run()
+    return taken
 
 
 def _former(context: Context, trace: Trace, base: dict[str, Any], dead: str) -> str | None:
@@ -255,6 +263,8 @@ class TakeOver(Moved):
         # Where the copy from before a replacement is, and, if that goes on, where the one is that was to be filled.
         self.former = former
         self.unfilled = unfilled
+        # Whether it is refused for want of this word alone.
+        self.stale_offered = False
         # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
         document = {**self.built.document, "took_over": proof.node}
         self.built = definition.Wanted(document, None, None)
@@ -309,22 +319,33 @@ class TakeOver(Moved):
             message = f"its creation had not ended when {self.source} was lost"
             self.error("not-created", message, f"bring {self.source} back and run site.yml")
             return False
-        if resource is None or not resource.up or resource.all_disks("UpToDate"):
+        up = resource is not None and resource.up
+        if resource is not None and up and resource.all_disks("UpToDate"):
             return True
-        whole = resource.all_disks("UpToDate", *STALE)
+        whole = resource is None or not up or resource.all_disks("UpToDate", *STALE)
         if whole and self.stale:
             return True
-        disks = ", ".join(f"disk {volume.volume} is {volume.disk}" for volume in resource.volumes)
-        remedy = f"bring {self.source} back, it has the newer copy; nothing was changed"
+        remedy = f"bring {self.source} back, it has the newer copy, or may; nothing was changed"
         if whole:
+            self.stale_offered = True
             remedy += f"; if it is lost for good, -e accept_stale={self.name} goes on with the state of this copy"
         elif self.former is not None:
             remedy += (
                 f"; if it is lost for good, -e accept_stale={self.name} goes on with the copy on {self.former}, "
                 "which is as it was when its replacement began"
             )
-        self.error("disk-not-up-to-date", f"its copy on {self.target} is not complete: {disks}", remedy)
+        self.error("disk-not-up-to-date", f"its copy on {self.target} {self._disks()}", remedy)
         return False
+
+    def _disks(self) -> str:
+        """Why the surviving copy cannot be taken for the last state."""
+        resource = self.trace.resources.get(self.target)
+        if resource is None or not resource.up:
+            return f"is down, so {self.source} may have gone on without it"
+        disks = ", ".join(f"disk {volume.volume} is {volume.disk}" for volume in resource.volumes)
+        if resource.all_disks("UpToDate", *STALE):
+            return f"may lack what was written last: {disks} until it has heard of {self.source} again"
+        return f"is not complete: {disks}"
 
 
 class Graceful(Moved):

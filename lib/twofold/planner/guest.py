@@ -150,9 +150,12 @@ class Guest:
                 done = f", {volume.done:.1f}% done" if volume.done is not None else ""
                 message = f"disk {volume.volume} on {node} is {volume.disk}{done}"
                 here = node == self.node
-                remedy = (
-                    "wait for the resync" if volume.disk in ("Inconsistent", "Outdated") else f"check {node}'s disks"
-                )
+                if volume.disk == "Outdated" and resource is not None and not resource.connected:
+                    remedy = "connect it with its peer: until then nobody knows whether it lacks something"
+                elif volume.disk in ("Inconsistent", "Outdated"):
+                    remedy = "wait for the resync"
+                else:
+                    remedy = f"check {node}'s disks"
                 self._report("disk-not-up-to-date", message, remedy, error=here and needed)
                 fine = fine and not here
         return fine

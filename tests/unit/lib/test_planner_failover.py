@@ -244,12 +244,28 @@ def test_after_an_outage_of_all_the_primary_starts_without_its_peer_with_a_proof
     world.apply(plan, wanted)
 
 
-def test_a_resource_that_is_down_is_brought_up_first() -> None:
+def test_a_resource_that_is_down_is_taken_when_that_is_accepted() -> None:
+    """Its peer may have gone on without it for long."""
     world, wanted = world_with()
     world.nodes["node2"]["resources"]["web1"]["role"] = None
     world.power_off("node1")
-    plan = recover(world, wanted, confirm_dead="node1")
+    refused = recover(world, wanted, confirm_dead="node1")
+    assert (refused.steps, errors(refused)) == ((), [("instance web1", "disk-not-up-to-date")])
+    assert "-e accept_stale=web1" in refused.errors[0].remedy
+    plan = recover(world, wanted, confirm_dead="node1", accept_stale="web1")
     assert [step.op for step in plan.steps] == ["replication.configure", *TAKEN]
+
+
+def test_several_copies_in_doubt_are_accepted_with_one_command() -> None:
+    world, wanted = world_with(count=3)
+    for name in ("web1", "web3"):
+        world.nodes["node2"]["resources"][name]["volumes"][0]["disk"] = "Outdated"
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    (found,) = (one for one in plan.findings if one.code == "stale-copies")
+    assert (found.object, found.severity) == ("cluster", "info")
+    assert found.remedy.startswith("-e accept_stale=web1,web3 ")
+    assert {step.instance for step in plan.steps} == {"web2"}
 
 
 def test_a_seed_that_is_missing_is_written_again() -> None:

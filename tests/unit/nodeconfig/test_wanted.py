@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,8 +116,38 @@ def test_replication_waits_for_volumes_at_boot_and_tries_again() -> None:
     """Volumes are activated by events, which a unit cannot wait for; replication was left half-way for good."""
     wanted = document()
     script = content(wanted, "/etc/twofold/replication.sh")
-    assert script.index("vgchange") < script.index("drbdadm")
+    assert script.index("vgchange") < script.index("drbdadm adjust")
     assert "Restart=on-failure\n" in content(wanted, "/etc/systemd/system/twofold-replication.service")
+
+
+SINGLE, AHEAD, PARTIAL = "A2:00:0:0:1:1:0", "A2:B0:0:0:1:1:0", "A2:00:0:0:0:0:0"
+
+
+@pytest.mark.parametrize(
+    ("up", "said", "marked"),
+    [
+        (False, [SINGLE], True),
+        (False, [SINGLE, SINGLE], True),
+        (True, [SINGLE], False),
+        (False, [SINGLE, AHEAD], False),
+        (False, [PARTIAL, SINGLE], False),
+        (False, [], False),
+    ],
+)
+def test_a_copy_is_marked_before_it_comes_up_at_boot(tmp_path: Path, up: bool, said: list[str], marked: bool) -> None:
+    """The same as the step does that configures a resource."""
+    script = content(document(), "/etc/twofold/replication.sh")
+    told = "".join(f"echo {one};" for one in said)
+    tools = {
+        "drbdsetup": f"echo 'exists {'resource' if up else '-'}'",
+        "drbdadm": f'if [ "$1" = get-gi ]; then {told} :; else touch {tmp_path}/$1-$2; fi',
+    }
+    for name, text in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    function = script[: script.index("udevadm")] + "mark_before_up web1"
+    subprocess.run(["sh"], input=function, text=True, check=False, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (tmp_path / "outdate-web1").exists() == marked
 
 
 def test_no_key_is_part_of_the_document() -> None:

@@ -12,7 +12,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import 
     JUST_CREATED,
     metadata_size,
     metadata_volume_size,
-    parse_generation,
+    parse_generations,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import (
     connection,
@@ -58,8 +58,8 @@ def test_recorded_proc_says_nothing_when_nothing_is_synced(recorded: Recorded) -
 
 
 def test_the_generation_of_a_disk_in_service(recorded: Recorded) -> None:
-    assert parse_generation(recorded("drbdsetup/8.4-get-gi.txt")) != JUST_CREATED
-    assert parse_generation("0000000000000004:0000000000000000:0:0:1:0") == JUST_CREATED
+    assert parse_generations(recorded("drbdsetup/8.4-get-gi.txt")) == (0x7EE76D404E50D6A2, 0, True, True)
+    assert parse_generations("0000000000000004:00000000000000A0:0:0:1:0") == (JUST_CREATED, 0xA0, True, False)
 
 
 def test_both_versions_have_one_vocabulary() -> None:

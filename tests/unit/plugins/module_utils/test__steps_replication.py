@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import JUST_CREATED
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     CommandFailed,
     Refused,
@@ -31,6 +32,7 @@ class Kernel:
         self.found = "none"
         self.fresh = True
         self.did: list[str] = []
+        self.said = f"{JUST_CREATED:016X}:0:0:0:0:0:0"
         # A Primary that lost its disk: what it sees once its peer is connected.
         self.late: ResourceState | None = None
 
@@ -74,6 +76,13 @@ class Kernel:
 
     def just_created(self, _name: str, _volume: int) -> bool:
         return self.fresh
+
+    def generations(self, _name: str, _volume: int) -> str:
+        return self.said
+
+    def outdate(self, _name: str) -> None:
+        assert self.now is None
+        self.did.append("outdate")
 
     def clean_start(self, _name: str, _volume: int) -> None:
         self.did.append("clean-start")
@@ -139,6 +148,29 @@ def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: Node, kern
     with pytest.raises(CommandFailed, match="Can only attach"):
         configure(node)
     assert kernel.did == ["attach"]
+
+
+@pytest.mark.parametrize(
+    ("said", "marked"),
+    [
+        ("7EE76D404E50D6A2:0000000000000000:0:0:1:1:0", True),
+        ("7EE76D404E50D6A3:0000000000000000:0:0:1:1:1", True),
+        ("7EE76D404E50D6A2:7DF3EDB756FA4B3C:0:0:1:1:0", False),
+        ("7EE76D404E50D6A2:0000000000000000:0:0:1:0:0", False),
+        ("7EE76D404E50D6A2:0000000000000000:0:0:0:0:0", False),
+    ],
+    ids=["was secondary", "was primary", "was written without its peer", "marked already", "not whole"],
+)
+def test_a_copy_that_comes_up_is_not_taken_for_the_last_state(
+    node: Node, kernel: Kernel, said: str, marked: bool
+) -> None:
+    """While it was down its peer may have gone on; the handshake takes the mark off."""
+    kernel.said = said
+    configure(node)
+    assert ("outdate" in kernel.did) == marked
+    kernel.did.clear()
+    configure(node)
+    assert kernel.did == []
 
 
 def test_metadata_that_was_made_before_an_interruption_is_kept(node: Node, kernel: Kernel) -> None:
@@ -275,7 +307,7 @@ def test_a_survivor_without_all_data_is_not_promoted(node: Node, kernel: Kernel,
     kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(Refused, match=f"is {disk} on this node") as error:
         take_over(node)
-    assert error.value.remedy == "bring node1 back: it has the newer copy"
+    assert error.value.remedy == "bring node1 back: it has the newer copy, or may"
     assert kernel.did == []
 
 
