@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
@@ -183,7 +183,7 @@ class Kernel:
         device.disk = "Inconsistent" if not block.consistent else "UpToDate" if block.up_to_date else "Outdated"
         device.crashed = block.primary
         # The activity log names what may have been on its way.
-        block.written = block.written or device.crashed
+        block.written, block.active = block.written or (device.crashed and block.active), False
         self.changed(resource)
         if resource.connected and resource.peer is not None and resource.reachable:
             self.world.drbd.meet(resource, resource.peer, device.volume)
@@ -351,6 +351,8 @@ class Kernel:
             return False
         if device.data is not None and device.disk == "UpToDate":
             device.data.content = content
+            if device.block is not None:
+                device.block.active = True
         if other is not None and other.data is not None and other.disk == "UpToDate":
             other.data.content = content
         elif device.block is not None:
@@ -359,10 +361,11 @@ class Kernel:
 
 
 class Network:
-    """What happens between two kernels by itself."""
+    """What happens between two kernels by itself. `tossed` are the resources of which chance has decided something."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.tossed: set[str] = set()
 
     def sides(self, name: str) -> list[Resource]:
         """The resource wherever it is up."""
@@ -462,8 +465,10 @@ class Network:
         there = self._side(other, other.devices[volume])
         if here is None or there is None:
             return 0
-        here.follows = int(10 * self.world.engine.now) % 2 == 0
-        return verdict(here, there)
+        either = [verdict(replace(here, follows=follows), there) for follows in (False, True)]
+        if either[0] != either[1]:
+            self.tossed.add(one.name)
+        return either[int(10 * self.world.engine.now) % 2 == 0]
 
     def _agree(self, one: Resource, other: Resource, verdicts: dict[int, int | None]) -> None:
         for volume, found in verdicts.items():

@@ -21,7 +21,8 @@ SPLIT = -100
 class Superblock:
     """The metadata of a disk: generation identifiers (the lowest bit is `primary`) and flags.
 
-    `written`: the bitmap says that something was written which the peer does not have.
+    `written`: the bitmap says that something was written which the peer does not have; `active`: the activity log says
+    that something was written at all since the disk was attached.
     """
 
     current: int = JUST_CREATED
@@ -31,6 +32,7 @@ class Superblock:
     up_to_date: bool = False
     primary: bool = False
     written: bool = False
+    active: bool = False
 
     def renew(self, identifier: int) -> None:
         """A new generation begins: what changes from now on is missing on the peer."""

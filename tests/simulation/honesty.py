@@ -248,9 +248,12 @@ class Model:
 
 
 class Match:
-    """A program that is played on both. `different`: by resource the first difference; then it is left alone."""
+    """A program that is played on both. `different`: by resource the first difference; then it is left alone.
 
-    def __init__(self, program: Program, model: Pair, nodes: Pair) -> None:
+    So is a resource of which chance has decided, because it may have decided otherwise on the nodes.
+    """
+
+    def __init__(self, program: Program, model: Model, nodes: Pair) -> None:
         self.program = program
         self.model = model
         self.nodes = nodes
@@ -269,13 +272,16 @@ class Match:
                 pair.happen(event)
             self._rest(f"after {event.node} {event.what}")
             self._part(number)
-        left = [name for name in resources if name not in self.different]
+        left = [name for name in resources if self._compares(name)]
         ours, theirs = self.model.ends(left), self.nodes.ends(left)
         for name in left:
             found = canonical(ours[name]), canonical(theirs[name])
             if found[0] != found[1]:
                 self._differs(name, f"in the end the model has {found[0]}, the nodes {found[1]}")
         return self.different
+
+    def _compares(self, name: str) -> bool:
+        return name not in self.different and name not in self.model.world.drbd.tossed
 
     def _differs(self, name: str, text: str) -> None:
         self.different[name] = f"{text}\n{self.nodes.last_words(name)}"
@@ -285,7 +291,7 @@ class Match:
         """What is done between two events, everything to come to rest after each act."""
         parts = {name: history[number] for name, history in self.program.histories.items()}
         for turn in range(max(len(part) for part in parts.values())):
-            acts = {name: part[turn] for name, part in parts.items() if turn < len(part) and name not in self.different}
+            acts = {name: part[turn] for name, part in parts.items() if turn < len(part) and self._compares(name)}
             self._act(acts, f"act {turn + 1} of part {number + 1}")
 
     def _act(self, acts: Mapping[str, Act], when: str) -> None:
@@ -298,7 +304,7 @@ class Match:
         self._rest(when, acts)
 
     def _rest(self, when: str, acts: Mapping[str, Act] | None = None) -> None:
-        expected = {name: one for name, one in self.model.rest(None).items() if name not in self.different}
+        expected = {name: one for name, one in self.model.rest(None).items() if self._compares(name)}
         found = self.nodes.rest(expected)
         for name, one in expected.items():
             if found[name] != one:
