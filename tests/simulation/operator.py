@@ -73,7 +73,7 @@ class Run:
     def _go(self) -> None:
         world = self.world
         self.documents = self._observe()
-        if self.intent["verb"] in ("failover", "recover"):
+        if self.intent["verb"] in ("failover", "recover", "evacuate"):
             # An honest operator: he confirms what he has seen to be off.
             dead = [name for name in self.desired.nodes if not world.machines[name].on and name not in self.known]
             self.intent = {**self.intent, "confirm_dead": dead}

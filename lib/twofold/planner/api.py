@@ -90,10 +90,6 @@ def _rolling(context: Context, intent: dict[str, Any]) -> None:
     rolling.cluster(context, intent)
 
 
-def _evacuate(context: Context, intent: dict[str, Any]) -> None:
-    evacuate.node(context, str(intent.get("node") or ""), str(intent.get("mode") or "both"))
-
-
 def _drain(context: Context, intent: dict[str, Any]) -> None:
     evacuate.drain(context, str(intent.get("node") or ""))
 
@@ -155,7 +151,7 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "deactivate_disks": _deactivate_disks,
     "drain": _drain,
     "drop_kept": _drop_kept,
-    "evacuate": _evacuate,
+    "evacuate": evacuate.node,
     "failover": failover.instance,
     "grow": _grow,
     "maintain": maintenance.clear,

@@ -1,33 +1,46 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Get the instances off a node that works; and bring home those that were drained.
+"""Get the instances off a node; and bring home those that were drained.
 
-What cannot move is named and does not stop the rest. A node that does not answer is not evacuated: what is known of
-its instances would be a guess.
+What cannot move is named and does not stop the rest. Off a node that does not answer nothing can be moved, but the
+second copies that it held can be made anew elsewhere (`abandon`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from ..findings import ERROR, WARNING, Finding
 from ..model import Instance
-from . import copies, replace
+from . import abandon, copies, replace
 from .context import Context
 from .moves import Mover, begin, move
+from .proof import Proofs
 from .situation import assess, primary_of
 
 MODES = ("primaries", "secondaries", "both")
 
 
-def node(context: Context, name: str, mode: str) -> None:
-    """Add the steps that move the instances of a node away: those that it runs, its second copies, or both."""
-    if not answers(context, name) or not _is_mode(context, name, mode):
+def node(context: Context, intent: dict[str, Any]) -> None:
+    """`{"verb": "evacuate", "node": name, "mode": "primaries" | "secondaries" | "both", "confirm_dead": [nodes], ...}`.
+
+    Add the steps that move the instances of a node away: those that it runs, its second copies, or both.
+    """
+    name, mode = str(intent.get("node") or ""), str(intent.get("mode") or "both")
+    if not exists(context, name) or not _is_mode(context, name, mode):
         return
-    primaries, secondaries = held(context, name)
-    wanted = {"primaries": primaries, "secondaries": secondaries, "both": [*primaries, *secondaries]}[mode]
-    _Exodus(context, name, wanted, mode).run()
+    proofs = Proofs(context, intent)
+    if mode != "primaries":
+        _go_on(context, name)
+    if mode != "primaries" and context.observed.known(name) is None:
+        lost, dead = abandon.losses(context, name, _instances(context), proofs)
+        _Exodus(context, name, lost, "secondaries", dead=dead).run()
+    elif answers(context, name):
+        primaries, secondaries = held(context, name)
+        wanted = {"primaries": primaries, "secondaries": secondaries, "both": [*primaries, *secondaries]}[mode]
+        _Exodus(context, name, wanted, mode).run()
 
 
 def drain(context: Context, name: str) -> None:
@@ -63,20 +76,39 @@ def undrain(context: Context, name: str) -> None:
         after = _settled(context, wanted, name, after) or after
 
 
-def answers(context: Context, name: str) -> bool:
-    """Whether something can be moved off a node; a finding if not."""
-    target = f"node {name}"
+def exists(context: Context, name: str) -> bool:
+    """Whether there is such a node in the inventory; a finding if not."""
     if name not in context.desired.nodes:
         known = ", ".join(sorted(context.desired.nodes))
         message, remedy = f"there is no node {name!r}", f"the nodes are {known}"
-        context.findings.append(Finding(ERROR, "unknown-node", target, message, remedy))
+        context.findings.append(Finding(ERROR, "unknown-node", f"node {name}", message, remedy))
+    return name in context.desired.nodes
+
+
+def answers(context: Context, name: str) -> bool:
+    """Whether something can be moved off a node; a finding if not."""
+    if not exists(context, name):
         return False
     if context.observed.known(name) is None:
         message = "it does not answer, so nothing can be moved off it"
         remedy = "bring it back; if it is dead, recover.yml starts its guests on their other nodes"
-        context.findings.append(Finding(ERROR, "node-unknown", target, message, remedy))
+        context.findings.append(Finding(ERROR, "node-unknown", f"node {name}", message, remedy))
         return False
     return True
+
+
+def _go_on(context: Context, name: str) -> None:
+    """Bring replacements to their end that were interrupted after the new pair of nodes was written down."""
+    for wanted in _instances(context):
+        trace = context.observed.trace(wanted.name)
+        base = trace.newest
+        if base is None or base["disk_template"] != "drbd" or name in base["nodes"]:
+            continue
+        there = context.observed.known(name) is not None
+        left = name in copies.former(trace, base["nodes"]) and not copies.kept(trace, name)
+        begun = left if there else copies.unfinished(trace, base["nodes"])
+        if begun and all(context.observed.known(node) is not None for node in base["nodes"]):
+            replace.instance(context, wanted.name)
 
 
 def _is_mode(context: Context, name: str, mode: str) -> bool:
@@ -125,13 +157,21 @@ class _Exodus:
     """Everything that leaves a node at once. It is decided together, then planned guest by guest, copy by copy."""
 
     def __init__(
-        self, context: Context, name: str, instances: Sequence[Instance], mode: str, home: str | None = None
+        self,
+        context: Context,
+        name: str,
+        instances: Sequence[Instance],
+        mode: str,
+        *,
+        home: str | None = None,
+        dead: Collection[str] = (),
     ) -> None:
         # Only what empties a node waits for NumPy.
         from .leaving import decide
 
-        self.context, self.node, self.home = context, name, home
-        ready = [one for one in instances if self._is_ready(one)]
+        self.context, self.node, self.home, self.dead = context, name, home, dead
+        gone = context.observed.known(name) is None
+        ready = [one for one in instances if gone or self._is_ready(one)]
         self.decision = decide(context, {name}, ready, mode, for_a_while=home is not None)
         self.mover = Mover(context, leaving={name})
 
@@ -156,7 +196,7 @@ class _Exodus:
             after = [step for step in moved[name] if "replication.settle" in step] or after
         copied = [name for name in places if moved.get(name, [""]) and self._is_copied(name)]
         for name in sorted(copied, key=lambda one: (-sum(disk.size for disk in self._instance(one).disks), one)):
-            self.mover.replace(name, places[name][1], moved.get(name, ()))
+            self.mover.replace(name, places[name][1], moved.get(name, ()), dead=self.dead)
         return after
 
     def _instance(self, name: str) -> Instance:

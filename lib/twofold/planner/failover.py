@@ -19,7 +19,7 @@ from ..findings import INFO, Finding
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
 from ..render import seed
-from . import copies, fit, replicated, report_only, starts, volumes
+from . import abandon, copies, fit, replicated, report_only, starts, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import seed_args
@@ -76,6 +76,7 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
         remedy = f"-e accept_stale={','.join(offered)} goes on with all of them as they are"
         context.findings.append(Finding(INFO, "stale-copies", "cluster", message, remedy))
     _without_trace(context)
+    abandon.remind(context)
 
 
 def _affected(context: Context) -> dict[str, list[str]]:

@@ -26,7 +26,8 @@ def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
     for name in context.observed.unknown:
         if name in context.desired.nodes and context.desired.nodes[name].state != "offline":
             message = "nothing is known of it, so no other node is taken away"
-            _error(context, name, "node-unknown", message, "bring it back; if it is dead, recover.yml, then replace it")
+            remedy = f"bring it back; if it is dead, recover.yml, then evacuate.yml -e node={name}"
+            _error(context, name, "node-unknown", message, remedy)
     for name in sorted(context.observed.names()):
         trace = context.observed.trace(name)
         base = trace.newest or {"nodes": (), "disk_template": None}

@@ -45,11 +45,16 @@ class Mover:
             self._choice.moved(name, moved)
         return [step for step in self._context.steps if step not in known]
 
-    def replace(self, name: str, target: str, after: Sequence[str] = ()) -> list[str]:
-        """Add the steps that bring an instance's second copy to another node; their ids, none if it cannot be."""
+    def replace(
+        self, name: str, target: str, after: Sequence[str] = (), *, dead: Collection[str] = ()
+    ) -> list[str]:
+        """Add the steps that bring an instance's second copy to another node; their ids, none if it cannot be.
+
+        Of the nodes `dead` nothing needs to be known.
+        """
         context, known = self._context, set(self._context.steps)
         before = context.observed.trace(name)
-        if not replace.instance(context, name, target, together=self._together, after=after):
+        if not replace.instance(context, name, target, together=self._together, after=after, dead=dead):
             return []
         added = [step for step in context.steps if step not in known]
         document = _written(context, added, target, before)

@@ -48,12 +48,14 @@ def instance(
     *,
     together: Together | None = None,
     after: Sequence[str] = (),
+    dead: Collection[str] = (),
 ) -> bool:
     """Add the steps that replace a copy; whether there are any.
 
     The secondary moves to `new_secondary`, or to the node that suits best; with `on` (primary or secondary) fresh
     volumes take the place of that node's. `together` is shared by all instances of a plan that replaces several;
-    `after` are the ids of steps that have to be done before it begins.
+    `after` are the ids of steps that have to be done before it begins. Of the nodes `dead`, which are proven to be so,
+    nothing needs to be known.
     """
     found = named.existing(context, name)
     if found is None or not named.is_node(context, name, new_secondary):
@@ -68,7 +70,7 @@ def instance(
         message = f"its disk template is {base['disk_template']}: there is no second copy"
         context.error("not-replicated", name, message, "migrate moves it to another node with its disks")
         return False
-    situation = assess(context, wanted, trace, without=dispensable(context, trace, base))
+    situation = assess(context, wanted, trace, without=dispensable(context, trace, base).union(dead))
     if situation is None:
         return False
     replacement = Replacement(context, wanted, trace, situation, together or Together(context), after=after)

@@ -144,7 +144,10 @@ def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
     unknown = [node for node in nodes if context.observed.known(node) is None]
     if unknown:
         message = f"nothing is done: it lives on {' and '.join(nodes)}, and nothing is known of {', '.join(unknown)}"
-        remedy = "bring the node back and run this again; if it is dead, recover.yml starts its guests elsewhere"
+        remedy = (
+            "bring the node back and run this again; if it is dead, recover.yml starts its guests elsewhere, "
+            f"and evacuate.yml -e node={unknown[0]} then makes their second copies anew"
+        )
         context.error("node-unknown", instance.name, message, remedy)
         return False
     return True

@@ -247,7 +247,7 @@ def test_a_node_that_is_online_is_warned_about() -> None:
     [
         ({"node": "node9"}, "unknown-node"),
         ({"node": "node1", "mode": "some"}, "wrong-arguments"),
-        ({"node": "node3"}, "node-unknown"),
+        ({"node": "node3", "mode": "primaries"}, "node-unknown"),
     ],
 )
 def test_what_makes_no_sense_is_refused(intent: dict[str, str], code: str) -> None:

@@ -1,0 +1,207 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node is gone for good: the second copies that it had are made anew elsewhere, all of them by one command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.lib.cases import desired, instance
+from tests.unit.lib.world import World
+
+from twofold import planner
+from twofold.model import Desired
+from twofold.planner import Plan
+
+COUNT = 4
+DEAD = "node2"
+PROOF = {"confirm_dead": DEAD}
+OFF = {DEAD: {"state": "off", "method": "fence_ipmilan", "message": "off"}}
+GUESTS = {
+    "web1": instance(nodes=["node1", DEAD]),
+    "web2": instance(nodes=["node3", DEAD]),
+    "web3": instance(nodes=["node1", DEAD]),
+    "db1": instance(nodes=[DEAD, "node1"]),
+    "off1": instance(nodes=["node1", DEAD], state="stopped"),
+    "off2": instance(nodes=[DEAD, "node1"], state="stopped"),
+    "far1": instance(nodes=["node1", "node3"]),
+}
+WANTED = desired(GUESTS, COUNT)
+
+
+def bereaved(wanted: Desired = WANTED) -> World:
+    """All is well, then node2 loses its power."""
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.power_off(DEAD)
+    return world
+
+
+def evacuate(world: World, wanted: Desired = WANTED, **intent: Any) -> Plan:
+    return world.plan(wanted, verb="evacuate", node=DEAD, **intent)
+
+
+def play(world: World, verb: str, wanted: Desired = WANTED, limit: int | None = None, **intent: Any) -> Plan:
+    plan = world.plan(wanted, verb=verb, node=DEAD, **intent)
+    world.apply(plan, wanted, limit)
+    return plan
+
+
+def errors(plan: Plan) -> dict[str, tuple[str, str]]:
+    return {finding.object: (finding.code, finding.remedy) for finding in plan.errors}
+
+
+def second_copies(plan: Plan) -> dict[str, str]:
+    """Where a plan fills a copy, by instance."""
+    return {str(step.instance): step.node for step in plan.steps if step.op == "replication.wait"}
+
+
+def whole(world: World, *names: str) -> None:
+    """Each has two copies that are up to date and connected, none of them on the dead node."""
+    documents = world.documents()
+    for name in names:
+        nodes = [node for node in world.data_copies(name) if node != DEAD]
+        assert len(nodes) == 2, (name, nodes)
+        for node in nodes:
+            document = documents[node]
+            assert document is not None and document["resources"][name]["connection"] == "Connected"
+            assert sorted(document["definitions"][name]["nodes"]) == nodes
+
+
+def test_the_copies_of_running_guests_are_made_anew_and_the_rest_is_named() -> None:
+    world = bereaved()
+    plan = play(world, "evacuate")
+    assert DEAD not in {step.node for step in plan.steps}
+    assert set(second_copies(plan)) == {"web1", "web2", "web3"}
+    whole(world, "web1", "web2", "web3")
+    found = errors(plan)
+    assert {name: code for name, (code, _remedy) in found.items()} == {
+        f"node {DEAD}": "not-proven-dead", "instance db1": "node-unknown", "instance off2": "node-unknown",
+    }  # fmt: skip
+    assert "recover.yml with the proof that node2 is dead" in found["instance db1"][1]
+    assert "failover.yml -e instance=off2 with the proof that node2 is dead" in found["instance off2"][1]
+    assert "confirm_dead=node2" in found[f"node {DEAD}"][1]
+
+
+def test_copies_share_the_nodes_that_are_left_and_few_are_filled_at_once() -> None:
+    guests = {f"g{i}": instance(nodes=["node1", DEAD]) for i in range(6)}
+    wanted = desired(guests, COUNT, {"twofold_resyncs_at_once": 2})
+    world = bereaved(wanted)
+    plan = evacuate(world, wanted)
+    made = {step.instance: step.wave for step in plan.steps if step.op == "replication.configure"}
+    filled = {step.instance: step.wave for step in plan.steps if step.op == "replication.wait"}
+    for name in made:
+        assert sum(made[other] <= made[name] <= filled[other] for other in made) <= 2
+    assert sorted(list(second_copies(plan).values()).count(node) for node in ("node3", "node4")) == [3, 3]
+    world.apply(plan, wanted)
+    whole(world, *guests)
+
+
+@pytest.mark.parametrize("proof", [PROOF, {"fenced": OFF}])
+def test_a_guest_that_is_off_needs_the_proof_that_the_node_is_dead(proof: dict[str, Any]) -> None:
+    world = bereaved()
+    assert "off1" not in second_copies(evacuate(world))
+    plan = play(world, "evacuate", **proof)
+    assert set(second_copies(plan)) == {"web1", "web2", "web3", "off1"}
+    assert set(errors(plan)) == {"instance db1", "instance off2"}
+    whole(world, "off1")
+    assert world.nodes["node1"]["domains"]["off1"]["state"] == "shutoff"
+
+
+def test_recover_says_how_to_go_on_and_then_everything_has_two_copies_again() -> None:
+    world = bereaved()
+    plan = play(world, "recover", **PROOF)
+    (said,) = [finding for finding in plan.findings if finding.code == "redundancy-lost"]
+    assert (said.object, said.message) == (
+        f"node {DEAD}", "without it these have one copy of their disks: db1, web1, web2, web3"
+    )  # fmt: skip
+    assert f"evacuate.yml -e node={DEAD}" in said.remedy
+    play(world, "failover", instance="off2", **PROOF)
+    plan = play(world, "evacuate", **PROOF)
+    assert not plan.errors
+    whole(world, "web1", "web2", "web3", "db1", "off1", "off2", "far1")
+    assert world.nodes["node1"]["domains"]["db1"]["state"] == "running"
+    world.converge(WANTED)
+    assert not world.plan(WANTED).steps and not world.plan(WANTED).errors
+    assert not evacuate(world).steps and not evacuate(world).errors
+    assert "redundancy-lost" not in {finding.code for finding in world.plan(WANTED, verb="recover", **PROOF).findings}
+
+
+def test_what_comes_back_with_the_node_is_removed() -> None:
+    world = bereaved()
+    play(world, "recover", **PROOF)
+    play(world, "failover", instance="off2", **PROOF)
+    play(world, "evacuate", **PROOF)
+    world.power_on(DEAD)
+    for _ignored in range(2):
+        world.converge(WANTED)
+    assert not world.plan(WANTED).steps
+    found = world.nodes[DEAD]
+    assert not any(found[part] for part in ("definitions", "volumes", "resources", "domains"))
+
+
+def test_killed_anywhere_it_is_gone_on_with() -> None:
+    guests = {name: GUESTS[name] for name in ("web1", "web2", "off1")}
+    wanted = desired(guests, COUNT)
+    count = len(evacuate(bereaved(wanted), wanted, **PROOF).steps)
+    assert count
+    for limit in range(count):
+        world = bereaved(wanted)
+        play(world, "evacuate", wanted, limit, **PROOF)
+        plan = play(world, "evacuate", wanted, **PROOF)
+        assert not plan.errors, (limit, plan.errors)
+        whole(world, *guests)
+        world.converge(wanted)
+        after = world.plan(wanted)
+        assert not after.steps and not after.errors, limit
+
+
+def test_a_node_that_drbd_is_connected_to_is_not_given_up() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    documents = {**world.documents(), DEAD: None}
+    plan = planner.plan(WANTED, documents, {"verb": "evacuate", "node": DEAD, **PROOF})
+    assert (plan.steps, list(errors(plan))) == ((), [f"node {DEAD}"])
+    assert plan.errors[0].code == "node-alive" and "node1 still replicates" in plan.errors[0].message
+
+
+def test_where_no_other_node_fits_it_is_named_and_the_others_go() -> None:
+    guests = {"web1": instance(nodes=["node1", DEAD]), "big1": instance(nodes=["node1", DEAD], memory="1GiB")}
+    wanted = desired({**guests, "big1": {**guests["big1"], "twofold_excluded_nodes": ["node3", "node4"]}}, COUNT)
+    plan = evacuate(bereaved(wanted), wanted)
+    assert {name: code for name, (code, _remedy) in errors(plan).items()} == {"instance big1": "no-node-fits"}
+    assert set(second_copies(plan)) == {"web1"}
+
+
+def test_an_instance_of_which_both_nodes_are_gone_is_named() -> None:
+    world = bereaved()
+    world.nodes["node4"]["definitions"]["far1"] = {**world.nodes["node1"]["definitions"]["far1"]}
+    world.power_off("node1")
+    plan = evacuate(world, **PROOF)
+    assert set(second_copies(plan)) == {"web2"}
+
+
+def test_the_primaries_of_a_node_that_is_gone_are_recovers() -> None:
+    plan = evacuate(bereaved(), mode="primaries")
+    assert (plan.steps, list(errors(plan))) == ((), [f"node {DEAD}"])
+    assert "recover.yml" in plan.errors[0].remedy
+
+
+def test_a_living_node_that_is_evacuated_again_is_rid_of_what_an_interruption_left() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", DEAD])}, COUNT)
+    count = len(unhurt(wanted).steps)
+    for limit in range(count):
+        world = World(list(wanted.nodes))
+        world.converge(wanted)
+        play(world, "evacuate", wanted, limit, mode="secondaries")
+        for _ignored in range(2):
+            assert not play(world, "evacuate", wanted, mode="secondaries").errors
+        assert not world.nodes[DEAD]["definitions"] and not world.nodes[DEAD]["volumes"], limit
+
+
+def unhurt(wanted: Desired) -> Plan:
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    return evacuate(world, wanted, mode="secondaries")
