@@ -29,12 +29,12 @@ def node(context: Context, intent: dict[str, Any]) -> None:
     Add the steps that move the instances of a node away: those that it runs, its second copies, or both.
     """
     name, mode = str(intent.get("node") or ""), str(intent.get("mode") or "both")
-    if not exists(context, name) or not _is_mode(context, name, mode):
+    if not _exists(context, name) or not _is_mode(context, name, mode):
         return
     proofs = Proofs(context, intent)
     if mode != "primaries":
         _go_on(context, name)
-    if mode != "primaries" and context.observed.known(name) is None:
+    if mode != "primaries" and is_silent(context, name):
         lost, dead = abandon.losses(context, name, _instances(context), proofs)
         _Exodus(context, name, lost, "secondaries", dead=dead).run()
     elif answers(context, name):
@@ -76,7 +76,12 @@ def undrain(context: Context, name: str) -> None:
         after = _settled(context, wanted, name, after) or after
 
 
-def exists(context: Context, name: str) -> bool:
+def is_silent(context: Context, name: str) -> bool:
+    """Whether a node of the inventory did not answer at all."""
+    return name in context.desired.nodes and context.observed.views.get(name) is None
+
+
+def _exists(context: Context, name: str) -> bool:
     """Whether there is such a node in the inventory; a finding if not."""
     if name not in context.desired.nodes:
         known = ", ".join(sorted(context.desired.nodes))
@@ -87,7 +92,7 @@ def exists(context: Context, name: str) -> bool:
 
 def answers(context: Context, name: str) -> bool:
     """Whether something can be moved off a node; a finding if not."""
-    if not exists(context, name):
+    if not _exists(context, name):
         return False
     if context.observed.known(name) is None:
         message = "it does not answer, so nothing can be moved off it"
@@ -104,9 +109,8 @@ def _go_on(context: Context, name: str) -> None:
         base = trace.newest
         if base is None or base["disk_template"] != "drbd" or name in base["nodes"]:
             continue
-        there = context.observed.known(name) is not None
         left = name in copies.former(trace, base["nodes"]) and not copies.kept(trace, name)
-        begun = left if there else copies.unfinished(trace, base["nodes"])
+        begun = copies.unfinished(trace, base["nodes"]) if is_silent(context, name) else left
         if begun and all(context.observed.known(node) is not None for node in base["nodes"]):
             replace.instance(context, wanted.name)
 
@@ -170,8 +174,8 @@ class _Exodus:
         from .leaving import decide
 
         self.context, self.node, self.home, self.dead = context, name, home, dead
-        gone = context.observed.known(name) is None
-        ready = [one for one in instances if gone or self._is_ready(one)]
+        silent = is_silent(context, name)
+        ready = [one for one in instances if silent or self._is_ready(one)]
         self.decision = decide(context, {name}, ready, mode, for_a_while=home is not None)
         self.mover = Mover(context, leaving={name})
 

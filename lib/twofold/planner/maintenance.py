@@ -98,22 +98,35 @@ def undrain(context: Context, intent: dict[str, Any]) -> None:
 
 
 def removable(context: Context, name: str) -> None:
-    """Say whether a node can be taken out of the inventory: it holds nothing of any instance."""
-    if not evacuate.answers(context, name):
+    """Say whether a node can be taken out of the inventory: it holds nothing of any instance, as far as is known."""
+    gone = evacuate.is_silent(context, name)
+    if not gone and not evacuate.answers(context, name):
         return
-    for instance in sorted({*context.observed.names(), *_domains(context, name)}):
+    for instance in sorted({*context.observed.names(), *_domains(context, name), *context.desired.instances}):
         trace = context.observed.trace(instance)
-        named = name in (trace.newest or {"nodes": ()})["nodes"]
-        if name not in trace.nodes and not named:
+        if name in trace.nodes:
+            held = "something of it is there"
+        elif name in (trace.newest or {"nodes": ()})["nodes"]:
+            held = "its definition names it"
+        elif gone and not trace.nodes and _should_be(context, instance):
+            held = "no node that answers holds anything of it, so it may be there alone"
+        else:
             continue
-        held = "its definition names it" if name not in trace.nodes else "something of it is there"
         message = f"{name} cannot be taken out yet: {held}"
         remedy = f"see why in the plan above, mend that, then remove_node.yml -e node={name} again"
         context.error("node-not-empty", instance, message, remedy)
     if not any(finding.code == "node-not-empty" for finding in context.findings):
         remedy = f"take {name} out of the group of nodes in the inventory, then run bootstrap.yml: the others forget it"
         message = "it holds nothing of any instance and can go"
+        if gone:
+            message = "it does not answer; nothing that the others hold needs it, so it can go for good"
+            remedy = f"make sure that it stays off, then {remedy}"
         context.findings.append(Finding(INFO, "node-empty", f"node {name}", message, remedy))
+
+
+def _should_be(context: Context, instance: str) -> bool:
+    wanted = context.desired.instances.get(instance)
+    return wanted is not None and wanted.state != "absent"
 
 
 def without(desired: Desired, nodes: Collection[str]) -> Desired:

@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 
 import pytest
 import yaml
 from tests.lab.guest import FILES
+from tests.unit.needed import needed
 
-pytestmark = pytest.mark.skipif(not shutil.which("busybox"), reason="needs busybox")
 MAC = "52:54:00:aa:bb:01"
 VERSION_2 = {
     "version": 2,
@@ -56,7 +55,7 @@ WANTED = [
 
 
 def commands(text: str) -> list[str]:
-    argv = ["busybox", "awk", "-f", str(FILES / "lib/lab/network.awk")]
+    argv = [needed("busybox", "busybox-static"), "awk", "-f", str(FILES / "lib/lab/network.awk")]
     return subprocess.run(argv, input=text, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from tests.lab import archive, guest, kernel, tiny_guest
 from tests.lab.errors import LabError
 from tests.lab.recipe import Recipe
+from tests.unit.needed import needed
 
 MODULES_DEP = """\
 kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko
@@ -22,12 +22,11 @@ kernel/drivers/virtio/virtio.ko:
 """
 
 
-@pytest.mark.skipif(not shutil.which("cpio"), reason="needs cpio")
 def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     data = archive.cpio(
         [archive.directory("bin"), archive.file("bin/tool", b"12345", 0o755), archive.link("bin/sh", "tool")]
     )
-    subprocess.run(["cpio", "-i", "--quiet"], input=data, cwd=tmp_path, check=True)
+    subprocess.run([needed("cpio", "cpio"), "-i", "--quiet"], input=data, cwd=tmp_path, check=True)
     assert (tmp_path / "bin/sh").read_bytes() == b"12345"
     assert (tmp_path / "bin/tool").stat().st_mode & 0o777 == 0o755
 

@@ -205,3 +205,24 @@ def unhurt(wanted: Desired) -> Plan:
     world = World(list(wanted.nodes))
     world.converge(wanted)
     return evacuate(world, wanted, mode="secondaries")
+
+
+def test_a_node_that_is_gone_can_be_taken_out_once_nothing_needs_it() -> None:
+    world = bereaved()
+    assert "instance off2" in errors(play(world, "remove_node"))
+    play(world, "recover", **PROOF)
+    play(world, "failover", instance="off2", **PROOF)
+    play(world, "evacuate", **PROOF)
+    plan = play(world, "remove_node")
+    (said,) = [finding for finding in plan.findings if finding.code == "node-empty"]
+    assert not plan.errors and "make sure that it stays off" in said.remedy
+    fewer = desired(GUESTS | {"far1": {**GUESTS["far1"]}}, COUNT)
+    fewer.nodes.pop(DEAD)
+    after = world.plan(fewer)
+    assert not after.errors, after.errors
+
+
+def test_an_instance_that_only_the_dead_node_may_have_keeps_it() -> None:
+    wanted = desired({"plain1": instance(nodes=[DEAD], disk_template="plain")}, COUNT)
+    world = bereaved(wanted)
+    assert errors(world.plan(wanted, verb="remove_node", node=DEAD))["instance plain1"][0] == "node-not-empty"

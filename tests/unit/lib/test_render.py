@@ -14,6 +14,7 @@ import yaml
 from lxml import etree
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World, completed
+from tests.unit.needed import needed
 
 from twofold import secrets
 from twofold.planner import diff
@@ -54,9 +55,7 @@ def run(*argv: str) -> str:
 @pytest.fixture(scope="module")
 def grammar() -> Any:
     """libvirt's grammar of domains, which virt-xml-validate uses too."""
-    if not GRAMMAR.exists():
-        pytest.skip("needs libvirt's schemas")
-    return etree.RelaxNG(etree.parse(str(GRAMMAR)))
+    return etree.RelaxNG(etree.parse(needed(GRAMMAR, "libvirt-common")))
 
 
 @pytest.mark.parametrize("variables", VARIANTS.values(), ids=VARIANTS)
@@ -76,12 +75,10 @@ def test_what_libvirt_makes_of_it_is_the_same(variables: dict[str, Any]) -> None
 @pytest.mark.parametrize("drbdadm", DRBDADM, ids=["drbd 9", "drbd 8.4"])
 @pytest.mark.parametrize("disks", [1, 3])
 def test_drbd_accepts_the_resource(drbdadm: Path, disks: int, tmp_path: Path) -> None:
-    if not drbdadm.exists():
-        pytest.skip("needs drbd-utils")
     config = definition(disks=[{"size": "1GiB"}] * disks, replication_protocol="B")["replication_config"]
     path = tmp_path / "web1.res"
     path.write_text(config, encoding="utf-8")
-    dumped = run(str(drbdadm), "-c", str(path), "dump")
+    dumped = run(needed(drbdadm, "drbd-utils"), "-c", str(path), "dump")
     for text in ("protocol B", "cram-hmac-alg sha256", "after-sb-0pri discard-zero-changes", "on-io-error detach"):
         assert text in " ".join(dumped.split())
     assert dumped.count("minor 1000;") == 2 and dumped.count("198.51.100.1") == 2
@@ -89,8 +86,6 @@ def test_drbd_accepts_the_resource(drbdadm: Path, disks: int, tmp_path: Path) ->
 
 @pytest.mark.parametrize("drbdadm", DRBDADM, ids=["drbd 9", "drbd 8.4"])
 def test_drbd_takes_ipv6_and_full_names(drbdadm: Path, tmp_path: Path) -> None:
-    if not drbdadm.exists():
-        pytest.skip("needs drbd-utils")
     document = definition()
     hosts = [
         replication.Host("node1", "node1.example.com", "2001:db8::1"),
@@ -99,7 +94,7 @@ def test_drbd_takes_ipv6_and_full_names(drbdadm: Path, tmp_path: Path) -> None:
     wanted = desired({"web1": instance()}).instances["web1"]
     path = tmp_path / "web1.res"
     path.write_text(replication.render(document, hosts, wanted.replication), encoding="utf-8")
-    assert "[2001:db8::1]:7100" in run(str(drbdadm), "-c", str(path), "dump")
+    assert "[2001:db8::1]:7100" in run(needed(drbdadm, "drbd-utils"), "-c", str(path), "dump")
 
 
 def test_the_resource_does_not_depend_on_who_is_primary() -> None:

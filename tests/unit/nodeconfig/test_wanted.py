@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.needed import needed
 
 from twofold import nodeconfig, pki
 
@@ -93,12 +93,11 @@ def test_the_filter_hides_the_volume_group_and_drbd() -> None:
     assert f"global_filter = {wanted}" in text
 
 
-@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed here")
 def test_nft_takes_the_firewall() -> None:
     for settings in ({}, {"drbd_ports": "7100-7100"}):
         text = content(document(**settings), "/etc/twofold/firewall.nft")
         done = subprocess.run(
-            ["nft", "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False
+            [needed("nft", "nftables"), "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False
         )
         assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
 
