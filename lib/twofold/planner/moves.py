@@ -45,9 +45,7 @@ class Mover:
             self._choice.moved(name, moved)
         return [step for step in self._context.steps if step not in known]
 
-    def replace(
-        self, name: str, target: str, after: Sequence[str] = (), *, dead: Collection[str] = ()
-    ) -> list[str]:
+    def replace(self, name: str, target: str, after: Sequence[str] = (), *, dead: Collection[str] = ()) -> list[str]:
         """Add the steps that bring an instance's second copy to another node; their ids, none if it cannot be.
 
         Of the nodes `dead` nothing needs to be known.

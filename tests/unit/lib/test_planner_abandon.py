@@ -92,8 +92,8 @@ def test_copies_share_the_nodes_that_are_left_and_few_are_filled_at_once() -> No
     plan = evacuate(world, wanted)
     made = {step.instance: step.wave for step in plan.steps if step.op == "replication.configure"}
     filled = {step.instance: step.wave for step in plan.steps if step.op == "replication.wait"}
-    for name in made:
-        assert sum(made[other] <= made[name] <= filled[other] for other in made) == 1
+    for wave in made.values():
+        assert sum(made[other] <= wave <= filled[other] for other in made) == 1
     assert sorted(list(second_copies(plan).values()).count(node) for node in ("node3", "node4")) == [2, 2]
     world.apply(plan, wanted)
     whole(world, *guests)
@@ -177,10 +177,13 @@ def test_where_no_other_node_fits_it_is_named_and_the_others_go() -> None:
 
 def test_an_instance_of_which_both_nodes_are_gone_is_named() -> None:
     world = bereaved()
-    world.nodes["node4"]["definitions"]["far1"] = {**world.nodes["node1"]["definitions"]["far1"]}
+    # A copy from before, on a node that answers, tells of it.
+    world.nodes["node4"]["definitions"]["web1"] = {**world.nodes["node1"]["definitions"]["web1"]}
     world.power_off("node1")
     plan = evacuate(world, **PROOF)
     assert set(second_copies(plan)) == {"web2"}
+    code, remedy = errors(plan)["instance web1"]
+    assert code == "node-unknown" and "restore it from a backup" in remedy
 
 
 def test_the_primaries_of_a_node_that_is_gone_are_recovers() -> None:

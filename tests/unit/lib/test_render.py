@@ -55,7 +55,7 @@ def run(*argv: str) -> str:
 @pytest.fixture(scope="module")
 def grammar() -> Any:
     """libvirt's grammar of domains, which virt-xml-validate uses too."""
-    return etree.RelaxNG(etree.parse(needed(GRAMMAR, "libvirt-common")))
+    return etree.RelaxNG(etree.parse(needed(GRAMMAR, "libvirt0")))
 
 
 @pytest.mark.parametrize("variables", VARIANTS.values(), ids=VARIANTS)

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.unit.needed import needed
 
 from twofold import nodeconfig, pki
@@ -97,7 +96,11 @@ def test_nft_takes_the_firewall() -> None:
     for settings in ({}, {"drbd_ports": "7100-7100"}):
         text = content(document(**settings), "/etc/twofold/firewall.nft")
         done = subprocess.run(
-            [needed("nft", "nftables"), "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False
+            [needed("nft", "nftables"), "--check", "--file", "-"],
+            input=text,
+            text=True,
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
 
