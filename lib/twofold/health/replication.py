@@ -83,7 +83,9 @@ def _disk(trace: Trace, index: int, copies: list[Copy]) -> Iterator[Finding]:
             yield info("resyncing", target, message, "wait until it is done")
         else:
             message = f"disk {index} has one good copy, on {good[0].node}: it is {copy.text}"
-            remedy = f"see to {copy.node} and its disks; if it stays away, give the instance another secondary"
+            remedy = f"see to {copy.node} and its disks; if it stays away, evacuate.yml -e node={copy.node}"
+            if copy.state is not None:
+                remedy = f"see to {copy.node} and its disks; replace_disks.yml gives the instance another secondary"
             yield warning("redundancy-lost", target, message, remedy)
 
 
