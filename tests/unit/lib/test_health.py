@@ -409,7 +409,9 @@ def test_the_peer_of_a_silent_node_tells_of_its_copies() -> None:
         "disk 0 has one good copy, on node1: it is Inconsistent on node2"
     ]
     set_resource("node1", connection="Connecting")(documents)
-    assert {f.code for f in verify(documents)} >= {"redundancy-lost", "not-connected"}
+    found = {f.code: f for f in verify(documents)}
+    assert found.keys() >= {"redundancy-lost", "not-connected"}
+    assert "if it stays away, evacuate.yml -e node=node2" in found["redundancy-lost"].remedy
 
 
 def test_the_only_copy_that_is_left_and_not_good_is_an_error() -> None:

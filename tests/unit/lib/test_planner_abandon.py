@@ -186,6 +186,16 @@ def test_an_instance_of_which_both_nodes_are_gone_is_named() -> None:
     assert code == "node-unknown" and "restore it from a backup" in remedy
 
 
+def test_only_where_a_proof_is_needed_is_a_fence_device_asked() -> None:
+    intent = {"verb": "evacuate", "node": DEAD}
+    world = bereaved()
+    assert planner.suspects(WANTED, world.documents(), intent) == [DEAD]
+    without = desired({name: found for name, found in GUESTS.items() if not name.startswith("off")}, COUNT)
+    assert planner.suspects(without, bereaved(without).documents(), intent) == []
+    world.power_on(DEAD)
+    assert planner.suspects(WANTED, world.documents(), intent) == []
+
+
 def test_the_primaries_of_a_node_that_is_gone_are_recovers() -> None:
     plan = evacuate(bereaved(), mode="primaries")
     assert (plan.steps, list(errors(plan))) == ((), [f"node {DEAD}"])
