@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.needed import needed
 
 from twofold import nodeconfig, pki
