@@ -134,10 +134,13 @@ def disturbed(cluster: Cluster, flow: Flow, fault: Fault) -> int:
 
 
 def mend(cluster: Cluster) -> None:
-    """Converge; and again where that leaves a former copy until a resync has ended, which it does not wait for."""
-    if "[left-over]" in cluster.play("converge").said:
+    """Converge; and again where something has to wait for the end of a resync, which that run does not wait for."""
+    first = cluster.attempt("converge")
+    if any(code in first.said for code in ("[left-over]", "[not-replicated]")):
         cluster.lab.wait(partial(equal, cluster, SERVING), what=f"{SERVING} is resynced")
         cluster.play("converge")
+    else:
+        assert first.status == 0, first.output
 
 
 def equal(cluster: Cluster, name: str) -> bool:
