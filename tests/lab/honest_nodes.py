@@ -103,7 +103,9 @@ class RealNodes:
             self.lab.power_off(event.node)
         elif event.what == "on":
             self.lab.power_on(event.node)
-            self.lab.run(event.node, "systemctl stop twofold-power-back.timer; modprobe drbd")
+            # As the unit does that is disabled here: the volumes may be activated later than a machine answers.
+            bring_up = "modprobe drbd; udevadm settle --timeout=30; vgchange --quiet -aay"
+            self.lab.run(event.node, f"systemctl stop twofold-power-back.timer; {bring_up}")
         else:
             self.lab.link(event.node, "replication", event.what == "join")
 
