@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 Document = dict[str, Any]
 
+# The node on whose first disk the OS has yet to be written. It stands in the definitions of both nodes from before that
+# disk owes its OS until after it is written, and while it stands in either the guest was not started: so the node with
+# the other copy, whose disk does not tell, knows that there is nothing on it to start.
+OWED = "os_owed_on"
+
 
 class Impossible(Exception):
     """A choice that cannot be made. `code` and `remedy` are for a finding."""
@@ -44,6 +49,11 @@ def same(one: Document | None, other: Document | None) -> bool:
     if one is None or other is None:
         return one is other
     return {**one, "generation": 0} == {**other, "generation": 0}
+
+
+def installed(document: Document) -> Document:
+    """A definition once the OS is written."""
+    return {key: value for key, value in document.items() if key != OWED}
 
 
 class Builder:
@@ -87,6 +97,8 @@ class Builder:
         }
         if base and base.get("home") not in (None, nodes[0]):
             document["home"] = base["home"]
+        if base and OWED in base:
+            document[OWED] = base[OWED]
         return self._rendered(document, cluster, cluster.os_templates.get(os) if os else None)
 
     def _rendered(self, document: Document, cluster: Cluster, template: OsTemplate | None) -> Wanted:

@@ -244,6 +244,8 @@ class Look:
             return leave("the domain of this name is not its own")
         if name in self._moving or document.get("moving_to"):
             return leave("a migration of it was interrupted, so it may run elsewhere")
+        if document.get("os_owed_on"):
+            return leave("its OS has not been written to the end")
         reason = self.watched.why_off(name)
         if reason in WANTED_OFF:
             return leave(WANTED_OFF[reason], "start it with virsh or site.yml, or set twofold_state: stopped")

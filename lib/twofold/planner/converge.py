@@ -8,6 +8,7 @@ Creating an instance and going on with a creation that was interrupted are the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .. import definition, names, secrets
@@ -78,6 +79,10 @@ def wanted_definition(
         return None
 
 
+def _with(built: definition.Wanted, document: definition.Document) -> definition.Wanted:
+    return replace(built, document=document)
+
+
 class Converge:
     """The steps of one instance that exists or is to be.
 
@@ -101,11 +106,13 @@ class Converge:
         self.wanted = wanted
         self.trace = trace
         self.situation = situation
-        self.built = built
-        self.document = built.document
         self.chain = chain or Chain(context, wanted.name)
         self.creating = not situation.has_data
         self.kind = plan.CREATE if self.creating else plan.LIVE
+        # The node on which the OS is owed, as far as the disks tell.
+        self.owed_on = self._owed_on(built)
+        self.built = built if self.owed_on is None else _with(built, {**built.document, definition.OWED: self.owed_on})
+        self.document = self.built.document
 
     @property
     def replicated(self) -> bool:
@@ -124,7 +131,8 @@ class Converge:
         self._undefine()
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
-        write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
+        written = write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
+        self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in there:
             self._volumes(node)
             self._replication(node)
@@ -143,6 +151,31 @@ class Converge:
                 timeout=self.wanted.replication.timeout, wait=self.wait,
             )  # fmt: skip
         self._summarise()
+
+    def _owed_on(self, built: definition.Wanted) -> str | None:
+        document, primary = built.document, self.situation.primary
+        if document["disk_template"] != "drbd" or not document["disks"]:
+            return None
+        new = self.creating and built.template is not None and volumes.os_owed(document, self.trace, primary)
+        if new or volumes.pending(self.trace, primary, volumes.INSTALL):
+            return primary
+        said = document.get(definition.OWED)
+        return said if said in self.situation.nodes and volumes.os_owed(document, self.trace, said) else None
+
+    def os_is_written(self) -> None:
+        """Take the word that the OS is owed out of the definitions, where the guest starts last.
+
+        So who still has that word, and is asked to take over, has not missed anything that the guest wrote.
+        """
+        if definition.OWED not in self.document:
+            return
+        self.built = _with(self.built, definition.installed(self.document))
+        self.document = self.built.document
+        primary = self.situation.primary
+        after = [self.chain.last[primary]] if primary in self.chain.last else []
+        for node in (node for node in (*self.situation.nodes[1:], primary) if node not in self.rebuilt):
+            write_definitions(self.context, self.chain, self.trace, self.built, (node,), kind=self.kind, after=after)
+            after = [self.chain.last[node]] if node in self.chain.last else after
 
     def _volumes_are_safe(self) -> bool:
         """Whether no volume has vanished that may have held data: that is never made again over what is left."""

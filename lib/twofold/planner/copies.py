@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .. import definition
 from ..model import Instance
 from ..observed import Trace, Volume
 from . import document as plan
@@ -91,7 +92,8 @@ def make(
     chain: Chain, document: dict[str, Any], wanted: Instance, node: str, why: str, *, after: Iterable[str] = ()
 ) -> str:
     """Make the volumes of a copy that its peer will fill; the step's id. Metadata gets room for the wanted size."""
-    args = volumes.create_args(document, node, install=False, sync=True, planned=wanted)
+    owed = document.get(definition.OWED) == node
+    args = volumes.create_args(document, node, install=owed, sync=True, planned=wanted)
     return chain.add(node, "volumes.create", args, kind=plan.REPLACE, why=why, after=after)
 
 

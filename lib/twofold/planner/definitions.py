@@ -22,8 +22,8 @@ def write_definitions(
     *,
     kind: str = plan.LIVE,
     after: Iterable[str] = (),
-) -> None:
-    """Add `definition.write` on each node whose definition is not the wanted one."""
+) -> definition.Document:
+    """Add `definition.write` on each node whose definition is not the wanted one; what is written."""
     newest = trace.newest
     generation = max((int(found["generation"]) for found in trace.definitions.values()), default=0)
     at_newest = newest is not None and definition.same(newest, built.document)
@@ -41,11 +41,12 @@ def write_definitions(
         expected = int(there["generation"]) if there is not None else None
         args = {"document": document, "expect_generation": expected}
         chain.add(node, "definition.write", args, kind=kind, why=_why(there, document), after=after)
+    return document
 
 
 def _why(there: definition.Document | None, document: definition.Document) -> str:
     if there is None:
         return "the definition is missing"
-    changed = sorted(key for key in document if key != "generation" and there.get(key) != document[key])
+    changed = sorted(key for key in {*document, *there} - {"generation"} if there.get(key) != document.get(key))
     shown = [key for key in changed if key not in ("domain_xml", "replication_config")] or changed
     return f"the definition changes: {', '.join(shown)}" if shown else "the definition is not the newest one"

@@ -189,7 +189,7 @@ class Moved:
         self.target, self.source = nodes
         self.wanted = context.desired.instances.get(trace.name)
         self.chain = Chain(context, trace.name)
-        self.built = definition.Wanted({**base, "nodes": list(nodes)}, None, None)
+        self.built = definition.Wanted({**definition.installed(base), "nodes": list(nodes)}, None, None)
 
     @property
     def timeout(self) -> int:
@@ -320,6 +320,11 @@ class TakeOver(Moved):
             message = f"its creation had not ended when {self.source} was lost"
             self.error("not-created", message, f"bring {self.source} back and run site.yml")
             return False
+        if self.base.get(definition.OWED) == self.source:
+            message = f"its OS was being written when {self.source} was lost: its disks on {self.target} have none"
+            remedy = f"bring {self.source} back, or new hardware under its name, and run site.yml, which writes the OS"
+            self.error("not-created", message, remedy)
+            return False
         up = resource is not None and resource.up
         if resource is not None and up and resource.all_disks("UpToDate"):
             return True
@@ -362,6 +367,9 @@ class Graceful(Moved):
         """Check, then add the steps."""
         if not self.settled:
             self.error("not-settled", "an earlier run left something behind", "run site.yml first, it clears that up")
+            return
+        if definition.OWED in self.base:
+            self.error("not-created", f"its OS was not written to the end on {self.source}", "run site.yml first")
             return
         problem = replicated.not_in_sync(self.trace, (self.source, self.target))
         if problem is not None:

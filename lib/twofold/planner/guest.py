@@ -51,9 +51,17 @@ class Guest:
             remedy = "set twofold_os to what it is to get"
             self.c.context.error("os-owed", self.name, message, remedy)
             starts = False
+        elif self.c.owed_on not in (None, self.node):
+            where = self.c.owed_on
+            message = f"it is not started: its OS was being written to its disk on {where}, which is not there any more"
+            remedy = f"run site.yml again when its copy on {where} has been made anew: then the OS is written there"
+            self.c.context.error("not-created", self.name, message, remedy)
+            starts = False
         usable = self._usable(needed=install or starts)
         if install and usable:
             self._install()
+        if self.c.owed_on is None or (install and usable):
+            self.c.os_is_written()
         self._define()
         if starts and usable:
             self._start()

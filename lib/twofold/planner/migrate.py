@@ -108,6 +108,10 @@ class Migration:
             message = "an earlier migration left something behind"
             self._error("not-settled", message, "run site.yml first, it clears that up")
             return False
+        if definition.OWED in self.base:
+            where = self.base[definition.OWED]
+            self._error("not-created", f"its OS was not written to the end on {where}", "run site.yml first")
+            return False
         return not self.drbd or self._replication_is_fine(self.situation.nodes[1])
 
     def _error(self, code: str, message: str, remedy: str) -> None:

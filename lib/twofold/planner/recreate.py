@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from .. import definition
 from ..model import Instance
 from ..observed import Trace
 from . import copies, named, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import Converge, wanted_definition
+from .definitions import write_definitions
 from .replace import Replacement, Together
 from .situation import Situation
 from .situation import of as situation_of
@@ -126,7 +128,11 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     volume = {"volume_group": disk.volume_group, "name": disk.name}
     risk = "all data of its first disk is lost"
     args = {"instance": name, **volume}
-    chain.add(node, "volumes.owe_install", args, kind=plan.DESTROY, why=f"{wanted.os} is to be installed", risk=risk)
+    if base["disk_template"] == "drbd":
+        trace, situation = _say_owed(chain, context, trace, situation)
+    first = list(chain.last.values())
+    why = f"{wanted.os} is to be installed"
+    chain.add(node, "volumes.owe_install", args, kind=plan.DESTROY, why=why, risk=risk, after=first)
     after = _owing(trace, node, disk.name)
     built = wanted_definition(context, wanted, after, replace(situation, has_data=False))
     if built is not None:
@@ -136,9 +142,19 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         context.call_off()
 
 
+def _say_owed(chain: Chain, context: Context, trace: Trace, situation: Situation) -> tuple[Trace, Situation]:
+    """Tell both nodes that the OS is owed, once the guest is off; what they say then."""
+    document = {**(situation.base or {}), definition.OWED: situation.primary}
+    built, nodes = definition.Wanted(document, None, None), situation.nodes
+    stopped = list(chain.last.values())
+    written = write_definitions(context, chain, trace, built, nodes, kind=plan.DESTROY, after=stopped)
+    definitions = {**trace.definitions, **dict.fromkeys(nodes, written)}
+    return replace(trace, definitions=definitions), replace(situation, base=written)
+
+
 def _first_disk(base: dict[str, Any], trace: Trace, node: str) -> Any:
     there = trace.volumes.get(node, {})
-    first = next((volume for volume in volumes.wanted(base, node) if (volume.disk, volume.role) == (0, "data")), None)
+    first = next((volume for volume in volumes.wanted(base, node) if (volume.disk, volume.role) == volumes.FIRST), None)
     return there.get(first.key) if first is not None else None
 
 

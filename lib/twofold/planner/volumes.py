@@ -18,6 +18,8 @@ WIPE = "wipe"
 INSTALL = "install"
 SYNC = "sync"
 ASIDE = "-old"
+# The disk that gets the OS: index and role.
+FIRST = (0, "data")
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ def create_args(
     """The arguments of `volumes.create`; with `install` disk 0 owes its OS, with `sync` the peer fills the disks."""
     volumes = []
     for volume in wanted(document, node, planned):
-        pending = [WIPE, INSTALL] if install and (volume.disk, volume.role) == (0, "data") else [WIPE]
-        if sync and volume.role == "data":
-            pending = [SYNC]
+        pending = [SYNC] if sync and volume.role == "data" else [WIPE]
+        if install and (volume.disk, volume.role) == FIRST:
+            pending.append(INSTALL)
         volumes.append(
             {
                 "volume_group": volume.volume_group, "name": volume.name, "size": volume.size, "disk": volume.disk,
@@ -91,6 +93,13 @@ def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVol
 def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     """The volumes to which something is owed."""
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
+
+
+def os_owed(document: dict[str, Any], trace: Trace, node: str) -> bool:
+    """Whether the OS that a definition says is owed on a node still is: its disk says so, or is not there."""
+    first = next((one for one in wanted(document, node) if (one.disk, one.role) == FIRST), None)
+    there = trace.volumes.get(node, {}).get(first.key) if first is not None else None
+    return there is None or INSTALL in there.pending
 
 
 def set_aside(trace: Trace, node: str) -> list[Volume]:

@@ -216,6 +216,10 @@ def _unfinished(machine: Machine) -> None:
     machine.node.volumes.retag([volume], ["twofold.pending=install"], [])
 
 
+def _without_os(machine: Machine) -> None:
+    machine.has("web1", os_owed_on="node2")
+
+
 @pytest.mark.parametrize(
     ("hurt", "reason"),
     [
@@ -234,6 +238,7 @@ def _unfinished(machine: Machine) -> None:
         (_interrupted, "a migration of it was interrupted"),
         (_moving, "a migration of it was interrupted"),
         (_unfinished, "still waits for install"),
+        (_without_os, "its OS has not been written to the end"),
     ],
 )
 def test_what_is_not_provably_its_own_is_left_alone_and_said(machine: Machine, hurt: Any, reason: str) -> None:
