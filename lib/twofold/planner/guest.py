@@ -42,6 +42,9 @@ class Guest:
         """Add the steps."""
         self._report_state()
         self._stop()
+        if self.c.owed_on not in (None, self.node):
+            self._report_owed()
+            return
         install = self._installs()
         starts = self.c.wanted.state == "running" and not self.active
         if starts and not install and volumes.pending(self.c.trace, self.node, volumes.INSTALL):
@@ -50,12 +53,6 @@ class Guest:
             )
             remedy = "set twofold_os to what it is to get"
             self.c.context.error("os-owed", self.name, message, remedy)
-            starts = False
-        elif self.c.owed_on not in (None, self.node):
-            where = self.c.owed_on
-            message = f"it is not started: its OS was being written to its disk on {where}, which is not there any more"
-            remedy = f"run site.yml again when its copy on {where} has been made anew: then the OS is written there"
-            self.c.context.error("not-created", self.name, message, remedy)
             starts = False
         usable = self._usable(needed=install or starts)
         if install and usable:
@@ -74,6 +71,13 @@ class Guest:
         owed = volumes.pending(self.c.trace, self.node, volumes.INSTALL)
         missing = volumes.missing(self.c.document, self.c.trace, self.node)
         return bool(owed) or any((volume.disk, volume.role) == (0, "data") for volume in missing)
+
+    def _report_owed(self) -> None:
+        """It gets its OS where that was begun; a domain elsewhere would say that it lives there."""
+        where = self.c.owed_on
+        message = f"it is not started: its OS was being written to its disk on {where}, which is not there any more"
+        remedy = f"run site.yml again when its copy on {where} has been made anew: then the OS is written there"
+        self.c.context.error("not-created", self.name, message, remedy)
 
     def _add(self, op: str, args: dict[str, Any], *, kind: str, why: str, **more: Any) -> str:
         return self.c.chain.add(self.node, op, args, kind=kind, why=why, **more)

@@ -56,15 +56,17 @@ def test_the_second_plan_is_empty(variables: dict[str, Any]) -> None:
     assert states == {"shutoff" if variables.get("state") == "stopped" else "running"}
 
 
-def test_creation_costs_three_calls() -> None:
+def test_creation_costs_three_calls_and_two_that_say_that_the_os_is_there() -> None:
     wanted = desired({"web1": instance(os="debian-13", nodes=["node2", "node3"])})
     plan = World(list(wanted.nodes)).plan(wanted)
     prepare = ["definition.write", "volumes.create", "replication.configure", "seed.write"]
     assert ops(plan, "node3", 0) == prepare
     assert ops(plan, "node2", 0) == [*prepare, "image.fetch"]
-    finish = ["replication.initialise", "replication.promote", "os.install", "domain.define", "domain.start"]
-    assert ops(plan, "node2", 1) == finish
-    assert (plan.waves, ops(plan, "node1"), ops(plan, "node3", 1)) == (2, [], [])
+    assert ops(plan, "node2", 1) == ["replication.initialise", "replication.promote", "os.install"]
+    assert ops(plan, "node3", 2) == ["definition.write"]
+    assert ops(plan, "node2", 3) == ["definition.write", "domain.define", "domain.start"]
+    assert (plan.waves, ops(plan, "node1")) == (4, [])
+    assert World(list(wanted.nodes)).plan(desired({"web1": instance(nodes=["node2", "node3"])})).waves == 2
 
 
 @pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)
