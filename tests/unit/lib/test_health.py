@@ -271,10 +271,10 @@ CASES = [
     # Definitions
     Case("definition-missing", WARNING, WEB1, "is missing on node2", lose("definitions", node="node2")),
     Case(
-        "definition-outdated", WARNING, WEB1, "generation 0, the newest is 1; it differs in memory",
+        "definition-outdated", WARNING, WEB1, "generation 0, the newest is 2; it differs in memory",
         set_definition("node2", generation=0, memory=1),
     ),
-    Case("definition-conflict", ERROR, WEB1, "of generation 1 differ", set_definition("node2", memory=1)),
+    Case("definition-conflict", ERROR, WEB1, "of generation 2 differ", set_definition("node2", memory=1)),
     Case("definition-damaged", ERROR, WEB1, "it lacks disks", half_a_definition, *UNKNOWN),
     Case("definition-damaged", ERROR, WEB1, "its format is 2", set_definition("node1", format=2), *UNKNOWN),
     Case("definition-damaged", ERROR, WEB1, "it is that of 'x'", misnamed, *UNKNOWN),
