@@ -59,6 +59,11 @@ class Volume:
         return self._tagged("twofold.kept=")
 
     @property
+    def former(self) -> bool:
+        """Whether it holds the state from before a replacement, until somebody uses it or its peer fills it."""
+        return "twofold.former" in self.tags
+
+    @property
     def zero_from(self) -> int | None:
         """The byte from which on it has not been zeroed yet, if it was made larger and that was interrupted."""
         found = self._tagged("twofold.larger=")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from . import _drbd_netlink
@@ -122,7 +123,7 @@ class Replication(Protocol):
 
     def disconnect(self, name: str) -> None: ...
 
-    def discard(self, name: str) -> None: ...
+    def discard(self, name: str, anew: Sequence[int] = ()) -> None: ...
 
     def outdate(self, name: str) -> None: ...
 
@@ -321,8 +322,14 @@ class Drbd:
     def disconnect(self, name: str) -> None:
         self.runner.run([*self._adm(name), "disconnect", name], mutates=True, timeout=120)
 
-    def discard(self, name: str) -> None:
-        """Connects, with what this side wrote while apart given up."""
+    def discard(self, name: str, anew: Sequence[int] = ()) -> None:
+        """Connects, with what this side wrote while apart given up; the volumes `anew` are copied as a whole."""
+        if anew:
+            self.down(name)
+            for volume in anew:
+                self.create_metadata(name, volume)
+            self.adjust(name, dry=False)
+            return
         for words in self._planned(name, "connect"):
             self._carry_out([*words, "--discard-my-data"] if "connect" in words else words)
 

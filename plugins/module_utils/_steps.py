@@ -89,8 +89,8 @@ class Args:
 Function = Callable[[Node, Args], Done]
 # Steps that are in modules of their own, because most calls need none of them.
 COPIES = (
-    "volumes.set_aside", "volumes.keep", "volumes.owe_install", "replication.detach", "replication.disconnect",
-    "replication.wait", "replication.discard",
+    "volumes.set_aside", "volumes.put_back", "volumes.keep", "volumes.owe_install", "replication.detach",
+    "replication.disconnect", "replication.wait", "replication.discard",
 )  # fmt: skip
 GROWTH = ("volumes.grow", "replication.resize", "domain.resize")
 REGISTRY: dict[str, Function] = {}

@@ -13,7 +13,18 @@ from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 from ._steps_replication import WAIT, state_of
-from ._steps_volumes import INSTALL, SYNC, TAG, ZEROED, pending_tag, require_ours, unfilled, wait_closed
+from ._steps_volumes import (
+    FORMER,
+    INSTALL,
+    SYNC,
+    TAG,
+    ZEROED,
+    marks_of_unfilled,
+    pending_tag,
+    require_ours,
+    unfilled,
+    wait_closed,
+)
 
 ASIDE = "-old"
 NO_DISK = (None, "Diskless", "Failed", "Detaching")
@@ -56,7 +67,10 @@ def disconnect(node: Node, args: Args) -> Done:
 
 @step("replication.discard")
 def discard(node: Node, args: Args) -> Done:
-    """Takes over the peer's data; what this side wrote while apart has to be kept aside already."""
+    """Takes over the peer's data; what this side wrote while apart has to be kept aside already.
+
+    The volumes `anew` get new metadata, so that DRBD copies everything and not only what both sides know to differ.
+    """
     name = instance_name(args.text("resource"))
     state = state_of(node, name)
     if state.connected:
@@ -67,10 +81,11 @@ def discard(node: Node, args: Args) -> Done:
         if node.volumes.find(volume_name(one.text("volume_group")), volume_name(one.text("name"))) is None:
             message = f"{name}: nothing was given up, because {one.text('name')}, which should keep it, is not there"
             raise Refused(message, "plan again")
+    anew = {one.integer("volume") for one in args.parts("anew")}
     if not node.check_mode:
         if state.connection != "StandAlone":
             node.replication.disconnect(name)
-        node.replication.discard(name)
+        node.replication.discard(name, [one.volume for one in state.volumes if one.volume in anew])
     return changed(f"{name} takes over the peer's data")
 
 
@@ -89,7 +104,7 @@ def wait(node: Node, args: Args) -> Done:
     if not whole:
         _follow(node, name, timeout)
     if marked:
-        node.volumes.retag(marked, [], [pending_tag(SYNC)])
+        node.volumes.retag(marked, [], marks_of_unfilled())
     return changed(f"both copies of {name} are up to date")
 
 
@@ -164,6 +179,50 @@ def set_aside(node: Node, args: Args) -> Done:
         for volume in todo:
             node.volumes.rename(volume, volume.name + ASIDE)
     return changed("set aside " + ", ".join(volume.name for volume in todo))
+
+
+@step("volumes.put_back")
+def put_back(node: Node, args: Args) -> Done:
+    """Gives data that was set aside its place again, instead of a copy that was never filled.
+
+    Its metadata goes: what the peer's bitmap says is missing, is what the unfilled copy lacks, and not this one. With
+    new metadata DRBD fills it as a whole if the peer comes back before `replication.take_over` has used it as it is.
+    """
+    instance = instance_name(args.text("instance"))
+    todo: list[tuple[Volume, str, list[Volume]]] = []
+    for one in args.parts("volumes"):
+        group, name, meta = (volume_name(one.text(key)) for key in ("volume_group", "name", "meta"))
+        volume, aside = node.volumes.find(group, name), node.volumes.find(group, name + ASIDE)
+        rest = [found for old in (meta, meta + ASIDE) if (found := node.volumes.find(group, old))]
+        for found in (volume, aside, *rest):
+            if found is not None:
+                require_ours(found, instance)
+        if aside is None and volume is None:
+            raise Refused(f"there is neither {group}/{name} nor {name + ASIDE}", "plan again")
+        if aside is not None and volume is not None and SYNC not in volume.pending():
+            raise Refused(f"{volume.path} holds a whole copy", "plan again: nothing has to be put back")
+        if aside is not None:
+            todo.append((aside, name, [volume, *rest] if volume is not None else rest))
+        elif volume is not None and FORMER not in volume.tags:
+            todo.append((volume, name, rest))
+    if not todo:
+        return unchanged("nothing has to be put back")
+    if not node.check_mode:
+        _put_back(node, todo)
+    return changed("put back " + ", ".join(name for _volume, name, _gone in todo))
+
+
+def _put_back(node: Node, todo: list[tuple[Volume, str, list[Volume]]]) -> None:
+    """The marks come first: at no moment a copy without its metadata counts as one that serves."""
+    for volume, _name, gone in todo:
+        for one in (volume, *gone):
+            wait_closed(node, one)
+    for volume, name, gone in todo:
+        node.volumes.retag([volume], marks_of_unfilled(), [])
+        if gone:
+            node.volumes.remove(gone)
+        if volume.name != name:
+            node.volumes.rename(volume, name)
 
 
 @step("volumes.keep")

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ._clock import wait_for
-from ._drbd import Configuration, ResourceState
+from ._drbd import Configuration, DiskState, ResourceState
 from ._drbd_meta import metadata_size
 from ._drbd_parse import PLACEHOLDER
 from ._errors import CommandFailed, Refused, TimedOut, UsageError
@@ -16,7 +16,7 @@ from ._names import instance_name
 from ._node import Node
 from ._stale_copies import mark_before_up
 from ._steps import Args, Done, changed, step, unchanged
-from ._steps_volumes import METADATA, SYNC, WIPE, pending_tag, require_ours, unfilled
+from ._steps_volumes import FORMER, METADATA, SYNC, WIPE, marks_of_unfilled, pending_tag, require_ours, unfilled
 
 WAIT = 60.0
 # A copy that is whole, but lacks the last changes, or may.
@@ -217,7 +217,7 @@ def take_over(node: Node, args: Args) -> Done:
     if state.role == "Primary":
         good = bool(state.volumes) and all(one.disk == "UpToDate" for one in state.volumes)
         return (changed if good and _whole(node, name) else unchanged)(f"{name} is Primary")
-    _require_usable(name, state, peer, stale)
+    _require_usable(node, name, state, peer, stale)
     if node.check_mode:
         return changed(f"would make {name} Primary without {peer}")
     state = wait_for(
@@ -231,7 +231,7 @@ def take_over(node: Node, args: Args) -> Done:
             f"migrate or fail over while both answer, or switch {peer} off",
         ),
     )
-    _require_usable(name, state, peer, stale)
+    _require_usable(node, name, state, peer, stale)
     if stale and any(one.disk != "UpToDate" for one in state.volumes):
         node.replication.primary(name, force=True)
     else:
@@ -244,14 +244,23 @@ def _whole(node: Node, name: str) -> bool:
     """Takes the mark of a copy that is being filled off volumes that DRBD has accepted; whether there was one."""
     marked = unfilled(node, name)
     if marked and not node.check_mode:
-        node.volumes.retag(marked, [], [pending_tag(SYNC)])
+        node.volumes.retag(marked, [], marks_of_unfilled())
     return bool(marked)
 
 
-def _require_usable(name: str, state: ResourceState, peer: str, stale: bool) -> None:
+def _require_usable(node: Node, name: str, state: ResourceState, peer: str, stale: bool) -> None:
     """The disks are up to date, or a whole state of earlier if that is accepted."""
-    if not (stale and state.volumes and all(one.disk in ("UpToDate", *STALE) for one in state.volumes)):
-        _require_up_to_date(name, state, f"bring {peer} back: it has the newer copy, or may")
+    whole = all(one.disk in ("UpToDate", *STALE) or _as_put_back(node, name, one) for one in state.volumes)
+    if not (stale and state.volumes and whole):
+        remedy = f"bring {peer} back, it has the newer copy, or may; run this again to see whether an older one may go on"
+        _require_up_to_date(name, state, remedy)
+
+
+def _as_put_back(node: Node, name: str, one: DiskState) -> bool:
+    """Whether a disk holds what `volumes.put_back` gave it: no peer has begun to fill it since."""
+    volume = volume_of(node, one.backing) if one.backing is not None else None
+    former = volume is not None and FORMER in volume.tags
+    return former and one.disk == "Inconsistent" and node.replication.just_created(name, one.volume)
 
 
 def _require_up_to_date(name: str, state: ResourceState, remedy: str) -> None:

@@ -21,10 +21,17 @@ ZEROED = "twofold.zeroed"
 # SYNC: a second copy that the first resync has not completed yet.
 WIPE, INSTALL, METADATA, SYNC = "wipe", "install", "metadata", "sync"
 PENDING = (WIPE, INSTALL, METADATA, SYNC)
+# It waits to be filled, but holds the whole state from before a replacement until that begins.
+FORMER = "twofold.former"
 
 
 def pending_tag(what: str) -> str:
     return f"{TAG}.pending={what}"
+
+
+def marks_of_unfilled() -> list[str]:
+    """What a copy carries until it is whole."""
+    return [pending_tag(SYNC), FORMER]
 
 
 def unfilled(node: Node, instance: str) -> list[Volume]:

@@ -199,7 +199,8 @@ class Kernel:
             other = peer.devices[device.volume]
             self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
             other.syncing = None
-            if resource.primary and other.block is not None:
+            # A copy that is just being filled begins no generation, so nobody is told of one.
+            if resource.primary and other.block is not None and other.disk == "UpToDate":
                 device.exposed = other.block.current
             peer.machine.kernel.changed(peer)
         self.changed(resource)

@@ -127,7 +127,7 @@ def play(told: Story) -> Outcome:
     try:
         for action in told.actions:
             _act(world, action)
-        _make_peace(world, told.actions[-1].instances)
+        make_peace(world, told.actions[-1].instances)
     except Violation as violation:
         return Outcome(violation, world.rules.counts, world.lines)
     except Exception:  # noqa: BLE001 - whatever breaks here is a finding of this history
@@ -173,7 +173,7 @@ def _work_by_hand(world: World, action: Action) -> None:
     world.engine.wait(rng.choice((0, 5, 40)))
 
 
-def _make_peace(world: World, wanted: Instances) -> None:
+def make_peace(world: World, wanted: Instances) -> None:
     """Faults heal; converge until it changes nothing."""
     world.log("everything heals")
     for run in world.runs:

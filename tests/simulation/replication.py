@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -149,11 +149,15 @@ class SimReplication:
         self.kernel.may_part(resource)
         self.kernel.disconnect(resource)
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, anew: Sequence[int] = ()) -> None:
         resource = self._need(name)
         if resource.primary:
             raise refused("connect", "Failure: (123) --discard-my-data not allowed when primary.", 10)
         self.machine.world.rules.gives_up(resource)
+        if anew:
+            self._do([partial(self.down, name), *(partial(self.create_metadata, name, volume) for volume in anew)])
+            self.adjust(name, dry=False)
+            return
         resource.gives_up = True
         self.kernel.connect(resource)
 

@@ -17,9 +17,9 @@ from typing import Any
 from .. import definition
 from ..findings import INFO, Finding
 from ..model import Instance, ReplicationSettings
-from ..observed import Trace
+from ..observed import Resource, Trace
 from ..render import seed
-from . import abandon, copies, fit, replicated, report_only, starts, volumes
+from . import abandon, copies, fit, put_back, replicated, report_only, starts, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import seed_args
@@ -85,7 +85,7 @@ def _affected(context: Context) -> dict[str, list[str]]:
     for name in sorted(context.observed.names()):
         wanted, trace = context.desired.instances.get(name), context.observed.trace(name)
         base = trace.newest
-        if base is None or base["state"] != "running" or any(domain.active for domain in trace.domains.values()):
+        if base is None or base["state"] != "running" or _serves(trace):
             continue
         if wanted is None and name not in context.desired.rejected:
             context.warning("not-in-inventory", name, "it is left alone", "put it back into the inventory")
@@ -94,6 +94,12 @@ def _affected(context: Context) -> dict[str, list[str]]:
         if len(gone) == 1 and len(base["nodes"]) > 1 and (wanted is None or wanted.state == "running"):
             found.setdefault(gone[0], []).append(name)
     return found
+
+
+def _serves(trace: Trace) -> list[str]:
+    """The nodes where it runs and can do something."""
+    active = [node for node in sorted(trace.domains) if trace.domains[node].active]
+    return [node for node in active if not put_back.helpless(trace, node)]
 
 
 def _nothing_left(context: Context, name: str) -> None:
@@ -128,7 +134,7 @@ def _between(context: Context, wanted: Instance, trace: Trace, target: str | Non
 
 
 def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
-    running = [node for node in sorted(trace.domains) if trace.domains[node].active]
+    running = _serves(trace)
     if running:
         context.info("already-there", trace.name, f"it runs on {running[0]} already")
         return
@@ -140,6 +146,11 @@ def _alone(context: Context, trace: Trace, gone: str, proofs: Proofs) -> None:
 def _take_over(context: Context, trace: Trace, proof: Proof, proofs: Proofs) -> TakeOver:
     """The survivor of the pair goes on; if it was still being filled, the copy that it was to replace may."""
     base, stale = trace.newest or {}, trace.name in proofs.stale_accepted
+    survivor = next(node for node in base["nodes"] if node != proof.node)
+    if put_back.goes_on(trace, survivor):
+        taken = TakeOver(context, trace, proof, base, stale=stale, former=survivor)
+        taken.run()
+        return taken
     former = _former(context, trace, base, proof.node)
     if former is not None and stale:
         unfilled = next(node for node in base["nodes"] if node != proof.node)
@@ -261,7 +272,8 @@ class TakeOver(Moved):
         super().__init__(context, trace, base, (survivor, proof.node))
         self.proof = proof
         self.stale = stale
-        # Where the copy from before a replacement is, and, if that goes on, where the one is that was to be filled.
+        # Where the copy from before a replacement is: on another node, or set aside on the survivor itself. If that of
+        # another node goes on: where the one is that was to be filled.
         self.former = former
         self.unfilled = unfilled
         # Whether it is refused for want of this word alone.
@@ -277,6 +289,9 @@ class TakeOver(Moved):
             return
         resource = self.trace.resources.get(self.target)
         after = self._clear_unfilled()
+        why = f"the copy from before goes on: the new one was not filled when {self.source} was lost"
+        if self._from_before() and put_back.steps(self.chain, self.wanted, self.trace, self.target, why):
+            resource = None
         if resource is None or not resource.up:
             args = replicated.configure_args(self.base, self.target)
             self.add("replication.configure", args, "DRBD is down", after=after)
@@ -307,14 +322,20 @@ class TakeOver(Moved):
         report_only.clean_up(chain, rest, self.unfilled, why)
         return [chain.last[self.unfilled]]
 
+    def _from_before(self) -> bool:
+        """Whether the volumes that a replacement on this node set aside go on."""
+        return self.stale and self.former == self.target
+
     def _risk(self) -> str:
-        if self.unfilled is not None:
+        if self.unfilled is not None or self._from_before():
             return ASIDE_RISK
         return STALE_RISK if self.stale else RISK
 
     def _disks_are_fine(self) -> bool:
         """Whether the surviving copy is complete, as far as the node can tell."""
         resource = self.trace.resources.get(self.target)
+        if self.former == self.target:
+            return self.stale or self._incomplete(resource)
         # A copy that was being filled is whole when DRBD says so; the step that takes over takes the mark off.
         if any(volume.pending - {volumes.SYNC} for volume in self.trace.volumes.get(self.target, {}).values()):
             message = f"its creation had not ended when {self.source} was lost"
@@ -328,11 +349,15 @@ class TakeOver(Moved):
         up = resource is not None and resource.up
         if resource is not None and up and resource.all_disks("UpToDate"):
             return True
-        whole = resource is None or not up or resource.all_disks("UpToDate", *STALE)
-        if whole and self.stale:
+        if self.stale and (resource is None or not up or resource.all_disks("UpToDate", *STALE)):
             return True
+        return self._incomplete(resource)
+
+    def _incomplete(self, resource: Resource | None) -> bool:
+        """Say that the surviving copy is not complete, or may not be, and what may go on instead; False."""
+        up = resource is not None and resource.up
         remedy = f"bring {self.source} back, it has the newer copy, or may; nothing was changed"
-        if whole:
+        if self.former is None and (resource is None or not up or resource.all_disks("UpToDate", *STALE)):
             self.stale_offered = True
             remedy += f"; if it is lost for good, -e accept_stale={self.name} goes on with the state of this copy"
         elif self.former is not None:

@@ -48,7 +48,7 @@ def _ends_by_itself(trace: Trace, resources: dict[str, Resource]) -> bool:
     A link that breaks in a migration leaves that behind, for both sides were Primary. DRBD itself compares what was
     written when they meet again, and the side that wrote nothing follows (`render.replication.options`).
     """
-    return any(
+    return same_start(list(resources.values())) and any(
         resource.volumes and all(volume.out_of_sync == 0 for volume in resource.volumes)
         for node, resource in resources.items()
         if not (node in trace.domains and trace.domains[node].active)
@@ -97,6 +97,23 @@ def verdict(resources: list[Resource]) -> bool | None:
     if True in verdicts:
         return True
     return None if None in verdicts or not verdicts else False
+
+
+def same_start(resources: list[Resource]) -> bool:
+    """Whether both sides count what they wrote from the same generation on: then DRBD copies that and nothing more.
+
+    It is another one when a copy from before a replacement went on. What was written in between and sent to the copy
+    that was being filled then, is counted by neither side; DRBD itself does not end such a split brain (its rule 100).
+    """
+    pairs = [
+        (volume, other) for volume in resources[0].volumes for other in resources[-1].volumes
+        if volume.volume == other.volume
+    ]  # fmt: skip
+    return all(one.uuids and other.uuids and _bitmap(one.uuids) == _bitmap(other.uuids) != 0 for one, other in pairs)
+
+
+def _bitmap(uuids: str) -> int:
+    return int(uuids.split(":")[1], 16) & ~PRIMARY_BIT
 
 
 def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:

@@ -68,9 +68,11 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     chain.add(victim, "volumes.keep", args, kind=plan.REPLACE, why=f"what {victim} has is kept first")
     snapshots = [{"volume_group": one["volume_group"], "name": one["snapshot"]} for one in kept]
     risk = f"what {victim} wrote while apart is given up; it stays in {', '.join(one['name'] for one in snapshots)}"
-    given_up = chain.add(
-        victim, "replication.discard", {**settings, "kept": snapshots}, kind=plan.REPLACE, why=why, risk=risk
-    )
+    # Everything is copied where nobody counted all that differs.
+    counted = split_brain.same_start(list(split_brain.pair(trace).values()))
+    anew = [] if counted else [{"volume": volume.volume} for volume in resource.volumes]
+    args = {**settings, "kept": snapshots, "anew": anew}
+    given_up = chain.add(victim, "replication.discard", args, kind=plan.REPLACE, why=why, risk=risk)
     joined = copies.configure(chain, base, survivor, f"connect to {victim}", after=[given_up])
     copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
     why = f"{survivor} survives, {victim} takes over its data"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.unit.lib.cases import desired, instance
-from tests.unit.lib.world import World
+from tests.unit.lib.world import Refused, World
 
 from twofold import planner
 from twofold.model import Desired
@@ -346,6 +346,120 @@ def test_without_a_proof_the_copy_from_before_a_replacement_stays_where_it_is() 
     world, wanted = in_the_window()
     plan = recover(world, wanted, accept_stale="web1")
     assert (plan.steps, errors(plan)) == ((), [("node node1", "not-proven-dead")])
+
+
+# The same inside the window of fresh disks on the node that survives
+
+
+def fresh_in_the_window(on: str, limit: int | None = None) -> tuple[World, Desired, str, str]:
+    """A node's disks are set aside and the fresh ones are not filled; its peer, which has all, is lost."""
+    world, wanted = world_with()
+    node, peer = ("node1", "node2") if on == "primary" else ("node2", "node1")
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", on=on)
+    order = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)]
+    world.apply(plan, wanted, limit=order.index("replication.wait") if limit is None else limit)
+    world.power_off(peer)
+    return world, wanted, node, peer
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_volumes_that_were_set_aside_are_named_but_not_used_without_a_word(verb: str, on: str) -> None:
+    world, wanted, node, peer = fresh_in_the_window(on)
+    plan = world.plan(wanted, verb=verb, instance="web1", confirm_dead=peer)
+    assert (plan.steps, errors(plan)) == ((), [("instance web1", "disk-not-up-to-date")])
+    assert f"-e accept_stale=web1 goes on with the copy on {node}" in str(plan.errors[0].remedy)
+    unproven = world.plan(wanted, verb=verb, instance="web1", accept_stale="web1")
+    assert (unproven.steps, errors(unproven)) == ((), [(f"node {peer}", "not-proven-dead")])
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_with_a_word_the_volumes_that_were_set_aside_go_on(verb: str, on: str) -> None:
+    world, wanted, node, peer = fresh_in_the_window(on)
+    old = [v for v in world.nodes[node]["volumes"] if v["name"] == "web1-disk0-old"]
+    plan = world.plan(wanted, verb=verb, instance="web1", confirm_dead=peer, accept_stale="web1")
+    assert not plan.errors
+    stop = ["domain.stop", "replication.demote"] if on == "primary" else []
+    define = [] if on == "primary" else ["domain.define"]
+    back = ["replication.remove", "volumes.put_back", "volumes.create", "replication.configure"]
+    assert ops(plan, node) == [*stop, *back, *TAKEN[:2], *define, "domain.start"]
+    taken = next(step for step in plan.steps if step.op == "replication.take_over")
+    assert taken.args["stale"] and "since the replacement of this copy began is given up" in str(taken.risk)
+    world.apply(plan, wanted)
+    doc = world.nodes[node]
+    assert doc["domains"]["web1"]["state"] == "running" and doc["definitions"]["web1"]["took_over"] == peer
+    assert sorted(v["name"] for v in doc["volumes"]) == ["web1-disk0", "web1-disk0-meta"]
+    assert next(v for v in doc["volumes"] if v["name"] == "web1-disk0") is old[0]
+    assert not any("pending" in tag or "former" in tag for v in doc["volumes"] for tag in v["tags"])
+    assert doc["definitions"]["web1"]["generation"] > world.nodes[peer]["definitions"]["web1"]["generation"]
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+@pytest.mark.parametrize("limit", range(10))
+def test_a_recovery_with_volumes_that_were_set_aside_goes_on_where_it_was_killed(limit: int, on: str) -> None:
+    world, wanted, node, peer = fresh_in_the_window(on)
+    words = {"confirm_dead": peer, "accept_stale": "web1"}
+    world.apply(recover(world, wanted, **words), wanted, limit=limit)
+    if ops(recover(world, wanted, **words), node)[:2] == ["replication.configure", "replication.take_over"]:
+        # Where DRBD was taken away and nothing else was done yet, it is asked first whether the fresh copy is whole.
+        with pytest.raises(Refused, match="not up to date"):
+            world.apply(recover(world, wanted, **words), wanted)
+    elif not any(one["role"] == "Primary" for one in world.nodes[node]["resources"].values()):
+        assert "accept_stale" in str(recover(world, wanted, confirm_dead=peer).errors[0].remedy)
+    again = recover(world, wanted, **words)
+    assert not again.errors
+    world.apply(again, wanted)
+    assert world.nodes[node]["domains"]["web1"]["state"] == "running"
+    names = [v["name"] for v in world.nodes[node]["volumes"]]
+    assert sorted(names) == ["web1-disk0", "web1-disk0-meta"]
+
+
+@pytest.mark.parametrize("limit", range(2, 5))
+def test_a_replacement_killed_after_the_volumes_were_set_aside_does_not_need_its_peer(limit: int) -> None:
+    world, wanted, node, peer = fresh_in_the_window("secondary", limit)
+    assert "accept_stale=web1" in str(recover(world, wanted, confirm_dead=peer).errors[0].remedy)
+    world.apply(recover(world, wanted, confirm_dead=peer, accept_stale="web1"), wanted)
+    assert world.nodes[node]["domains"]["web1"]["state"] == "running"
+
+
+def test_a_fresh_copy_that_was_filled_goes_on_and_not_what_was_set_aside() -> None:
+    world, wanted, node, peer = fresh_in_the_window("secondary")
+    for volume in world.nodes[node]["resources"]["web1"]["volumes"]:
+        volume["disk"] = "UpToDate"
+    plan = recover(world, wanted, confirm_dead=peer, accept_stale="web1")
+    assert ops(plan, node) == TAKEN
+    world.apply(plan, wanted)
+    assert "web1-disk0-old" in [v["name"] for v in world.nodes[node]["volumes"]], "converge removes it once both are"
+
+
+@pytest.mark.parametrize("limit", range(5))
+def test_a_peer_that_comes_back_instead_fills_what_was_put_back(limit: int) -> None:
+    world, wanted, node, peer = fresh_in_the_window("secondary")
+    world.apply(recover(world, wanted, confirm_dead=peer, accept_stale="web1"), wanted, limit=limit)
+    world.power_on(peer)
+    for _round in range(3):
+        world.converge(wanted)
+        world.resync()
+    assert world.data_copies("web1") == ["node1", "node2"] and not world.plan(wanted).steps
+    names = [v["name"] for v in world.nodes[node]["volumes"]]
+    assert sorted(names) == ["web1-disk0", "web1-disk0-meta"]
+    assert not any("pending" in tag or "former" in tag for v in world.nodes[node]["volumes"] for tag in v["tags"])
+
+
+def test_disks_that_were_set_aside_at_different_moments_do_not_go_on_together() -> None:
+    """One of two was set aside; the other was attached again, and has gone on with the peer."""
+    world, wanted = world_with(disks=[{"size": "1GiB"}, {"size": "1GiB"}])
+    for volume in world.nodes["node2"]["volumes"]:
+        if volume["name"].startswith("web1-disk0"):
+            volume["name"] += "-old"
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Diskless"
+    world.power_off("node1")
+    world.nodes["node2"]["resources"]["web1"]["role"] = "Secondary"
+    plan = recover(world, wanted, confirm_dead="node1", accept_stale="web1")
+    assert (plan.steps, errors(plan)) == ((), [("instance web1", "disk-not-up-to-date")])
+    world.nodes["node2"]["resources"]["web1"]["volumes"][1]["disk"] = "Diskless"
+    assert not recover(world, wanted, confirm_dead="node1", accept_stale="web1").errors
 
 
 # Both nodes answer

@@ -22,6 +22,7 @@ from twofold.planner import Plan, Step
 
 MIB, GIB = 1 << 20, 1 << 30
 EXTENT = 4 * MIB
+UNFILLED = ("twofold.pending=sync", "twofold.former")
 
 
 class Refused(Exception):
@@ -268,6 +269,28 @@ class World:
             assert self._find(doc, wanted["volume_group"], wanted["name"] + "-old") is None
             volume["name"] += "-old"
 
+    def _volumes_put_back(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        for wanted in args["volumes"]:
+            group, name = wanted["volume_group"], wanted["name"]
+            aside, volume = self._find(doc, group, name + "-old"), self._find(doc, group, name)
+            gone = [self._find(doc, group, wanted["meta"]), self._find(doc, group, wanted["meta"] + "-old")]
+            if aside is None:
+                assert volume is not None
+                if "twofold.former" in volume["tags"]:
+                    continue
+            else:
+                assert volume is None or "twofold.pending=sync" in volume["tags"], "a whole copy"
+                gone.append(volume)
+            for one in gone:
+                if one is not None:
+                    assert not self._attached(doc["resources"].get(args["instance"], {"volumes": []}), one)
+                    doc["volumes"].remove(one)
+                    doc["volume_groups"][group]["free"] += one["size"]
+            back = aside or volume
+            assert back is not None
+            back["name"] = name
+            back["tags"] += ["twofold.pending=sync", "twofold.former"]
+
     # DRBD
 
     def _replication_configure(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
@@ -362,7 +385,7 @@ class World:
         self._accept(doc, name)
         for volume in doc["volumes"]:
             if f"twofold.instance={name}" in volume["tags"]:
-                volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
+                volume["tags"] = [tag for tag in volume["tags"] if tag not in UNFILLED]
 
     def _volumes_keep(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
@@ -416,14 +439,17 @@ class World:
         lost = args["resource"] not in peer["domains"] and self._never_filled(peer, args["resource"])
         assert (args["peer"] in self.down or lost) and args["proof"]
         usable = ("UpToDate", "Outdated", "Consistent") if args["stale"] else ("UpToDate",)
-        if any(volume["disk"] not in usable for volume in resource["volumes"]):
-            raise Refused("not up to date")
+        for volume in resource["volumes"]:
+            backing = next(v for v in doc["volumes"] if f"/dev/{v['volume_group']}/{v['name']}" == volume["backing"])
+            former = "twofold.former" in backing["tags"] and args["stale"]
+            if volume["disk"] not in usable and not former:
+                raise Refused("not up to date")
         resource["role"] = "Primary"
         for volume in resource["volumes"]:
             volume["disk"] = "UpToDate"
         for volume in doc["volumes"]:
             if volume["name"].startswith(f"{args['resource']}-disk"):
-                volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=sync"]
+                volume["tags"] = [tag for tag in volume["tags"] if tag not in UNFILLED]
         for volume in peer["resources"].get(args["resource"], {"volumes": []})["volumes"]:
             volume["disk"] = "Inconsistent" if lost else "Outdated"
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,8 +42,8 @@ class Kernel:
     def disconnect(self, _name: str) -> None:
         self.did.append("disconnect")
 
-    def discard(self, _name: str) -> None:
-        self.did.append("discard")
+    def discard(self, _name: str, anew: Sequence[int] = ()) -> None:
+        self.did.append(f"discard, {list(anew)} anew" if anew else "discard")
 
 
 def run(node: Node, op: str, **values: Any) -> Done:
@@ -153,9 +154,72 @@ def test_volumes_that_are_replaced_are_set_aside_once(node: Node) -> None:
         run(node, "volumes.set_aside", instance="web1", volumes=NAMES)
 
 
+BACK = [{"volume_group": "vg0", "name": "web1-disk0", "meta": "web1-disk0-meta"}]
+
+
+class Interrupted(Exception):
+    """The process is killed."""
+
+
+def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: Node) -> None:
+    made: Any = node.volumes
+    for effects in range(5):
+        made.known.clear()
+        volumes(node, "wipe")
+        run(node, "volumes.set_aside", instance="web1", volumes=NAMES)
+        aside = made.find("vg0", "web1-disk0-old")
+        made.retag([aside], ["the=one"], [])
+        volumes(node, "sync")
+        left = [effects]
+
+        def dying(effect: Any, left: list[int] = left) -> Any:
+            def through(*args: Any) -> None:
+                if not left[0]:
+                    raise Interrupted
+                left[0] -= 1
+                effect(*args)
+
+            return through
+
+        with pytest.MonkeyPatch.context() as patch:
+            for effect in ("retag", "remove", "rename"):
+                patch.setattr(made, effect, dying(getattr(made, effect)))
+            if effects < 3:
+                with pytest.raises(Interrupted):
+                    run(node, "volumes.put_back", instance="web1", volumes=BACK)
+        assert [one.name for one in made.volumes() if "the=one" in one.tags], "the copy is there at every moment"
+        assert run(node, "volumes.put_back", instance="web1", volumes=BACK).changed
+        assert names(node) == ["web1-disk0"]
+        assert {"the=one", "twofold.former", "twofold.pending=sync"} <= set(made.find("vg0", "web1-disk0").tags)
+        assert not run(node, "volumes.put_back", instance="web1", volumes=BACK).changed
+        # Now it gets metadata of its own, which stays when the step is repeated.
+        volumes(node, "sync")
+        assert not run(node, "volumes.put_back", instance="web1", volumes=BACK).changed
+        assert names(node) == ["web1-disk0", "web1-disk0-meta"] and pending(node) == ["sync"]
+
+
+def test_a_disk_that_was_let_go_of_but_not_set_aside_yet_is_put_back_where_it_is(node: Node) -> None:
+    volumes(node, "wipe")
+    assert run(node, "volumes.put_back", instance="web1", volumes=BACK).changed
+    assert (names(node), pending(node)) == (["web1-disk0"], ["sync"])
+
+
+def test_nothing_is_put_back_over_a_whole_copy_or_from_nowhere(node: Node) -> None:
+    with pytest.raises(Refused, match="neither vg0/web1-disk0 nor web1-disk0-old"):
+        run(node, "volumes.put_back", instance="web1", volumes=BACK)
+    volumes(node, "wipe")
+    run(node, "volumes.set_aside", instance="web1", volumes=NAMES)
+    volumes(node, "wipe")
+    with pytest.raises(Refused, match="holds a whole copy"):
+        run(node, "volumes.put_back", instance="web1", volumes=BACK)
+    assert len(names(node)) == 4
+
+
 def test_other_peoples_volumes_are_not_set_aside(node: Node) -> None:
     node.volumes.create("vg0", "web1-disk0", 64 << 20, [])
-    for op, listed in (("volumes.set_aside", NAMES), ("volumes.keep", [SNAPSHOT])):
+    for op, listed in (
+        ("volumes.set_aside", NAMES), ("volumes.keep", [SNAPSHOT]), ("volumes.put_back", BACK)
+    ):  # fmt: skip
         with pytest.raises(Refused, match="not marked as belonging"):
             run(node, op, instance="web1", volumes=listed, reason="test")
     assert names(node) == ["web1-disk0"]
@@ -181,6 +245,12 @@ def test_a_side_that_still_looks_for_its_peer_is_parted_first(node: Node) -> Non
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="Connecting")).did
     run(node, "replication.discard", resource="web1", kept=[])
     assert did == ["disconnect", "discard"]
+
+
+def test_volumes_whose_differences_nobody_counted_are_copied_as_a_whole(node: Node) -> None:
+    did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone")).did
+    run(node, "replication.discard", resource="web1", kept=[], anew=[{"volume": 0}])
+    assert did == ["discard, [0] anew"]
 
 
 def test_a_primary_gives_nothing_up(node: Node) -> None:

@@ -307,7 +307,7 @@ def test_a_survivor_without_all_data_is_not_promoted(node: Node, kernel: Kernel,
     kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(Refused, match=f"is {disk} on this node") as error:
         take_over(node)
-    assert error.value.remedy == "bring node1 back: it has the newer copy, or may"
+    assert str(error.value.remedy).startswith("bring node1 back, it has the newer copy")
     assert kernel.did == []
 
 
@@ -343,6 +343,25 @@ def test_an_earlier_state_is_taken_when_that_is_accepted(node: Node, kernel: Ker
     kernel.see("Inconsistent", "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(Refused, match="is Inconsistent"):
         run(node, "replication.take_over", **args)
+
+
+def test_what_was_put_back_is_taken_until_a_peer_has_begun_to_fill_it(node: Node, kernel: Kernel) -> None:
+    args = {"resource": "web1", "peer": "node1", "proof": "node1 is off", "timeout": 5}
+    marks = ["twofold.pending=sync", "twofold.former"]
+    data = node.volumes.find("vg0", "web1-disk0")
+    assert data is not None
+    node.volumes.retag([data], marks, [])
+    kernel.see("Inconsistent", "DUnknown", connection="Connecting", peer_role="Unknown")
+    for stale, fresh in ((False, True), (True, False)):
+        kernel.fresh = fresh
+        with pytest.raises(Refused, match="is Inconsistent"):
+            run(node, "replication.take_over", **args, stale=stale)
+    assert kernel.did == []
+    kernel.fresh = True
+    assert run(node, "replication.take_over", **args, stale=True).changed
+    assert kernel.did == ["primary by force"]
+    seen = node.volumes.find("vg0", "web1-disk0")
+    assert seen is not None and not set(marks) & set(seen.tags)
 
 
 def test_a_copy_that_drbd_calls_whole_loses_the_mark_of_being_filled(node: Node, kernel: Kernel) -> None:

@@ -1,0 +1,99 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Written histories: a node's disks are being replaced by fresh ones when its peer, with the only copy, is lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from tests.simulation import inventories
+from tests.simulation.faults import Fault, strikes
+from tests.simulation.history import make_peace
+from tests.simulation.inventories import Instances
+from tests.simulation.machine import Machine
+from tests.simulation.operator import Run
+from tests.simulation.world import World
+
+# A lock of a run that was killed has lapsed by then.
+LAPSED = 200
+
+
+def in_the_window(on: str) -> tuple[World, Instances, Machine, Machine]:
+    """The fresh disks of a node are being filled when its peer loses its power."""
+    wanted = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), "twofold_nodes": ["node1", "node2"]}}
+    wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
+    wanted["a"]["twofold_disks"] = [{"size": "64MiB"}, {"size": "64MiB"}]
+    world = World(7, 2)
+    run(world, wanted, {"verb": "converge"})
+    world.engine.wait(60)
+    node, peer = (world.machines[name] for name in (("node1", "node2") if on == "primary" else ("node2", "node1")))
+    replacing = Run(world, desired(wanted), {"verb": "replace_disks", "instance": "a", "on": on}, "replacing@here")
+    task = replacing.start()
+    world.engine.advance(lambda: is_filled(node))
+    peer.power_off()
+    world.engine.advance(lambda: task.over)
+    world.engine.wait(LAPSED)
+    return world, wanted, node, peer
+
+
+def desired(wanted: Instances) -> inventories.Desired:
+    return inventories.desired(wanted, 2)
+
+
+def is_filled(node: Machine) -> bool:
+    """Whether its disks are just being filled."""
+    resource = node.kernel.resources["a"]
+    return bool(resource.devices) and all(device.syncing == "target" for device in resource.devices.values())
+
+
+def run(world: World, wanted: Instances, intent: dict[str, object], wrong: tuple[Fault, ...] = ()) -> Run:
+    made = Run(world, desired(wanted), intent, f"operator{len(world.runs)}@here", strikes(wrong))
+    world.rules.begins(made.desired)
+    world.engine.run(made.start())
+    return made
+
+
+def serves(node: Machine) -> bool:
+    """Whether the guest runs there and can write."""
+    guest, resource = node.libvirt.domains.get("a"), node.kernel.resources.get("a")
+    runs = guest is not None and guest.state == "running" and resource is not None and resource.primary
+    return runs and all(device.disk == "UpToDate" for device in resource.devices.values())
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+def test_the_copy_that_was_set_aside_goes_on_when_the_operator_says_so(on: str) -> None:
+    world, wanted, node, peer = in_the_window(on)
+    plan = run(world, wanted, {"verb": "recover"}).plan
+    assert plan is not None and not plan.steps and "accept_stale=a" in str(plan.errors[0].remedy)
+    run(world, wanted, {"verb": "recover", "accept_stale": "a"})
+    assert serves(node)
+    assert not any("-old" in path for path in node.storage.volumes)
+    again = run(world, wanted, {"verb": "recover", "accept_stale": "a"}).plan
+    assert again is not None and not again.steps
+    world.engine.wait(60)
+    # The peer comes back with what was written inside the window: a split brain, which one command ends.
+    peer.power_on()
+    make_peace(world, wanted)
+    resources = [machine.kernel.resources["a"] for machine in (node, peer)]
+    assert all(one.connected and device.disk == "UpToDate" for one in resources for device in one.devices.values())
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+@pytest.mark.parametrize("kind", ["process killed", "power"])
+@pytest.mark.parametrize("back", [False, True], ids=["the peer stays away", "the peer comes back"])
+def test_it_is_gone_on_with_wherever_it_was_interrupted(on: str, kind: str, back: bool) -> None:
+    intent = {"verb": "recover", "accept_stale": "a"}
+    for breath in range(1, 200, 1 if kind == "process killed" else 5):
+        world, wanted, node, _peer = in_the_window(on)
+        first = run(world, wanted, intent, (Fault(breath, kind, 1),))
+        if not first.struck:
+            return
+        world.engine.wait(LAPSED)
+        node.power_on()
+        world.engine.wait(60)
+        if not back:
+            run(world, wanted, intent)
+            assert serves(node), f"{kind} at breath {breath}"
+        make_peace(world, wanted)
