@@ -190,6 +190,22 @@ def test_a_disk_that_is_given_back_to_a_primary_is_filled() -> None:
     assert one.connected and one.devices[0].disk == "UpToDate"
 
 
+def test_a_primary_gets_back_the_disk_that_failed_while_its_peer_was_filled() -> None:
+    """A copy that is being filled begins no new generation, so the disk is the one that was seen last."""
+    world, one, other = cluster()
+    other.machine.kernel.disconnect(other)
+    world.engine.wait(10)
+    other.machine.kernel.connect(other)
+    world.engine.advance(lambda: other.devices[0].syncing == "target")
+    lv = one.devices[0].data
+    assert lv is not None
+    one.machine.kernel.disk_fails(lv)
+    assert (one.devices[0].disk, other.devices[0].disk) == ("Diskless", "Inconsistent")
+    SimReplication(world.machines["node1"], lambda: None, world.engine.wait).adjust("a", dry=False)
+    world.engine.wait(60)
+    assert one.connected and [side.devices[0].disk for side in (one, other)] == ["UpToDate", "UpToDate"]
+
+
 def test_an_outdated_disk_that_lacks_nothing_is_good_again_when_it_meets_its_peer() -> None:
     world, one, other = cluster()
     world.machines["node1"].libvirt.stop("a")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -20,36 +21,46 @@ from tests.simulation.world import World
 LAPSED = 200
 
 
-def in_the_window(on: str) -> tuple[World, Instances, Machine, Machine]:
-    """The fresh disks of a node are being filled when its peer loses its power."""
+def at_peace() -> tuple[World, Instances]:
+    """A guest with two disks runs on node1, with its second copy on node2."""
     wanted = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), "twofold_nodes": ["node1", "node2"]}}
     wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
     wanted["a"]["twofold_disks"] = [{"size": "64MiB"}, {"size": "64MiB"}]
-    world = World(7, 2)
+    world = World(7, 3)
     run(world, wanted, {"verb": "converge"})
     world.engine.wait(60)
+    return world, wanted
+
+
+def in_the_window(on: str) -> tuple[World, Instances, Machine, Machine]:
+    """The fresh disks of a node are being filled when its peer loses its power."""
+    world, wanted = at_peace()
     node, peer = (world.machines[name] for name in (("node1", "node2") if on == "primary" else ("node2", "node1")))
-    replacing = Run(world, desired(wanted), {"verb": "replace_disks", "instance": "a", "on": on}, "replacing@here")
-    task = replacing.start()
-    world.engine.advance(lambda: is_filled(node))
-    peer.power_off()
-    world.engine.advance(lambda: task.over)
-    world.engine.wait(LAPSED)
+    interrupt(world, wanted, {"on": on}, node, peer.power_off)
     return world, wanted, node, peer
 
 
-def desired(wanted: Instances) -> inventories.Desired:
-    return inventories.desired(wanted, 2)
+def interrupt(
+    world: World, wanted: Instances, how: dict[str, object], node: Machine, strike: Callable[[], object]
+) -> None:
+    """Disks are replaced; something happens while those of a node are being filled, and the run fails."""
+    intent = {"verb": "replace_disks", "instance": "a", **how}
+    task = Run(world, inventories.desired(wanted, 3), intent, "replacing@here").start()
+    world.engine.advance(lambda: is_filled(node))
+    strike()
+    world.engine.advance(lambda: task.over)
+    world.engine.wait(LAPSED)
 
 
 def is_filled(node: Machine) -> bool:
     """Whether its disks are just being filled."""
-    resource = node.kernel.resources["a"]
-    return bool(resource.devices) and all(device.syncing == "target" for device in resource.devices.values())
+    resource = node.kernel.resources.get("a")
+    devices = list(resource.devices.values()) if resource is not None else []
+    return bool(devices) and all(device.syncing == "target" for device in devices)
 
 
 def run(world: World, wanted: Instances, intent: dict[str, object], wrong: tuple[Fault, ...] = ()) -> Run:
-    made = Run(world, desired(wanted), intent, f"operator{len(world.runs)}@here", strikes(wrong))
+    made = Run(world, inventories.desired(wanted, 3), intent, f"operator{len(world.runs)}@here", strikes(wrong))
     world.rules.begins(made.desired)
     world.engine.run(made.start())
     return made
@@ -94,6 +105,33 @@ def test_it_is_gone_on_with_wherever_it_was_interrupted(on: str, kind: str, back
         node.power_on()
         world.engine.wait(60)
         if not back:
-            run(world, wanted, intent)
+            again = run(world, wanted, intent)
+            if not serves(node):
+                # DRBD was taken away and nothing else was done: it was asked first whether the fresh copy is whole.
+                refused = [one for one in again.results.values() if one["status"] == "failed"]
+                assert ["run this again" in one["remedy"] for one in refused] == [True], f"{kind} at breath {breath}"
+                run(world, wanted, intent)
             assert serves(node), f"{kind} at breath {breath}"
         make_peace(world, wanted)
+
+
+@pytest.mark.parametrize(
+    ("how", "by_hand"),
+    [({"on": "secondary"}, False), ({"new_secondary": "node3"}, False), ({"new_secondary": "node3"}, True)],
+    ids=["fresh disks", "another node", "another node, disconnected by hand before"],
+)
+def test_a_primary_whose_disk_failed_in_a_replacement_gets_it_back(how: dict[str, object], by_hand: bool) -> None:
+    world, wanted = at_peace()
+    primary, secondary = world.machines["node1"], world.machines["node2"]
+    if by_hand:
+        secondary.kernel.disconnect(secondary.kernel.resources["a"])
+        world.engine.wait(20)
+
+    def fails() -> None:
+        for lv in primary.storage.volumes.values():
+            lv.failing = lv.failing or lv.tagged("instance") == "a"
+
+    interrupt(world, wanted, how, world.machines[str(how.get("new_secondary", "node2"))], fails)
+    assert all(device.disk == "Diskless" for device in primary.kernel.resources["a"].devices.values())
+    make_peace(world, wanted)
+    assert serves(primary)

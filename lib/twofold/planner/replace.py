@@ -260,6 +260,10 @@ class Replacement:
         resource = self.trace.resources.get(peer)
         if self.context.observed.known(node) is None:
             return self._error("node-unknown", f"nothing is known of {node}", "bring it back, or name a new_secondary")
+        if volumes.pending(self.trace, node, volumes.INSTALL):
+            # The mark would be set aside with the volume.
+            remedy = "run site.yml first, it writes it or says why not"
+            return self._error("disks-unfinished", f"its OS has not been written to {node} yet", remedy)
         own = self.trace.resources.get(node)
         there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
         # A copy that is apart may be the newer one, unless nothing is left of it.

@@ -64,6 +64,15 @@ def test_the_secondary_moves_to_the_node_that_fits() -> None:
     assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
 
 
+def test_a_disk_that_waits_for_its_os_is_not_replaced() -> None:
+    """The fresh one would not know that it has to wait, and the guest would start without."""
+    world = healthy()
+    world.nodes["node1"]["volumes"][0]["tags"].append("twofold.pending=install")
+    plan = replace(world, on="primary")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
+    assert "site.yml" in plan.errors[0].remedy
+
+
 def test_the_old_copy_is_cut_off_only_when_the_new_one_waits_for_the_primary() -> None:
     plan = replace(healthy())
     cut = next(step for step in plan.steps if step.op == "replication.disconnect")

@@ -112,6 +112,23 @@ def test_the_victims_data_is_kept_before_it_is_given_up() -> None:
     assert (now.steps, [f.code for f in now.findings]) == ((), ["data-kept"])
 
 
+def test_everything_is_copied_where_nobody_counted_all_that_differs() -> None:
+    """One side went on with a copy from before a replacement: what the other wrote in between is in no bitmap."""
+    world = parted()
+    counted = resolve(world, survivor="node1")
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["uuids"] = "BBBBBBBBBBBBBBB1:0000000000000004:0:0"
+    whole = resolve(world, survivor="node1")
+    found = [[s.args["anew"] for s in plan.steps if s.op == "replication.discard"] for plan in (counted, whole)]
+    assert found == [[[]], [[{"volume": 0}]]]
+
+
+def test_a_side_that_wrote_nothing_but_counts_from_another_generation_does_not_follow_by_itself() -> None:
+    world = after_a_migration(node2={"out_of_sync": 0})
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["uuids"] = "BBBBBBBBBBBBBBB1:2222222222222222:0:0"
+    plan = world.plan(WANTED)
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["split-brain"])
+
+
 def test_without_room_for_what_is_kept_nothing_is_done() -> None:
     world = parted()
     world.nodes["node2"]["volume_groups"]["twofold"]["free"] = 8 * MIB

@@ -51,6 +51,17 @@ def test_giving_up_data_is_said_to_the_kernel_without_a_command_line(
     assert flag in _drbd_netlink.encode(words)[1]
 
 
+def test_what_is_copied_as_a_whole_gets_new_metadata_while_it_is_down(
+    drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_drbd_netlink, "run", lambda _words: None)
+    drbd[0].discard("web1", [0, 1])
+    down, *made = [line for line in drbd[1].lines if "dry-run" not in line][:3]
+    assert down == "drbdsetup down web1"
+    assert [line.split(" -- ")[1] for line in made] == ["--force create-md web1/0", "--force create-md web1/1"]
+    assert "adjust web1" in drbd[1].lines[3]
+
+
 @pytest.mark.parametrize(("clean", "words"), [(True, "-- --assume-clean resize web1/0"), (False, "resize web1/0")])
 def test_only_what_is_equal_grows_without_a_resync(drbd: tuple[Drbd, Tools], clean: bool, words: str) -> None:
     drbd[0].resize("web1", 0, clean)
