@@ -67,7 +67,7 @@ def steps(chain: Chain, wanted: Instance | None, trace: Trace, node: str, why: s
     document, there, resource = trace.newest or {}, trace.volumes.get(node, {}), trace.resources.get(node)
     ready = not (volumes.missing(document, trace, node) or volumes.set_aside(trace, node))
     ready = ready and all(there[one.key].former for one in _data(document, node))
-    if ready and resource is not None and resource.up and not resource.primary:
+    if ready and resource is not None and not resource.primary and _is_attached(document, resource):
         return False
 
     def add(op: str, args: dict[str, Any], why: str = why, risk: str | None = None) -> None:
@@ -95,6 +95,12 @@ def steps(chain: Chain, wanted: Instance | None, trace: Trace, node: str, why: s
 
 def _data(document: dict[str, Any], node: str) -> list[volumes.WantedVolume]:
     return [one for one in volumes.wanted(document, node) if one.role == "data"]
+
+
+def _is_attached(document: dict[str, Any], resource: Resource) -> bool:
+    """Whether DRBD is up with all disks; a killed run may have brought it up half-way."""
+    disks = {volume.volume for volume in resource.volumes if volume.disk not in NO_DISK}
+    return resource.up and disks == {disk["index"] for disk in document["disks"]}
 
 
 def _untouched(resource: Resource | None, disk: int) -> bool:
