@@ -96,7 +96,8 @@ def test_the_copy_that_was_set_aside_goes_on_when_the_operator_says_so(on: str) 
 @pytest.mark.parametrize("back", [False, True], ids=["the peer stays away", "the peer comes back"])
 def test_it_is_gone_on_with_wherever_it_was_interrupted(on: str, kind: str, back: bool) -> None:
     intent = {"verb": "recover", "accept_stale": "a"}
-    for breath in range(1, 200, 1 if kind == "process killed" else 5):
+    step = 2 if kind == "process killed" and not back else 7
+    for breath in range(1 + (on == "primary"), 200, step):
         world, wanted, node, _peer = in_the_window(on)
         first = run(world, wanted, intent, (Fault(breath, kind, 1),))
         if not first.struck:
