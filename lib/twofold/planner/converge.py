@@ -216,7 +216,7 @@ class Converge:
 
     def _bring_up_the_rest(self) -> None:
         """Bring up DRBD on the copy that is left: then the next run sees whether it was in service, and is whole."""
-        emptied = any(node not in self.trace.nodes for node in self.situation.nodes)
+        emptied = any(copies.taken_away(self.trace, node) for node in self.situation.nodes)
         active = any(domain.active or not emptied for domain in self.trace.domains.values())
         for node in self.situation.nodes:
             resource = self.trace.resources.get(node)

@@ -63,10 +63,15 @@ def unserved(trace: Trace, node: str) -> bool:
 def rebuildable(trace: Trace, node: str, peer: str) -> bool:
     """Whether a copy with missing volumes may be made anew without being asked for.
 
-    Its peer is up to date, and it is we who took the volumes away, or the node is an empty one: new hardware.
+    Its peer is up to date, and nothing was lost.
     """
+    return good(trace, peer) and taken_away(trace, node)
+
+
+def taken_away(trace: Trace, node: str) -> bool:
+    """Whether it is we who took missing volumes away, or the node is an empty one: new hardware."""
     ours = bool(volumes.set_aside(trace, node) or volumes.pending(trace, node, volumes.SYNC))
-    return good(trace, peer) and (ours or node not in trace.nodes)
+    return ours or node not in trace.nodes
 
 
 def settings(trace: Trace, timeout: int) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class Guest:
             remedy = "set twofold_os to what it is to get"
             self.c.context.error("os-owed", self.name, message, remedy)
             starts = False
+        if starts and self._is_filled_first():
+            message = f"its copy on {self.node} has to be filled from the other one before it starts there"
+            self.c.context.error("disk-not-up-to-date", self.name, message, "run this again when the resync has ended")
+            starts = False
         usable = self._usable(needed=install or starts)
         if install and usable:
             self._install()
@@ -63,6 +67,12 @@ class Guest:
         if starts and usable:
             self._start()
         self._demote()
+
+    def _is_filled_first(self) -> bool:
+        """Whether a replacement of the primary's copy was interrupted, and nothing says that it is whole."""
+        marked = self.node in self.c.rebuilt or bool(volumes.pending(self.c.trace, self.node, volumes.SYNC))
+        waits = any(step.op == "replication.wait" and step.node == self.node for step in self.c.chain.added)
+        return marked and not waits and self._peer_without_copy() is None
 
     def _installs(self) -> bool:
         """Whether the OS is owed: its volume says so, or is about to be made."""

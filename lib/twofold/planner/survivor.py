@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import names
+from .. import definition, names
 from ..model import Instance
 from ..observed import ResourceVolume, Trace
 from ..units import format_size
 from . import copies, named, split_brain
 from . import document as plan
 from .context import Chain, Context
+from .definitions import write_definitions
 
 # So many digits of a generation identifier tell two split brains apart.
 SHORT = 12
@@ -57,6 +58,9 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     settings = copies.settings(trace, wanted.replication.timeout)
     domain, resource = trace.domains.get(victim), trace.resources[victim]
     why = f"the data of {survivor} survives"
+    # By an older one the survivor might start the guest by itself as soon as they are connected.
+    newest = definition.Wanted(base, None, None)
+    write_definitions(context, chain, trace, newest, base["nodes"], kind=plan.REPLACE)
     if domain is not None and domain.active:
         args = {"name": name, "timeout": wanted.shutdown_timeout, "force": True}
         risk = "the guest on this side is shut down, and switched off if it does not follow in time"
