@@ -29,7 +29,7 @@ def possible(trace: Trace, node: str) -> bool:
     were let go of together.
     """
     document, there, resource = trace.newest or {}, trace.volumes.get(node, {}), trace.resources.get(node)
-    let_go = resource is not None and resource.up and resource.all_disks(*NO_DISK)
+    let_go = resource is not None and resource.up and all(one.disk in NO_DISK for one in resource.volumes)
     begun = False
     for one in _data(document, node):
         held = there.get(one.key)
