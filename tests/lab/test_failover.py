@@ -38,7 +38,7 @@ def test_power_cut_of_the_primary(cluster: Cluster) -> None:
     writer = serving(cluster)
     cluster.lab.power_off("node1")
     refused = cluster.play("recover", status=None)
-    assert "-e confirm_dead=node1" in refused.output
+    assert "-e confirm_dead=node1" in refused.said
     assert cluster.running("serve1") == [], "without a proof nothing is started"
     cluster.play("recover", "-e", "confirm_dead=node1")
     assert settled(cluster, "serve1") == "node2"
@@ -62,7 +62,7 @@ def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> Non
     assert cluster.sh("node2", "drbdadm dstate serve1").startswith("Outdated/")
     cluster.lab.power_off("node1")
     refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
-    assert "-e accept_stale=serve1" in refused.output and cluster.running("serve1") == []
+    assert "-e accept_stale=serve1" in refused.said and cluster.running("serve1") == []
     cluster.lab.power_on("node1")
     cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
     assert settled(cluster, "serve1") == "node1"
@@ -81,7 +81,7 @@ def test_a_copy_that_was_down_does_not_take_over_before_it_has_heard_of_its_peer
     cluster.lab.power_on("node2")
     cluster.lab.wait(lambda: disks(cluster, "node2", "serve1").startswith("Outdated/"), what="node2's copy is up")
     refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
-    assert "may lack what was written last" in refused.output and "-e accept_stale=serve1" in refused.output
+    assert "may lack what was written last" in refused.said and "-e accept_stale=serve1" in refused.said
     assert cluster.running("serve1") == []
     cluster.lab.power_on("node1")
     cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
@@ -99,7 +99,7 @@ def test_after_an_outage_of_all_one_copy_is_taken_when_that_is_accepted(cluster:
         cluster.lab.power_on(node)
     cluster.lab.wait(lambda: disks(cluster, "node2", "serve1").startswith("Outdated/"), what="node2's copy is up")
     said = ("-e", "confirm_dead=node1")
-    assert "-e accept_stale=serve1" in cluster.play("recover", *said, status=None).output
+    assert "-e accept_stale=serve1" in cluster.play("recover", *said, status=None).said
     cluster.play("recover", *said, "-e", "accept_stale=serve1")
     assert settled(cluster, "serve1") == "node2"
     every_record(cluster, writer)
