@@ -252,9 +252,7 @@ def _require_usable(node: Node, name: str, state: ResourceState, peer: str, stal
     """The disks are up to date, or a whole state of earlier if that is accepted."""
     whole = all(one.disk in ("UpToDate", *STALE) or _as_put_back(node, name, one) for one in state.volumes)
     if not (stale and state.volumes and whole):
-        remedy = (
-            f"bring {peer} back, it has the newer copy, or may; this run again tells whether an older one may go on"
-        )
+        remedy = f"bring {peer} back, it has the newer copy, or may; run this again to see if an older one can go on"
         _require_up_to_date(name, state, remedy)
 
 

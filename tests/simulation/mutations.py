@@ -149,6 +149,9 @@ _ARGS, _TAGS, _DISKS, _ERROR = replicated.configure_args, _steps_volumes.Wanted.
 _CONVERGE, _MIGRATE_ARGS, _JUDGE = converge.instance, migrate.Migration._migrate_args, _power_back.Look.judge
 REGISTRY = _steps.REGISTRY
 
+# A copy that has not heard of its peer is kept from being promoted by its mark, too.
+_UNMARKED = ((_stale_copies, "mark_before_up", _nothing), (_steps_replication, "mark_before_up", _nothing))
+
 MUTATIONS = (
     Mutation(ONCE, "planner: an unknown node counts as one that runs nothing",
              ((situation, "_all_known", _yes),), MOVES, UNSHARED),
@@ -162,10 +165,9 @@ MUTATIONS = (
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),
     Mutation(LAST, "a copy that comes up counts as the last state",
-             ((_stale_copies, "mark_before_up", _nothing), (_steps_replication, "mark_before_up", _nothing)),
-             ("converge", "recover"), ("drbd",), ("outage", "power of another")),
+             _UNMARKED, ("converge", "recover"), ("drbd",), ("outage", "power of another")),
     Mutation(DUAL, "replication.promote: does not wait for the handshake",
-             ((_steps_replication, "_wait_connected", _as_it_is),)),
+             ((_steps_replication, "_wait_connected", _as_it_is), *_UNMARKED)),
     Mutation(DUAL, "planner: nothing needs settling after a migration, and settling forbids nothing",
              ((replicated, "needs_settling", lambda *_: []), (REGISTRY, "replication.settle", _no_marker))),
     Mutation(MISSING, "planner: what is not in the inventory is removed", ((api, "_strangers", _removed_strangers),)),

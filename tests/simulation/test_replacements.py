@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 from tests.simulation import inventories
@@ -59,7 +60,7 @@ def is_filled(node: Machine) -> bool:
     return bool(devices) and all(device.syncing == "target" for device in devices)
 
 
-def run(world: World, wanted: Instances, intent: dict[str, object], wrong: tuple[Fault, ...] = ()) -> Run:
+def run(world: World, wanted: Instances, intent: dict[str, Any], wrong: tuple[Fault, ...] = ()) -> Run:
     made = Run(world, inventories.desired(wanted, 3), intent, f"operator{len(world.runs)}@here", strikes(wrong))
     world.rules.begins(made.desired)
     world.engine.run(made.start())
@@ -69,8 +70,9 @@ def run(world: World, wanted: Instances, intent: dict[str, object], wrong: tuple
 def serves(node: Machine) -> bool:
     """Whether the guest runs there and can write."""
     guest, resource = node.libvirt.domains.get("a"), node.kernel.resources.get("a")
-    runs = guest is not None and guest.state == "running" and resource is not None and resource.primary
-    return runs and all(device.disk == "UpToDate" for device in resource.devices.values())
+    if guest is None or guest.state != "running" or resource is None or not resource.primary:
+        return False
+    return all(device.disk == "UpToDate" for device in resource.devices.values())
 
 
 @pytest.mark.parametrize("on", ["primary", "secondary"])

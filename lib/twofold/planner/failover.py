@@ -245,11 +245,14 @@ class Moved:
         return True
 
     def define_and_start(self) -> None:
-        """Write the definition, define the domain, and start it if it should run."""
-        write_definitions(self.context, self.chain, self.trace, self.built, (self.target,), kind=plan.MOVE)
+        """Define the domain, write the definition, and start it if it should run.
+
+        The domain first: where it is defined on both nodes neither starts it by itself.
+        """
         if self.target not in self.trace.domains:
             args = {"name": self.name, "xml": self.base["domain_xml"]}
             self.add("domain.define", args, f"it lives on {self.target} now")
+        write_definitions(self.context, self.chain, self.trace, self.built, (self.target,), kind=plan.MOVE)
         if self.base["state"] == "running":
             self.add("domain.start", starts.start_args(self.context, self.base, self.target), "it should run")
 

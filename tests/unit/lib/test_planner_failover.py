@@ -48,7 +48,7 @@ def errors(plan: Plan) -> list[tuple[str, str]]:
     return [(finding.object, finding.code) for finding in plan.errors]
 
 
-TAKEN = ["replication.take_over", "definition.write", "domain.define", "domain.start"]
+TAKEN = ["replication.take_over", "domain.define", "definition.write", "domain.start"]
 
 
 @pytest.mark.parametrize("verb", ["failover", "recover"])
@@ -383,7 +383,7 @@ def test_with_a_word_the_volumes_that_were_set_aside_go_on(verb: str, on: str) -
     stop = ["domain.stop", "replication.demote"] if on == "primary" else []
     define = [] if on == "primary" else ["domain.define"]
     back = ["replication.remove", "volumes.put_back", "volumes.create", "replication.configure"]
-    assert ops(plan, node) == [*stop, *back, *TAKEN[:2], *define, "domain.start"]
+    assert ops(plan, node) == [*stop, *back, "replication.take_over", *define, "definition.write", "domain.start"]
     taken = next(step for step in plan.steps if step.op == "replication.take_over")
     assert taken.args["stale"] and "since the replacement of this copy began is given up" in str(taken.risk)
     world.apply(plan, wanted)
@@ -470,7 +470,7 @@ def test_failover_stops_here_and_starts_there() -> None:
     for source, target in (("node1", "node2"), ("node2", "node1")):
         plan = failover(world, wanted)
         assert ops(plan, source) == ["domain.stop", "replication.demote", "domain.undefine", "definition.write"]
-        assert ops(plan, target) == ["replication.promote", "definition.write", "domain.define", "domain.start"]
+        assert ops(plan, target) == ["replication.promote", "domain.define", "definition.write", "domain.start"]
         assert (plan.waves, plan.errors) == (3, [])
         world.apply(plan, wanted)
         assert list(world.nodes[target]["domains"]) == ["web1"] and not world.nodes[source]["domains"]
