@@ -28,6 +28,12 @@ def good(trace: Trace, node: str) -> bool:
     return resource is not None and resource.up and resource.all_disks("UpToDate")
 
 
+def left(trace: Trace, node: str) -> bool:
+    """Whether a node's copy is whole, be it the newest or not: where the other one is gone, it is what is left."""
+    resource = trace.resources.get(node)
+    return resource is not None and resource.up and resource.all_disks("UpToDate", "Outdated", "Consistent")
+
+
 def former(trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that hold something of the instance, but not one of its two copies."""
     held = {*trace.volumes, *trace.definitions, *trace.seeds, *trace.resources}
@@ -63,9 +69,9 @@ def unserved(trace: Trace, node: str) -> bool:
 def rebuildable(trace: Trace, node: str, peer: str) -> bool:
     """Whether a copy with missing volumes may be made anew without being asked for.
 
-    Its peer is up to date, and nothing was lost.
+    Its peer is whole, and nothing was lost.
     """
-    return good(trace, peer) and taken_away(trace, node)
+    return left(trace, peer) and taken_away(trace, node)
 
 
 def taken_away(trace: Trace, node: str) -> bool:

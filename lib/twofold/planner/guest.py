@@ -126,7 +126,7 @@ class Guest:
     def _peer_without_copy(self) -> str | None:
         """The other node, if this one need not wait for it: it has no copy that the guest can have run on."""
         trace, apart = self.c.trace, self.resource is None or not self.resource.connected
-        known = self.c.situation.has_data and apart and copies.good(trace, self.node)
+        known = self.c.situation.has_data and apart and copies.left(trace, self.node)
         others = [node for node in self.c.situation.nodes if node != self.node]
         return next((node for node in others if known and copies.unserved(trace, node)), None)
 
@@ -141,7 +141,7 @@ class Guest:
             context.claims.take_memory(self.node, document["memory"])
         if self.resource is None or not self.resource.primary or volumes.pending(self.c.trace, self.node, volumes.SYNC):
             why = rebuild.proof(self.name, peer)
-            args = {**self.c.settings(), "peer": peer, "proof": why, "stale": False}
+            args = {**self.c.settings(), "peer": peer, "proof": why, "stale": not copies.good(self.c.trace, self.node)}
             self._add("replication.take_over", args, kind=plan.MOVE, why=why, risk=rebuild.RISK)
         return True
 

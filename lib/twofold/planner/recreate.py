@@ -32,6 +32,9 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base = situation.base or {}
+    if not set(situation.nodes) <= set(base["nodes"]):
+        context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
+        return
     lost = {node: lost_disks(base, trace, node) for node in situation.nodes}
     hit = [node for node in situation.nodes if lost[node]]
     if not hit:
