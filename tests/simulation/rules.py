@@ -166,7 +166,8 @@ class Rules:
         if run is None:
             alone = resource.machine.alone.works(self.world.engine.current)
             said = f"{resource.machine.name} promotes {resource.name} by itself before its peer shook hands"
-            self.look(DUAL, not alone or (resource.connected and resource.met and not force), said)
+            # The peer that it shook hands with may be lost while the kernel changes the role.
+            self.look(DUAL, not alone or (resource.met and not force), said)
             return
         outdated = bool(resource.devices) and all(one.peer_disk == "Outdated" for one in resource.devices.values())
         fine = (resource.met and not force) or outdated or self._confirmed(run, resource.machine, resource.name)

@@ -12,6 +12,7 @@ from random import Random
 from ansible_collections.twofold.cluster.plugins.module_utils._definitions import FOLDER
 
 from .domain import completed
+from .drbd import STAND_ALONE
 from .libvirt import Guest
 from .machine import Machine
 from .replication import SimReplication
@@ -108,7 +109,7 @@ def option(machine: Machine, name: str, _rng: Random) -> bool:
 def allow(machine: Machine, name: str, _rng: Random) -> bool:
     """drbdadm net-options --allow-two-primaries."""
     resource = machine.kernel.resources.get(name)
-    if resource is None or resource.allow:
+    if resource is None or resource.allow or resource.connection == STAND_ALONE:
         return False
     machine.kernel.allow_two_primaries(resource, True)
     return True

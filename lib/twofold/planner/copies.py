@@ -67,11 +67,12 @@ def unserved(trace: Trace, node: str) -> bool:
 
 
 def rebuildable(trace: Trace, node: str, peer: str) -> bool:
-    """Whether a copy with missing volumes may be made anew without being asked for.
+    """Whether a copy with missing volumes may be made anew without being asked for, and nothing was lost.
 
-    Its peer is whole, and nothing was lost.
+    It is we who took them away, for its peer is whole and served meanwhile; or the node is an empty one, new hardware,
+    and its peer certainly has the last state.
     """
-    return left(trace, peer) and taken_away(trace, node)
+    return taken_away(trace, node) and (good(trace, peer) or (left(trace, peer) and node in trace.nodes))
 
 
 def taken_away(trace: Trace, node: str) -> bool:

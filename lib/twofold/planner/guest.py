@@ -126,9 +126,13 @@ class Guest:
     def _peer_without_copy(self) -> str | None:
         """The other node, if this one need not wait for it: it has no copy that the guest can have run on."""
         trace, apart = self.c.trace, self.resource is None or not self.resource.connected
-        known = self.c.situation.has_data and apart and copies.left(trace, self.node)
-        others = [node for node in self.c.situation.nodes if node != self.node]
-        return next((node for node in others if known and copies.unserved(trace, node)), None)
+        known = self.c.situation.has_data and apart
+        for node in (node for node in self.c.situation.nodes if known and node != self.node):
+            # What never was filled has nothing newer; a node with nothing at all may have lost it.
+            whole = copies.left if node in trace.nodes else copies.good
+            if whole(trace, self.node) and copies.unserved(trace, node):
+                return node
+        return None
 
     def _take_over(self, peer: str) -> bool:
         """Go on without the other node; whether there is room for it."""

@@ -172,7 +172,7 @@ def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: Node) -> Non
         volumes(node, "sync")
         left = [effects]
 
-        def dying(effect: Any, left: list[int] = left) -> Any:
+        def dying(left: list[int], effect: Any) -> Any:
             def through(*args: Any) -> None:
                 if not left[0]:
                     raise Interrupted
@@ -183,7 +183,7 @@ def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: Node) -> Non
 
         with pytest.MonkeyPatch.context() as patch:
             for effect in ("retag", "remove", "rename"):
-                patch.setattr(made, effect, dying(getattr(made, effect)))
+                patch.setattr(made, effect, dying(left, getattr(made, effect)))
             if effects < 3:
                 with pytest.raises(Interrupted):
                     run(node, "volumes.put_back", instance="web1", volumes=BACK)
