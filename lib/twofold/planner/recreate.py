@@ -39,10 +39,33 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
     hit = [node for node in situation.nodes if lost[node]]
     if not hit:
         context.info("nothing-lost", name, "none of its disks is lost")
+    elif len(hit) == 1 and _in_doubt(trace, situation, hit[0]):
+        node = next(one for one in situation.nodes if one != hit[0])
+        _declare_last(context, wanted, trace, node, lost=hit[0], word=confirm)
     elif len(hit) == 1 and len(situation.nodes) == 2:
         Replacement(context, wanted, trace, situation, Together(context)).fresh(situation.nodes.index(hit[0]))
     elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
         _empty(context, wanted, trace, situation, confirm)
+
+
+def _in_doubt(trace: Trace, situation: Situation, lost: str) -> bool:
+    """Whether the other copy, which alone is left, may lack what was written last: nobody will ever tell it."""
+    peers = [node for node in situation.nodes if node != lost]
+    apart = not any(one.connected for one in trace.resources.values())
+    return apart and any(copies.left(trace, node) and not copies.good(trace, node) for node in peers)
+
+
+def _declare_last(context: Context, wanted: Instance, trace: Trace, node: str, *, lost: str, word: str | None) -> None:
+    """Go on with the copy that is left; the lost one is filled from it afterwards."""
+    risk = f"what was written last may have been on {lost} alone, and is given up"
+    if not named.confirmed(context, wanted.name, word, f"the copy on {node} is the only one left; {risk}"):
+        return
+    chain, why = Chain(context, wanted.name), f"{lost} answers, and its copy is lost"
+    args = {**copies.settings(trace, wanted.replication.timeout), "peer": lost, "proof": why, "stale": True}
+    chain.add(node, "replication.take_over", args, kind=plan.REPLACE, why=why, risk=risk)
+    args = copies.settings(trace, wanted.replication.timeout)
+    chain.add(node, "replication.demote", args, kind=plan.REPLACE, why="nothing uses it yet")
+    context.change(wanted.name, "declare the last copy", (node,), f"{why}; site.yml, or this again, makes it anew")
 
 
 def lost_disks(base: dict[str, Any], trace: Trace, node: str) -> set[int]:

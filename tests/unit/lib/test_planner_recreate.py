@@ -13,6 +13,7 @@ from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.test_planner_replace import on_pair
 from tests.unit.lib.world import World
 
+from twofold.model import Desired
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -54,6 +55,30 @@ def test_a_lost_copy_is_filled_from_the_other_one(hurt: Callable[[World, str], N
     world.apply(plan, WANTED)
     on_pair(world, "node1", "node2")
     assert not world.plan(WANTED).steps
+
+
+@pytest.mark.parametrize("wanted", [WANTED, OFF])
+def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(wanted: Desired) -> None:
+    """node2 has booted and never heard of node1 again, which is new hardware under the old name."""
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Outdated"
+    world.destroy("node1")
+    found = [one for one in world.plan(wanted).findings if one.code == "volume-missing"]
+    assert "recreate_disks.yml -e instance=web1" in found[0].remedy
+    asked = {"verb": "recreate_disks", "instance": "web1"}
+    refused = world.plan(wanted, **asked)
+    assert not refused.steps and [one.code for one in refused.errors] == ["not-confirmed"]
+    assert "may have been on node1 alone" in refused.errors[0].message
+    plan = world.plan(wanted, **asked, confirm="web1")
+    assert [(step.node, step.op) for step in plan.steps] == [
+        ("node2", "replication.take_over"),
+        ("node2", "replication.demote"),
+    ]
+    world.apply(plan, wanted)
+    world.converge(wanted)
+    assert world.data_copies("web1") == ["node1", "node2"]
+    assert not world.plan(wanted).steps
 
 
 def test_a_copy_that_was_set_aside_is_worth_saving() -> None:
