@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from .cluster import Cluster
+from .cluster import Cluster, kill_group
+from .test_converge import wait_for_step
 from .test_disks import volumes
 from .test_migrate import goes_on, settled
 
@@ -50,6 +51,33 @@ def test_one_lost_copy_is_filled_again_under_the_guest(cluster: Cluster, device:
     goes_on(cluster, "node1", device)
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []
+
+
+def test_fresh_disks_give_way_to_those_before_when_their_source_is_lost(cluster: Cluster, device: str) -> None:
+    """node2's disks are replaced, and node1, which fills them, dies: what was set aside goes on, with a word."""
+    cluster.variables = {"twofold_lock_lease": 10}
+    process = cluster.start("replace_disks", "-e", "instance=tiny1", "-e", "on=secondary")
+    try:
+        wait_for_step(cluster, "node2", "volumes.create")
+        cluster.lab.power_off("node1")
+    finally:
+        kill_group(process)
+    cluster.wait_at_rest("node2")
+    said = ("-e", "confirm_dead=node1")
+    refused = cluster.play("recover", *said, status=None).said
+    assert "-e accept_stale=tiny1 goes on with the copy on node2" in refused, refused
+    cluster.play("recover", *said, "-e", "accept_stale=tiny1")
+    assert settled(cluster, "tiny1") == "node2"
+    assert volumes(cluster, "node2") == BOTH
+    goes_on(cluster, "node2", device)
+    # It comes back with what was written since: whose data goes is the operator's to say.
+    cluster.lab.power_on("node1")
+    cluster.attempt("converge")
+    cluster.play("resolve_split_brain", "-e", "instance=tiny1", "-e", "survivor=node2")
+    assert dstate(cluster, "node2") == WHOLE
+    cluster.play("drop_kept", "-e", "instance=tiny1", "-e", "confirm=tiny1")
+    cluster.play("converge")
+    assert cluster.play("converge").changed == 0
 
 
 def test_what_is_lost_on_both_sides_is_made_empty_by_the_operators_word(cluster: Cluster, device: str) -> None:

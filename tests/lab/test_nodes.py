@@ -28,6 +28,22 @@ def test_a_destroyed_node_is_healed_by_one_run(cluster: Cluster, node: str) -> N
     assert cluster.findings() == []
 
 
+@pytest.mark.nightly
+def test_the_copies_of_a_node_that_is_lost_are_made_anew_elsewhere(cluster: Cluster) -> None:
+    """One command, and its guest has two copies again; when the node comes back it gives way."""
+    writer = serving(cluster)
+    cluster.lab.power_off("node2")
+    cluster.wait_missed("node1", "serve1")
+    cluster.play("evacuate", "-e", "node=node2")
+    assert settled(cluster, "serve1") == "node1"
+    assert all(complete(cluster, node, "serve1") for node in ("node1", "node3"))
+    cluster.lab.power_on("node2")
+    cluster.play("converge")
+    assert traces(cluster, "node2") == ""
+    every_record(cluster, writer)
+    assert cluster.play("converge").changed == 0
+
+
 def boots(cluster: Cluster) -> dict[str, str]:
     """The boot that each node is in."""
     return {node: cluster.sh(node, "cat /proc/sys/kernel/random/boot_id") for node in cluster.lab.nodes}
