@@ -145,6 +145,11 @@ class Resource:
         """Whether every local disk is in one of the states."""
         return bool(self.volumes) and all(volume.disk in states for volume in self.volumes)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every local disk holds a whole state, be it the newest or not."""
+        return self.all_disks("UpToDate", "Outdated", "Consistent")
+
 
 @dataclass(frozen=True)
 class Domain:

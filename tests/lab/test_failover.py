@@ -33,6 +33,15 @@ def every_record(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
     assert int(checked.split()[0]) >= last, f"record {last} was acknowledged; on the disk: {checked}"
 
 
+def comes_back(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
+    """node1, which has the newer copy, goes on by itself, and node2 follows."""
+    cluster.lab.power_on("node1")
+    cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
+    assert settled(cluster, "serve1") == "node1"
+    every_record(cluster, writer)
+    cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+
+
 def test_power_cut_of_the_primary(cluster: Cluster) -> None:
     """Refused without a proof; with one it runs on the survivor, with every record; the dead node comes back stale."""
     writer = serving(cluster)
@@ -63,11 +72,7 @@ def test_a_copy_that_was_left_behind_does_not_take_over(cluster: Cluster) -> Non
     cluster.lab.power_off("node1")
     refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
     assert "-e accept_stale=serve1" in refused.said and cluster.running("serve1") == []
-    cluster.lab.power_on("node1")
-    cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
-    assert settled(cluster, "serve1") == "node1"
-    every_record(cluster, writer)
-    cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+    comes_back(cluster, writer)
 
 
 @pytest.mark.nightly
@@ -83,11 +88,7 @@ def test_a_copy_that_was_down_does_not_take_over_before_it_has_heard_of_its_peer
     refused = cluster.play("recover", "-e", "confirm_dead=node1", status=None)
     assert "may lack what was written last" in refused.said and "-e accept_stale=serve1" in refused.said
     assert cluster.running("serve1") == []
-    cluster.lab.power_on("node1")
-    cluster.lab.wait(lambda: cluster.running("serve1"), what="node1 starts its own guest")
-    assert settled(cluster, "serve1") == "node1"
-    every_record(cluster, writer)
-    cluster.lab.wait(lambda: complete(cluster, "node2", "serve1"), what="node2's copy was resynced")
+    comes_back(cluster, writer)
 
 
 @pytest.mark.nightly

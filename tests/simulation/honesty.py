@@ -240,10 +240,11 @@ class Model:
             for one in (names.data_volume(name, 0), names.meta_volume(name, 0))
         )
         assert meta.superblock is not None
-        records, at = [], data.content
+        records: list[int] = []
+        at: Content | None = data.content
         while at is not None and at is not ZEROS:
             records.append(int(at.label))
-            at = at.parent  # type: ignore[assignment]
+            at = at.parent
         return End(tuple(sorted(records)), meta.superblock.current, meta.superblock.bitmap)
 
 

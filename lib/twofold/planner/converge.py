@@ -79,10 +79,6 @@ def wanted_definition(
         return None
 
 
-def _with(built: definition.Wanted, document: definition.Document) -> definition.Wanted:
-    return replace(built, document=document)
-
-
 class Converge:
     """The steps of one instance that exists or is to be.
 
@@ -111,7 +107,8 @@ class Converge:
         self.kind = plan.CREATE if self.creating else plan.LIVE
         # The node on which the OS is owed, as far as the disks tell.
         self.owed_on = self._owed_on(built)
-        self.built = built if self.owed_on is None else _with(built, {**built.document, definition.OWED: self.owed_on})
+        owed = {} if self.owed_on is None else {definition.OWED: self.owed_on}
+        self.built = replace(built, document={**built.document, **owed})
         self.document = self.built.document
 
     @property
@@ -169,7 +166,7 @@ class Converge:
         """
         if definition.OWED not in self.document:
             return
-        self.built = _with(self.built, definition.installed(self.document))
+        self.built = replace(self.built, document=definition.installed(self.document))
         self.document = self.built.document
         primary = self.situation.primary
         after = [self.chain.last[primary]] if primary in self.chain.last else []

@@ -31,7 +31,13 @@ def good(trace: Trace, node: str) -> bool:
 def left(trace: Trace, node: str) -> bool:
     """Whether a node's copy is whole, be it the newest or not: where the other one is gone, it is what is left."""
     resource = trace.resources.get(node)
-    return resource is not None and resource.up and resource.all_disks("UpToDate", "Outdated", "Consistent")
+    return resource is not None and resource.up and resource.whole
+
+
+def may_be_whole(trace: Trace, node: str) -> bool:
+    """Whether a node's copy is whole as far as DRBD says; if it is down, the step that uses it finds out."""
+    resource = trace.resources.get(node)
+    return resource is None or not resource.up or resource.whole
 
 
 def former(trace: Trace, nodes: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from .. import definition
 from ..findings import INFO, Finding
 from ..model import Instance, ReplicationSettings
-from ..observed import Resource, Trace
+from ..observed import Trace
 from ..render import seed
 from . import abandon, copies, fit, put_back, replicated, report_only, starts, volumes
 from . import document as plan
@@ -27,8 +27,6 @@ from .definitions import write_definitions
 from .proof import Proof, Proofs
 from .situation import Situation, assess, ours
 
-# A copy that is whole, but is known to lack the last changes, or may.
-STALE = ("Outdated", "Consistent")
 STALE_RISK = "what was written after replication broke is given up on this copy; the dead node's disks still have it"
 ASIDE_RISK = (
     "everything written since the replacement of this copy began is given up; the dead node's disks still have it"
@@ -170,11 +168,11 @@ def _former(context: Context, trace: Trace, base: dict[str, Any], dead: str) -> 
     if not copies.unserved(trace, survivor) or copies.good(trace, survivor):
         return None
     for node in copies.former(trace, base["nodes"]):
-        document, resource = trace.definitions.get(node), trace.resources.get(node)
+        document = trace.definitions.get(node)
         if document is None or set(document["nodes"]) != {dead, node} or context.observed.known(node) is None:
             continue
-        whole = resource is None or not resource.up or resource.all_disks("UpToDate", *STALE)
-        if whole and node not in trace.domains and not volumes.unfinished(document, trace, node):
+        off = node not in trace.domains and not volumes.unfinished(document, trace, node)
+        if off and copies.may_be_whole(trace, node):
             return node
     return None
 
@@ -336,9 +334,8 @@ class TakeOver(Moved):
 
     def _disks_are_fine(self) -> bool:
         """Whether the surviving copy is complete, as far as the node can tell."""
-        resource = self.trace.resources.get(self.target)
         if self.former == self.target:
-            return self.stale or self._incomplete(resource)
+            return self.stale or self._incomplete()
         # A copy that was being filled is whole when DRBD says so; the step that takes over takes the mark off.
         if any(volume.pending - {volumes.SYNC} for volume in self.trace.volumes.get(self.target, {}).values()):
             message = f"its creation had not ended when {self.source} was lost"
@@ -349,18 +346,14 @@ class TakeOver(Moved):
             remedy = f"bring {self.source} back, or new hardware under its name, and run site.yml, which writes the OS"
             self.error("not-created", message, remedy)
             return False
-        up = resource is not None and resource.up
-        if resource is not None and up and resource.all_disks("UpToDate"):
+        if copies.good(self.trace, self.target) or (self.stale and copies.may_be_whole(self.trace, self.target)):
             return True
-        if self.stale and (resource is None or not up or resource.all_disks("UpToDate", *STALE)):
-            return True
-        return self._incomplete(resource)
+        return self._incomplete()
 
-    def _incomplete(self, resource: Resource | None) -> bool:
+    def _incomplete(self) -> bool:
         """Say that the surviving copy is not complete, or may not be, and what may go on instead; False."""
-        up = resource is not None and resource.up
         remedy = f"bring {self.source} back, it has the newer copy, or may; nothing was changed"
-        if self.former is None and (resource is None or not up or resource.all_disks("UpToDate", *STALE)):
+        if self.former is None and copies.may_be_whole(self.trace, self.target):
             self.stale_offered = True
             remedy += f"; if it is lost for good, -e accept_stale={self.name} goes on with the state of this copy"
         elif self.former is not None:
@@ -377,7 +370,7 @@ class TakeOver(Moved):
         if resource is None or not resource.up:
             return f"is down, so {self.source} may have gone on without it"
         disks = ", ".join(f"disk {volume.volume} is {volume.disk}" for volume in resource.volumes)
-        if resource.all_disks("UpToDate", *STALE):
+        if resource.whole:
             return f"may lack what was written last: {disks} until it has heard of {self.source} again"
         return f"is not complete: {disks}"
 

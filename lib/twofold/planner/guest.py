@@ -80,7 +80,7 @@ class Guest:
             return False
         owed = volumes.pending(self.c.trace, self.node, volumes.INSTALL)
         missing = volumes.missing(self.c.document, self.c.trace, self.node)
-        return bool(owed) or any((volume.disk, volume.role) == (0, "data") for volume in missing)
+        return bool(owed) or any(volume.gets_os for volume in missing)
 
     def _report_owed(self) -> None:
         """It gets its OS where that was begun; a domain elsewhere would say that it lives there."""

@@ -46,7 +46,7 @@ def unfilled(trace: Trace, node: str) -> bool:
     if any(one.key not in there or there[one.key].pending - {volumes.SYNC} for one in volumes.wanted(document, node)):
         return True
     if resource is not None and resource.up:
-        return not resource.all_disks("UpToDate", "Outdated", "Consistent")
+        return not resource.whole
     return any(there[one.key].former for one in _data(document, node))
 
 

@@ -39,20 +39,20 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
     hit = [node for node in situation.nodes if lost[node]]
     if not hit:
         context.info("nothing-lost", name, "none of its disks is lost")
-    elif len(hit) == 1 and _in_doubt(trace, situation, hit[0]):
-        node = next(one for one in situation.nodes if one != hit[0])
-        _declare_last(context, wanted, trace, node, lost=hit[0], word=confirm)
     elif len(hit) == 1 and len(situation.nodes) == 2:
-        Replacement(context, wanted, trace, situation, Together(context)).fresh(situation.nodes.index(hit[0]))
+        side = situation.nodes.index(hit[0])
+        if _in_doubt(trace, situation.nodes[1 - side]):
+            _declare_last(context, wanted, trace, situation.nodes[1 - side], lost=hit[0], word=confirm)
+        else:
+            Replacement(context, wanted, trace, situation, Together(context)).fresh(side)
     elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
         _empty(context, wanted, trace, situation, confirm)
 
 
-def _in_doubt(trace: Trace, situation: Situation, lost: str) -> bool:
-    """Whether the other copy, which alone is left, may lack what was written last: nobody will ever tell it."""
-    peers = [node for node in situation.nodes if node != lost]
+def _in_doubt(trace: Trace, node: str) -> bool:
+    """Whether a copy, which alone is left, may lack what was written last: nobody will ever tell it."""
     apart = not any(one.connected for one in trace.resources.values())
-    return apart and any(copies.left(trace, node) and not copies.good(trace, node) for node in peers)
+    return apart and copies.left(trace, node) and not copies.good(trace, node)
 
 
 def _declare_last(context: Context, wanted: Instance, trace: Trace, node: str, *, lost: str, word: str | None) -> None:
@@ -142,7 +142,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
-    disk = _first_disk(base, trace, node)
+    disk = volumes.os_disk(base, trace, node)
     if disk is None or wanted.os is None:
         message = "it has no OS to install" if wanted.os is None else f"its first disk is not on {node}"
         context.error("nothing-to-install", name, message, "set twofold_os, and see what verify says")
@@ -176,12 +176,6 @@ def _say_owed(chain: Chain, context: Context, trace: Trace, situation: Situation
     written = write_definitions(context, chain, trace, built, nodes, kind=plan.DESTROY, after=stopped)
     definitions = {**trace.definitions, **dict.fromkeys(nodes, written)}
     return replace(trace, definitions=definitions), replace(situation, base=written)
-
-
-def _first_disk(base: dict[str, Any], trace: Trace, node: str) -> Any:
-    there = trace.volumes.get(node, {})
-    first = next((volume for volume in volumes.wanted(base, node) if (volume.disk, volume.role) == volumes.FIRST), None)
-    return there.get(first.key) if first is not None else None
 
 
 def _owing(trace: Trace, node: str, disk: str) -> Trace:

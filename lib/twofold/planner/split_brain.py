@@ -87,13 +87,7 @@ def verdict(resources: list[Resource]) -> bool | None:
     """True: split brain; False: the copies have a common history; None: the nodes did not tell."""
     if len(resources) != 2:
         return None
-    pairs = [
-        (volume, other)
-        for volume in resources[0].volumes
-        for other in resources[1].volumes
-        if volume.volume == other.volume
-    ]
-    verdicts = [_volumes(volume, other) for volume, other in pairs]
+    verdicts = [_volumes(volume, other) for volume, other in _pairs(*resources)]
     if True in verdicts:
         return True
     return None if None in verdicts or not verdicts else False
@@ -105,15 +99,15 @@ def same_start(resources: list[Resource]) -> bool:
     It is another one when a copy from before a replacement went on. What was written in between and sent to the copy
     that was being filled then, is counted by neither side; DRBD itself does not end such a split brain (its rule 100).
     """
-    pairs = [
-        (volume, other) for volume in resources[0].volumes for other in resources[-1].volumes
-        if volume.volume == other.volume
-    ]  # fmt: skip
-    return all(one.uuids and other.uuids and _bitmap(one.uuids) == _bitmap(other.uuids) != 0 for one, other in pairs)
+    return all(
+        one.uuids and other.uuids and _generations(one.uuids)[1] == _generations(other.uuids)[1] != 0
+        for one, other in _pairs(resources[0], resources[-1])
+    )
 
 
-def _bitmap(uuids: str) -> int:
-    return int(uuids.split(":")[1], 16) & ~PRIMARY_BIT
+def _pairs(one: Resource, other: Resource) -> list[tuple[ResourceVolume, ResourceVolume]]:
+    """Each volume with the same one on the other side."""
+    return [(mine, theirs) for mine in one.volumes for theirs in other.volumes if mine.volume == theirs.volume]
 
 
 def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:
@@ -131,7 +125,12 @@ def _volumes(one: ResourceVolume, other: ResourceVolume) -> bool | None:
     return theirs[0] not in mine[1:] and mine[0] not in theirs[1:]
 
 
+def _generations(text: str) -> list[int]:
+    """The current, the bitmap's and two former identifiers; the lowest bit only says Primary."""
+    return [int(part, 16) & ~PRIMARY_BIT for part in text.split(":")[:4]]
+
+
 def _identifiers(text: str) -> list[int]:
-    """The current, the bitmap's and the former identifiers; the lowest bit only says Primary."""
-    values = [int(part, 16) & ~PRIMARY_BIT for part in text.split(":")[:4]]
-    return [values[0], *(value for value in values[1:] if value)]
+    """The current one, and those that there are of the bitmap's and the former ones."""
+    current, *others = _generations(text)
+    return [current, *(value for value in others if value)]

@@ -18,8 +18,6 @@ WIPE = "wipe"
 INSTALL = "install"
 SYNC = "sync"
 ASIDE = "-old"
-# The disk that gets the OS: index and role.
-FIRST = (0, "data")
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,11 @@ class WantedVolume:
     def key(self) -> str:
         """As `Trace.volumes` names it."""
         return f"{self.volume_group}/{self.name}"
+
+    @property
+    def gets_os(self) -> bool:
+        """Whether it is the disk on which the OS is."""
+        return (self.disk, self.role) == (0, "data")
 
 
 def wanted(document: dict[str, Any], node: str, planned: Instance | None = None) -> Iterator[WantedVolume]:
@@ -57,7 +60,7 @@ def create_args(
     volumes = []
     for volume in wanted(document, node, planned):
         pending = [SYNC] if sync and volume.role == "data" else [WIPE]
-        if install and (volume.disk, volume.role) == FIRST:
+        if install and volume.gets_os:
             pending.append(INSTALL)
         volumes.append(
             {
@@ -95,10 +98,15 @@ def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
 
 
+def os_disk(document: dict[str, Any], trace: Trace, node: str) -> Volume | None:
+    """The disk on which the OS is, if it is there."""
+    there = trace.volumes.get(node, {})
+    return next((there.get(one.key) for one in wanted(document, node) if one.gets_os), None)
+
+
 def os_owed(document: dict[str, Any], trace: Trace, node: str) -> bool:
     """Whether the OS that a definition says is owed on a node still is: its disk says so, or is not there."""
-    first = next((one for one in wanted(document, node) if (one.disk, one.role) == FIRST), None)
-    there = trace.volumes.get(node, {}).get(first.key) if first is not None else None
+    there = os_disk(document, trace, node)
     return there is None or INSTALL in there.pending
 
 
