@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,17 +85,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def _cell(report: pytest.TestReport) -> fault_table.Cells:
+    """What a test of the matrix came to, in one cell or none."""
+    seen: dict[str, Any] = dict(report.user_properties)
+    if report.when != "call" or "cell" not in seen:
+        return {}
+    said = f"{seen['happened']} {seen['seconds']} s" if report.passed else "FAILED"
+    return {tuple(seen["cell"]): said}
+
+
+class KeepFaults:
+    """Writes each cell as soon as it is known: a run of hours may be stopped."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        cells = _cell(report)
+        if cells:
+            fault_table.keep(cells)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--keep-faults", default=False):
+        config.pluginmanager.register(KeepFaults())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the matrix of faults, as far as this run has played it."""
-    cells = {}
+    cells: fault_table.Cells = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
-            seen = dict(report.user_properties)
-            if report.when == "call" and "cell" in seen:
-                flow, fault = seen["cell"]
-                cells[flow, fault] = f"{seen['happened']} {seen['seconds']} s" if outcome == "passed" else "FAILED"
+            cells.update(_cell(report))
     if cells:
         terminalreporter.section("flows and faults")
         terminalreporter.write_line(fault_table.render(cells))
-        if config.getoption("--keep-faults"):
-            fault_table.keep(cells)
