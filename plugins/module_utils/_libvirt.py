@@ -86,7 +86,8 @@ class Libvirt:
 
     @property
     def connection(self) -> Any:
-        if self._connection is None:
+        """Made anew when libvirtd has gone meanwhile: it may be restarted at any time, guests run on."""
+        if self._connection is None or not is_alive(self._connection):
             self._connection = connect(self.uri)
         return self._connection
 
@@ -229,7 +230,36 @@ class Libvirt:
             other.close()
 
 
-_events: list[bool] = []
+def is_alive(connection: Any) -> bool:
+    """Whether libvirtd is still at the other end."""
+    import libvirt
+
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
+
+
+_events: list[Any] = []
+
+
+def answer_pings() -> None:
+    """libvirt hangs up on who does not answer its pings for half a minute, and a step may take hours.
+
+    Has to be there before the first connection. Events, like the final numbers of a migration, come the same way.
+    """
+    import threading
+
+    import libvirt
+
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    if not _events:
+        libvirt.virEventRegisterDefaultImpl()
+        _events.append(threading.Thread(target=run, daemon=True))
+        _events[0].start()
 
 
 def connect(uri: str) -> Any:
@@ -239,10 +269,7 @@ def connect(uri: str) -> Any:
     except ImportError as error:
         raise Missing("python3-libvirt is not installed on this node", "install python3-libvirt") from error
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    if not _events:
-        # Has to be there before the first connection; it runs only while a migration waits for its numbers.
-        libvirt.virEventRegisterDefaultImpl()
-        _events.append(True)
+    answer_pings()
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Optional
 
 from ._clock import Clock
@@ -139,33 +140,18 @@ class Completion:
         self.stats: dict[str, Any] = {}
         self.arrived = threading.Event()
         self.callback: int | None = None
-        self.over = False
 
     def __enter__(self) -> Completion:
-        import threading
-
         import libvirt
 
-        try:
-            event = libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED
+        event = libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED
+        with suppress(libvirt.libvirtError):
             self.callback = self.domain.connect().domainEventRegisterAny(self.domain, event, self._note, None)
-        except libvirt.libvirtError:
-            return self
-        # Wakes the loop now and then, so that it sees when it is over.
-        self.timer = libvirt.virEventAddTimeout(200, lambda _timer, _self: None, None)
-        self.loop = threading.Thread(target=self._run, daemon=True)
-        self.loop.start()
         return self
 
     def _note(self, _connection: Any, _domain: Any, stats: dict[str, Any], _self: Any) -> None:
         self.stats = stats
         self.arrived.set()
-
-    def _run(self) -> None:
-        import libvirt
-
-        while not self.over:
-            libvirt.virEventRunDefaultImpl()
 
     def __exit__(self, *_error: object) -> None:
         import libvirt
@@ -173,13 +159,8 @@ class Completion:
         if self.callback is None:
             return
         self.arrived.wait(1)
-        self.over = True
-        self.loop.join(2)
-        try:
-            libvirt.virEventRemoveTimeout(self.timer)
+        with suppress(libvirt.libvirtError):
             self.domain.connect().domainEventDeregisterAny(self.callback)
-        except libvirt.libvirtError:
-            return
 
 
 class Job:
