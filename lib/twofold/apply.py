@@ -53,6 +53,11 @@ def split(steps: list[Document], results: dict[str, Document]) -> tuple[list[Doc
     return ready, list(blocked.values())
 
 
+def _looks(step: Document) -> bool:
+    """Whether a step only reads, and what it relies on cannot be taken from it."""
+    return bool(step["op"] == "definition.absent" and step["args"]["expect_generation"] is None)
+
+
 def request(
     identity: Document,
     steps: list[Document],
@@ -65,7 +70,8 @@ def request(
 ) -> Document:
     """What a node is sent. `identity` is the run's `id` and `holder`; `lease` and `wait` are seconds.
 
-    `held`: an earlier call of the run left the node locked, and nobody else may have worked there since.
+    `held`: an earlier call of the run left the node locked, and nobody else may have worked there since. Who only looks
+    does not wait for others who work there.
     """
     return {
         "format": 1,
@@ -73,7 +79,7 @@ def request(
         "holder": identity["holder"],
         "lease": lease,
         "lock_wait": wait,
-        "lock": True,
+        "lock": held or not all(_looks(step) for step in steps),
         "held": held,
         "release": last,
         "steps": steps,

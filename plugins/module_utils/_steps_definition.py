@@ -78,6 +78,24 @@ def remove(node: Node, args: Args) -> Done:
     return changed(f"removed the definition of {name}")
 
 
+@step("definition.absent")
+def absent(node: Node, args: Args) -> Done:
+    """Looks whether somebody else makes an instance of that name here, which the plan knew nothing of.
+
+    Everybody writes definitions first and looks at the other nodes then: of two who make it at the same time, one sees
+    the other's at least. A definition that the plan did know may be there, as long as nothing came of it.
+    """
+    name = instance_name(args.text("name"))
+    expected = args.optional_integer("expect_generation")
+    present = _definitions.read(node.files, name)
+    if present is None:
+        return unchanged(f"nobody makes {name} here")
+    if present.get("generation") != expected or node.hypervisor.domain(name) is not None:
+        message = f"{name} is being made on {', '.join(sorted(_hosts(present)))} by somebody else, or was"
+        raise Refused(message, "run this again: it goes on with one of the two, and takes away what the other left")
+    return unchanged(f"nothing came of the definition of {name} that is here")
+
+
 @step("journal.clear")
 def clear(node: Node, args: Args) -> Done:
     """Removes entries of interrupted steps, once what they left was dealt with."""

@@ -8,7 +8,9 @@ Creating an instance and going on with a creation that was interrupted are the s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from .. import definition, names, secrets
@@ -19,7 +21,9 @@ from . import copies, grow, guest, rebuild, remove, replicated, report_only, sur
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
-from .situation import Situation, assess
+from .situation import Situation, all_heard, assess
+
+LOOK = "definition.absent"
 
 
 def instance(context: Context, wanted: Instance) -> None:
@@ -123,12 +127,14 @@ class Converge:
         if not self._volumes_are_safe():
             self._bring_up_the_rest()
             return
-        if self.situation.base is not None and not self._volumes_have_room():
+        if self.situation.base is not None and not (self._is_alone() and self._volumes_have_room()):
             return
         self._undefine()
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
-        written = write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
+        written = write_definitions(
+            self.context, self.chain, self.trace, self.built, there, kind=self.kind, after=self._stop_others()
+        )
         self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in there:
             self._volumes(node)
@@ -148,6 +154,36 @@ class Converge:
                 timeout=self.wanted.replication.timeout, wait=self.wait,
             )  # fmt: skip
         self._summarise()
+
+    def _is_alone(self) -> bool:
+        """Whether a creation that is not at its end can go on: every node could be asked about another one."""
+        base = self.situation.base or {}
+        # What has no disks shows by its generation alone that it was there before.
+        made = bool(base) and not base["disks"] and int(base["generation"]) > 1
+        return made or not self.creating or all_heard(self.context, self.wanted.name, "its creation has not ended")
+
+    def _stop_others(self) -> list[str]:
+        """Look where somebody else has begun to make it, and take the lock of his run: it ends, if it goes on."""
+        begun = sorted(set(self.trace.definitions) - set(self.situation.nodes)) if self.creating else []
+        return [self._look(node, (), int(self.trace.definitions[node]["generation"])) for node in begun]
+
+    @cached_property
+    def looks(self) -> list[str]:
+        """The steps that look whether somebody else makes it on other nodes; empty for what exists.
+
+        They come after the definitions were written, so of two who plan at the same time one at least sees the other's;
+        and before anything that a guest could start from.
+        """
+        if not self.creating:
+            return []
+        written = [step.id for step in self.chain.added if step.op == "definition.write"]
+        looked = {*self.situation.nodes, *self.trace.definitions}
+        return [self._look(view.name, written) for view in self.context.observed.all_known if view.name not in looked]
+
+    def _look(self, node: str, after: Iterable[str], expected: int | None = None) -> str:
+        args = {"name": self.wanted.name, "expect_generation": expected}
+        why = "nobody else makes it there"
+        return self.chain.add(node, LOOK, args, kind=plan.CREATE, why=why, after=after)
 
     def _owed_on(self, built: definition.Wanted) -> str | None:
         document, primary = built.document, self.situation.primary
@@ -254,7 +290,9 @@ class Converge:
         if missing or wiping:
             why = "make the disks" if missing else "finish wiping the disks"
             args = volumes.create_args(self.document, node, install=install)
-            self.chain.add(node, "volumes.create", args, kind=self.kind, why=why)
+            # What DRBD has not accepted yet provably holds nothing; of other volumes nobody could tell later.
+            after = [] if self.replicated else self.looks
+            self.chain.add(node, "volumes.create", args, kind=self.kind, why=why, after=after)
         self._zero(node)
         if untagged := volumes.untagged(self.document, self.trace, node):
             why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
@@ -318,7 +356,8 @@ class Converge:
         else:
             change = "update"
             why = "; ".join(dict.fromkeys(step.why for step in self.chain.added if step.why))
-        self.context.change(self.wanted.name, change, self.chain.nodes, why)
+        on = dict.fromkeys(step.node for step in self.chain.added if step.op != LOOK)
+        self.context.change(self.wanted.name, change, on, why)
 
     def settings(self) -> dict[str, Any]:
         """What steps on the resource share."""

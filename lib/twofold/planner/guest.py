@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import names, secrets
@@ -89,8 +90,10 @@ class Guest:
         remedy = f"run site.yml again when its copy on {where} has been made anew: then the OS is written there"
         self.c.context.error("not-created", self.name, message, remedy)
 
-    def _add(self, op: str, args: dict[str, Any], *, kind: str, why: str, **more: Any) -> str:
-        return self.c.chain.add(self.node, op, args, kind=kind, why=why, **more)
+    def _add(
+        self, op: str, args: dict[str, Any], *, kind: str, why: str, after: Iterable[str] = (), **more: Any
+    ) -> str:
+        return self.c.chain.add(self.node, op, args, kind=kind, why=why, after=[*after, *self.c.looks], **more)
 
     def _both(self) -> list[str]:
         """What the other node has to have done first."""

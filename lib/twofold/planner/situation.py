@@ -102,14 +102,18 @@ def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
         remedy = "put the definition back from a backup, or remove these if their data is not needed"
         context.error("orphan", instance.name, message, remedy)
         return False
+    return all_heard(context, instance.name, "it is new")
+
+
+def all_heard(context: Context, name: str, what: str) -> bool:
+    """Whether no node is left on which an instance may have been made that has never run as far as is known."""
     nodes = context.desired.nodes
-    unknown = [name for name in context.observed.unknown if name not in nodes or nodes[name].state != "offline"]
+    unknown = [node for node in context.observed.unknown if node not in nodes or nodes[node].state != "offline"]
     if unknown:
-        message = f"it is new, but may exist already on {', '.join(unknown)}, of which nothing is known"
+        message = f"{what}, but may exist already on {', '.join(unknown)}, of which nothing is known"
         remedy = "bring the node back, or set twofold_node_state to offline for it if it is off for sure"
-        context.error("node-unknown", instance.name, message, remedy)
-        return False
-    return True
+        context.error("node-unknown", name, message, remedy)
+    return not unknown
 
 
 def ours(context: Context, name: str, trace: Trace, base: dict[str, Any]) -> bool:

@@ -56,17 +56,21 @@ def test_the_second_plan_is_empty(variables: dict[str, Any]) -> None:
     assert states == {"shutoff" if variables.get("state") == "stopped" else "running"}
 
 
-def test_creation_costs_three_calls_and_two_that_say_that_the_os_is_there() -> None:
+def test_creation_costs_three_calls_and_two_that_say_that_the_os_is_there_and_a_look_elsewhere() -> None:
     wanted = desired({"web1": instance(os="debian-13", nodes=["node2", "node3"])})
     plan = World(list(wanted.nodes)).plan(wanted)
     prepare = ["definition.write", "volumes.create", "replication.configure", "seed.write"]
     assert ops(plan, "node3", 0) == prepare
     assert ops(plan, "node2", 0) == [*prepare, "image.fetch"]
-    assert ops(plan, "node2", 1) == ["replication.initialise", "replication.promote", "os.install"]
-    assert ops(plan, "node3", 2) == ["definition.write"]
-    assert ops(plan, "node2", 3) == ["definition.write", "domain.define", "domain.start"]
-    assert (plan.waves, ops(plan, "node1")) == (4, [])
-    assert World(list(wanted.nodes)).plan(desired({"web1": instance(nodes=["node2", "node3"])})).waves == 2
+    assert ops(plan, "node1", 1) == ["definition.absent"] == ops(plan, "node1")
+    assert ops(plan, "node2", 2) == ["replication.initialise", "replication.promote", "os.install"]
+    assert ops(plan, "node3", 3) == ["definition.write"]
+    assert ops(plan, "node2", 4) == ["definition.write", "domain.define", "domain.start"]
+    assert plan.waves == 5
+    assert World(list(wanted.nodes)).plan(desired({"web1": instance(nodes=["node2", "node3"])})).waves == 3
+    # Where there is no other node, nobody needs to be asked.
+    wanted = desired({"web1": instance(nodes=["node1", "node2"])}, 2)
+    assert World(list(wanted.nodes)).plan(wanted).waves == 2
 
 
 @pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)

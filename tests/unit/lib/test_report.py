@@ -35,7 +35,12 @@ def test_a_plan_as_text(color: bool) -> None:
     assert ("\x1b[" in text) == color
     plain = report.plan_text(fresh().plan(WANTED), 100, False)
     assert all(len(line) <= 100 for line in plain.splitlines())
-    for expected in ("+ web1: create on node1, node2", "volumes.create", "4 waves on node1, node2", "image.fetch"):
+    for expected in (
+        "+ web1: create on node1, node2",
+        "volumes.create",
+        "5 waves on node1, node2, node3",
+        "image.fetch",
+    ):
         assert expected in plain
 
 

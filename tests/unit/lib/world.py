@@ -497,6 +497,11 @@ class World:
                 assert document["port"] is None or other["port"] != document["port"]
         doc["definitions"][document["name"]] = copy.deepcopy(document)
 
+    def _definition_absent(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        there = doc["definitions"].get(args["name"])
+        if there and (there["generation"] != args["expect_generation"] or args["name"] in doc["domains"]):
+            raise Refused("made elsewhere")
+
     def _definition_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         if doc["definitions"][args["name"]]["generation"] != args["expect_generation"]:
             raise Refused("generation")

@@ -106,7 +106,7 @@ def test_plan_is_shown_and_prepares_a_run(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     shown, answer = operator.run("plan", intent={"verb": "converge"})
     assert "web1: create on node1, node2" in shown and "volumes.create" in shown
-    assert answer["changed"] and answer["waves"] == 2 and answer["errors"] == []
+    assert answer["changed"] and answer["waves"] == 3 and answer["errors"] == []
     run = Path(answer["run"])
     assert run.stat().st_mode & 0o077 == 0, "only its owner reads a run"
     assert {path.name for path in run.iterdir()} == {"plan.json", "run.json"}
