@@ -115,6 +115,7 @@ def _contradiction(name: str, document: dict[str, Any]) -> str | None:
 _STEP = {
     "id": TEXT, "node": TEXT, "instance": MAYBE_TEXT, "op": TEXT, "args": dict, "needs": [TEXT], "always": bool,
     "class": TEXT, "why": TEXT, "risk": MAYBE_TEXT, "bytes": NUMBER, "wave": NUMBER,
+    "generation": MAYBE_NUMBER,
 }  # fmt: skip
 # A plan as it stands in a file.
 PLAN: Shape = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import _definitions
 from ._errors import Refused, TwofoldError, UsageError
 from ._node import Node
 from ._steps import Args, Done, find
@@ -22,14 +23,17 @@ def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
         raise UsageError("the request has another format", "use the same version of Twofold on both sides")
     secrets: dict[str, str] = request.get("secrets") or {}
     locks = bool(request.get("lock", True)) and not node.check_mode
-    lost = False
+    left = bool(request.get("held"))
+    kept = left and not locks
     if locks:
         try:
-            lost = not _lock(node, request) and bool(request.get("held"))
+            kept = _lock(node, request)
         except Refused as error:
             return {"results": [_refused(one, error) for one in request["steps"]], "changed": False, "lock": "refused"}
     try:
-        results = _run_all(node, request, secrets, lost=lost)
+        # What a call of this run changed here before is no surprise.
+        stale = {} if kept else _stale(node, request["steps"])
+        results = _run_all(node, request, secrets, lost=left and not kept, stale=stale)
     finally:
         if locks:
             node.lock.release(keep_lease=not request.get("release"))
@@ -44,6 +48,26 @@ def _lock(node: Node, request: dict[str, Any]) -> bool:
     return node.lock.acquire(str(request.get("holder", "unknown")), str(request["run"]), lease, wait)
 
 
+def _stale(node: Node, steps: list[dict[str, Any]]) -> dict[str, str]:
+    """The instances that somebody changed on this node since the plan was made, each with what is different."""
+    planned = {str(one["instance"]): one["generation"] for one in steps if one.get("generation") is not None}
+    found = {}
+    for name, generation in planned.items():
+        try:
+            there = (_definitions.read(node.files, name) or {}).get("generation", 0)
+        except TwofoldError as error:
+            found[name] = error.message
+            continue
+        if there != generation:
+            was, is_ = _generation(generation), _generation(there)
+            found[name] = f"{name} was changed meanwhile: the plan was made on {was} here, now there is {is_}"
+    return found
+
+
+def _generation(number: object) -> str:
+    return f"generation {number} of its definition" if number else "no definition"
+
+
 def _refused(one: dict[str, Any], error: TwofoldError) -> Result:
     return _result(one, "skipped", error.message, error.remedy, 0.0)
 
@@ -52,10 +76,13 @@ def _result(one: dict[str, Any], status: str, message: str, remedy: str | None, 
     return {"id": one["id"], "status": status, "message": message, "remedy": remedy, "seconds": round(seconds, 3)}
 
 
-def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str], *, lost: bool) -> list[Result]:
+def _run_all(
+    node: Node, request: dict[str, Any], secrets: dict[str, str], *, lost: bool, stale: dict[str, str]
+) -> list[Result]:
     """A step that needs a failed one is skipped, unless it is for cleaning up; the others go on.
 
-    When the run's lock was `lost` since its last call, nothing is as it was planned on: it only cleans up.
+    When the run's lock was `lost` since its last call, nothing is as it was planned on: it only cleans up. So it is
+    with the instances that are `stale`.
     """
     results: list[Result] = []
     bad: dict[str, str] = {}
@@ -64,8 +91,8 @@ def _run_all(node: Node, request: dict[str, Any], secrets: dict[str, str], *, lo
         blocker = next((need for need in one.get("needs") or [] if need in bad), None)
         if blocker is not None and not one.get("always"):
             result = _result(one, "skipped", f"it needs {bad[blocker]}, which failed", None, 0.0)
-        elif lost and not one.get("always"):
-            result = _result(one, "skipped", LOST, "plan again; nothing more was done on this node", 0.0)
+        elif not one.get("always") and (reason := LOST if lost else stale.get(str(one.get("instance")))):
+            result = _result(one, "skipped", reason, "plan again; nothing more was done here", 0.0)
         elif node.check_mode and any(need in predicted for need in one.get("needs") or []):
             result = _result(one, "changed", "depends on a step that would change something", None, 0.0)
         else:

@@ -105,6 +105,12 @@ options:
       instance:
         description: The instance that the step belongs to.
         type: str
+      generation:
+        description:
+          - The generation that the definition of the instance had on this node when the step was planned, V(0) if there was none.
+          - If it is another when the run comes here for the first time, the steps of the instance are skipped. Without it
+            nothing is compared.
+        type: int
   secrets:
     description:
       - The secrets that the steps refer to, by name. They are kept in memory alone.
@@ -177,6 +183,7 @@ STEP = {
     "needs": {"type": "list", "elements": "str", "default": []},
     "always": {"type": "bool", "default": False},
     "instance": {"type": "str"},
+    "generation": {"type": "int"},
 }
 SPEC = {
     "format": {"type": "int", "choices": [1], "default": 1},

@@ -60,6 +60,6 @@ def test_it_is_made_once(template: str, choice: str, kind: str) -> None:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_it_would_be_made_twice_if_nobody_looked(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Converge, "looks", ())
-    with pytest.raises(Violation, match="a (runs on|is Primary on) node"):
+    with pytest.raises(Violation, match=r"a (runs on|is Primary on) node"):
         for breath in range(2, 100, 2):
             both(template, "apart", Fault(breath, "second operator", 1))

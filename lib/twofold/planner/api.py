@@ -51,11 +51,19 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     if not desired.blocked:
         _nodes(context)
         _verb(context, intent)
-    steps = waves.assign(context.steps.values())
+    steps = tuple(_planned_on(seen, step) for step in waves.assign(context.steps.values()))
     based_on = fingerprint.based_on(desired, seen, steps)
     mark = fingerprint.fingerprint(intent, based_on, steps)
     findings = tuple(ordered(context.findings))
     return Plan(intent, steps, findings, tuple(context.summary), based_on, mark, context.details)
+
+
+def _planned_on(seen: Observed, step: Step) -> Step:
+    """The step with the generation that it was planned on: on its node it is refused if that is another by then."""
+    if step.instance is None:
+        return step
+    there = seen.trace(step.instance).definitions.get(step.node)
+    return step.planned_on(0 if there is None else int(there["generation"]))
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:

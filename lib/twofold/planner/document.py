@@ -27,7 +27,8 @@ class Step:
     """One operation on one node.
 
     `kind` is the class: create, live, next_boot, restart, move, replace or destroy. `needs` are the ids of the steps
-    that have to succeed before (`always`: to have ended). `bytes` is what is copied over the network.
+    that have to succeed before (`always`: to have ended). `bytes` is what is copied over the network. `generation` is
+    that of the instance's definition on the node when the plan was made: 0 if there was none, None without an instance.
     """
 
     id: str
@@ -42,19 +43,24 @@ class Step:
     risk: str | None = None
     bytes: int = 0
     wave: int = 0
+    generation: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The step as it stands in a plan."""
         return {
             "id": self.id, "node": self.node, "instance": self.instance, "op": self.op, "args": self.args,
             "needs": list(self.needs), "always": self.always, "class": self.kind, "why": self.why, "risk": self.risk,
-            "bytes": self.bytes, "wave": self.wave,
+            "bytes": self.bytes, "wave": self.wave, "generation": self.generation,
         }  # fmt: skip
+
+    def planned_on(self, generation: int) -> Step:
+        """A copy that says so."""
+        return replace(self, generation=generation)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Step:
         """The step of a document."""
-        names = ("id", "node", "instance", "op", "args", "always", "why", "risk", "bytes", "wave")
+        names = ("id", "node", "instance", "op", "args", "always", "why", "risk", "bytes", "wave", "generation")
         known = {name: data[name] for name in names}
         return cls(**known, needs=tuple(data["needs"]), kind=data["class"])
 

@@ -379,3 +379,17 @@ def test_what_a_half_written_definition_reserves_is_reserved_on_both_nodes() -> 
     web1 = world.nodes["node2"]["definitions"]["web1"]
     assert web2["port"] != web1["port"]
     assert web2["disks"][0]["minor"]["node1"] != web1["disks"][0]["minor"]["node1"]
+
+
+def test_steps_carry_the_generation_that_they_were_planned_on() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", "node2"], os="debian-13")})
+    world = World(list(wanted.nodes))
+    plan = world.plan(wanted)
+    assert {step.generation for step in plan.steps if step.instance} == {0}
+    assert {step.generation for step in plan.steps if not step.instance} == {None}
+    world.apply(plan, wanted)
+    changed = desired({"web1": instance(nodes=["node1", "node2"], os="debian-13", memory="2GiB")})
+    again = world.plan(changed)
+    held = {node: world.nodes[node]["definitions"]["web1"]["generation"] for node in ("node1", "node2")}
+    assert again.steps and all(step.generation == held[step.node] for step in again.steps)
+    assert Plan.from_json(again.to_json()) == again

@@ -151,6 +151,39 @@ def test_a_run_that_lost_its_lock_only_cleans_up(node: Node, meanwhile: str) -> 
     assert "lock that this run had here was lost" in answer["results"][0]["message"]
 
 
+def planned_on(generation: int, **more: Any) -> dict[str, Any]:
+    """A step of web1 that looks at no definition itself."""
+    args = {"name": "web1"}
+    return {"id": "seed", "op": "seed.remove", "args": args, "instance": "web1", "generation": generation, **more}
+
+
+@pytest.mark.parametrize("generation", [0, 2, 3])
+def test_steps_that_were_planned_on_another_generation_are_refused(node: Node, generation: int) -> None:
+    apply(node, request(write(DOCUMENT), release=True))
+    other = {"id": "other", "op": "seed.remove", "args": {"name": "web2"}, "instance": "web2", "generation": 0}
+    answer = apply(node, request(planned_on(generation), other, planned_on(generation, always=True), run="r2"))
+    assert statuses(answer) == ["skipped", "unchanged", "unchanged"]
+    said = answer["results"][0]
+    assert "web1 was changed meanwhile" in said["message"] and "now there is generation 1" in said["message"]
+    assert said["remedy"].startswith("plan again")
+
+
+def test_what_the_run_itself_changed_is_no_surprise(node: Node) -> None:
+    first = request(write(DOCUMENT, instance="web1", generation=0), planned_on(0))
+    assert statuses(apply(node, first)) == ["changed", "unchanged"]
+    # The answer was lost, and ssh tried again.
+    assert statuses(apply(node, first)) == ["unchanged", "unchanged"]
+    assert statuses(apply(node, request(planned_on(0), held=True))) == ["unchanged"]
+
+
+def test_a_definition_that_cannot_be_read_stops_its_instance_alone(node: Node) -> None:
+    node.files.write("/var/lib/twofold/instances/web1.json", "{", 0o600)
+    other = {"id": "other", "op": "seed.remove", "args": {"name": "web2"}, "instance": "web2", "generation": 0}
+    answer = apply(node, request(planned_on(1), other))
+    assert statuses(answer) == ["skipped", "unchanged"]
+    assert "web1.json" in answer["results"][0]["message"]
+
+
 def test_a_lease_that_lapsed_but_that_nobody_took_is_gone_on_with(node: Node) -> None:
     apply(node, request(write(DOCUMENT)))
     node.clock.sleep(1000)
