@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,8 @@ from tests.simulation.honesty import (
     End,
     Event,
     Side,
-    Sides,
+    States,
+    canonical,
     configuration,
     side,
 )
@@ -38,34 +40,61 @@ PATIENCE = 180.0
 Request = dict[str, Any]
 
 
-class RealNodes:
-    """Two nodes of a lab, bootstrapped and without instances."""
+class Asked(ABC):
+    """Two nodes of a lab whose Python runs an agent with a request."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, agent: str) -> None:
         self.lab = lab
-        self.resources: list[Request] = []
-        self.record = 0
-        self.hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
-        # They would look after resources that are not theirs, or bring them up at boot.
-        self._all_nodes("systemctl stop twofold-power-back.timer; systemctl disable -q twofold-replication drbd")
+        self.agent = agent
+        # They would look after what is not theirs.
+        self.all_nodes("systemctl stop twofold-power-back.timer")
 
-    def _all_nodes(self, line: str) -> None:
+    def all_nodes(self, line: str) -> None:
+        """Run a line on both."""
         for node in NODES:
             self.lab.run(node, line)
 
-    def _powered(self) -> list[str]:
+    def powered(self) -> list[str]:
+        """Those that are on."""
         return [node for node in NODES if self.lab.powered(node)]
 
-    def _ask(self, requests: Mapping[str, Request]) -> dict[str, Request]:
+    def ask(self, requests: Mapping[str, Request]) -> dict[str, Request]:
         """Ask nodes at the same time."""
 
         def ask(node: str) -> Request:
             argv = ["python3", "-I", "-", json.dumps(requests[node])]
-            answer: Request = json.loads(self.lab.run(node, argv, stdin=AGENT).stdout)
+            answer: Request = json.loads(self.lab.run(node, argv, stdin=self.agent).stdout)
             return answer
 
         with ThreadPoolExecutor() as pool:
             return dict(zip(requests, pool.map(ask, requests), strict=True))
+
+    @abstractmethod
+    def look(self) -> States:
+        """What is compared, as it is now."""
+
+    def rest(self, expected: States | None) -> States:
+        """The state, as soon as it is as expected, or after some patience."""
+        end = time.monotonic() + PATIENCE
+        found = self.look()
+        while expected is not None and any(found[name] != pair for name, pair in expected.items()):
+            if time.monotonic() > end:
+                break
+            time.sleep(1)
+            found = self.look()
+        return found
+
+
+class RealNodes(Asked):
+    """Two nodes of a lab, bootstrapped and without instances."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, AGENT)
+        self.resources: list[Request] = []
+        self.record = 0
+        self.hosts = {node: (node, f"198.51.100.1{number}") for number, node in enumerate(NODES, 1)}
+        # They would be brought up at boot.
+        self.all_nodes("systemctl disable -q twofold-replication drbd")
 
     def begin(self, resources: Sequence[str]) -> None:
         """Make the resources: connected, equal, and up to date."""
@@ -75,9 +104,9 @@ class RealNodes:
             volumes = {"data": names.data_volume(name, 0), "meta": names.meta_volume(name, 0)}
             made.append({"name": name, **volumes, "size": SIZE, "text": text, "secret": secret})
         self.resources = made
-        self._ask({node: {"make": made} for node in NODES})
-        self.lab.wait(lambda: all(one.connected for pair in self._look().values() for one in pair), what="they connect")
-        self._ask({NODES[0]: {"calls": {name: [["clean_start", [0]]] for name in resources}}})
+        self.ask({node: {"make": made} for node in NODES})
+        self.lab.wait(lambda: all(one.connected for pair in self.look().values() for one in pair), what="they connect")
+        self.ask({NODES[0]: {"calls": {name: [["clean_start", [0]]] for name in resources}}})
 
     def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         """Do one thing to each of some resources; None if it was done, or why it was refused."""
@@ -85,7 +114,7 @@ class RealNodes:
         requests: dict[str, Request] = {}
         for name, act in acts.items():
             requests.setdefault(act.node, {"calls": {}})["calls"][name] = self._calls(name, act, record)
-        answers = self._ask(requests)
+        answers = self.ask(requests)
         said: dict[str, str | None] = {}
         for answer in answers.values():
             said |= answer["said"]
@@ -109,19 +138,9 @@ class RealNodes:
         else:
             self.lab.link(event.node, "replication", event.what == "join")
 
-    def rest(self, expected: Sides | None) -> Sides:
-        """The state, as soon as it is as expected, or after some patience."""
-        end = time.monotonic() + PATIENCE
-        found = self._look()
-        while expected is not None and any(found[name] != pair for name, pair in expected.items()):
-            if time.monotonic() > end:
-                break
-            time.sleep(1)
-            found = self._look()
-        return found
-
-    def _look(self) -> Sides:
-        answers = self._ask({node: {"look": True} for node in self._powered()})
+    def look(self) -> States:
+        """Every resource on both nodes, as it is now."""
+        answers = self.ask({node: {"look": True} for node in self.powered()})
         found = {}
         for resource in self.resources:
             one, other = (_side(answers.get(node), resource["name"]) for node in NODES)
@@ -132,19 +151,19 @@ class RealNodes:
         """What is left when the resources are taken down."""
         wanted = [one for one in self.resources if one["name"] in resources]
         # A side that is Primary when the other one goes down would begin a generation of its own.
-        self._ask({node: {"calls": {name: [["secondary", []]] for name in resources}} for node in NODES})
-        answers = self._ask({node: {"end": wanted, "last": self.record} for node in NODES})
+        self.ask({node: {"calls": {name: [["secondary", []]] for name in resources}} for node in NODES})
+        answers = self.ask({node: {"end": wanted, "last": self.record} for node in NODES})
         found = {}
         for name in resources:
             one, other = (_end(answers[node]["ends"][name]) for node in NODES)
-            found[name] = one, other
+            found[name] = canonical((one, other))
         return found
 
     def last_words(self, resource: str) -> str:
         """What the kernels said of a resource."""
         number = [one["name"] for one in self.resources].index(resource)
         line = f"dmesg | grep -e 'drbd {resource}' -e 'drbd{MINOR + number}:' | tail -n 40"
-        return "\n".join(f"{node}:\n{self.lab.run(node, line).stdout}" for node in self._powered())
+        return "\n".join(f"{node}:\n{self.lab.run(node, line).stdout}" for node in self.powered())
 
 
 def _side(answer: Request | None, name: str) -> Side:

@@ -97,6 +97,9 @@ class End(NamedTuple):
 
 
 Sides = dict[str, tuple[Side, Side]]
+# What is compared after each act, and what is left in the end; each pair of nodes has its own idea of both.
+States = dict[str, tuple[Any, Any]]
+Ends = dict[str, tuple[Any, Any]]
 DOWN = Side(None, False, None, None)
 
 
@@ -112,10 +115,10 @@ class Pair(Protocol):
     def happen(self, event: Event) -> None:
         """Let an event happen."""
 
-    def rest(self, expected: Sides | None) -> Sides:
+    def rest(self, expected: Any) -> States:
         """The state when nothing moves any more; `expected` is what to wait for, if that is known."""
 
-    def ends(self, resources: Sequence[str]) -> dict[str, tuple[End, End]]:
+    def ends(self, resources: Sequence[str]) -> Ends:
         """What is left when the resources are taken down."""
 
     def last_words(self, resource: str) -> str:
@@ -148,6 +151,13 @@ def canonical(ends: tuple[End, End]) -> tuple[End, End]:
 
     one, other = (End(end.records, number(end.current), number(end.bitmap)) for end in ends)
     return one, other
+
+
+class Modelled(Pair, Protocol):
+    """Two nodes of the model."""
+
+    def tossed(self) -> set[str]:
+        """The resources of which chance has decided, because it may have decided otherwise on the nodes."""
 
 
 class Model:
@@ -227,8 +237,11 @@ class Model:
         found = {}
         for name in resources:
             one, other = (self._end(self.world.machines[node], name) for node in NODES)
-            found[name] = one, other
+            found[name] = canonical((one, other))
         return found
+
+    def tossed(self) -> set[str]:
+        return self.world.drbd.tossed
 
     def last_words(self, resource: str) -> str:
         return "\n".join(line for line in self.world.lines if resource in line)
@@ -251,10 +264,10 @@ class Model:
 class Match:
     """A program that is played on both. `different`: by resource the first difference; then it is left alone.
 
-    So is a resource of which chance has decided, because it may have decided otherwise on the nodes.
+    So is a resource of which chance has decided.
     """
 
-    def __init__(self, program: Program, model: Model, nodes: Pair) -> None:
+    def __init__(self, program: Program, model: Modelled, nodes: Pair) -> None:
         self.program = program
         self.model = model
         self.nodes = nodes
@@ -276,13 +289,12 @@ class Match:
         left = [name for name in resources if self._compares(name)]
         ours, theirs = self.model.ends(left), self.nodes.ends(left)
         for name in left:
-            found = canonical(ours[name]), canonical(theirs[name])
-            if found[0] != found[1]:
-                self._differs(name, f"in the end the model has {found[0]}, the nodes {found[1]}")
+            if ours[name] != theirs[name]:
+                self._differs(name, f"in the end the model has {ours[name]}, the nodes {theirs[name]}")
         return self.different
 
     def _compares(self, name: str) -> bool:
-        return name not in self.different and name not in self.model.world.drbd.tossed
+        return name not in self.different and name not in self.model.tossed()
 
     def _differs(self, name: str, text: str) -> None:
         self.different[name] = f"{text}\n{self.nodes.last_words(name)}"
@@ -316,7 +328,7 @@ class Match:
 # What tells most, by hand: a = node1, b = node2.
 
 
-def _acts(text: str) -> History:
+def acts(text: str) -> History:
     """`a primary, a write | b primary`: acts with a comma between them, an event at each bar."""
     nodes = dict(zip("ab", NODES, strict=True))
     parts = [[one.split(maxsplit=1) for one in part.split(",") if one.strip()] for part in text.split("|")]
@@ -388,7 +400,7 @@ WEIGHTS = {
 def program(name: str, seed: int, drawn: int | None = None) -> Program:
     """The telling histories of a kind and some that are drawn."""
     rng, events = Random(f"{name} {seed}"), EVENTS[name]
-    found = {key: _acts(text) for key, text in TELLING[name].items()}
+    found = {key: acts(text) for key, text in TELLING[name].items()}
     for number in range(DRAWN[name] if drawn is None else drawn):
         found[f"drawn-{number}"] = _drawn(rng, events)
     return Program(name, events, {f"{name}-{key}": history for key, history in found.items()})
