@@ -21,8 +21,10 @@ NOISE = "/var/lib/libvirt/images/noise.img"
 DISK = f"""<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{NOISE}'/>
 <target dev='vda' bus='virtio'/><readonly/></disk>"""
 # A boot sector that fills 512 KiB of memory with another number again and again, so that a slow migration never ends:
-# bx counts, ax is the segment, rep stosw fills it.
-SECTOR = bytes.fromhex("31db b80010 8ec0 50 31ff b90080 43 89d8 f3ab 58 050010 3d0090 72ea ebe5").ljust(510, b"\0")
+# bx counts, ax is the segment, rep stosw fills it, hlt waits for the clock's next tick.
+SECTOR = bytes.fromhex("fb 31db b80010 8ec0 50 31ff b90080 43 89d8 f3ab f4 58 050010 3d0090 72e9 ebe4").ljust(
+    510, b"\0"
+)
 IMAGE = (SECTOR + b"\x55\xaa").ljust(1 << 20, b"\0")
 
 

@@ -34,10 +34,12 @@ def kill(name: str) -> None:
 
 
 def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
-    """The error, or None. Something may happen to it as soon as it is on its way."""
-    done: list[str | None] = []
+    """The error, or None. Something may happen to it as soon as its other half is there."""
+    done: list[str] = []
 
     def say(_stats: Request) -> str | None:
+        if meanwhile is None or (not done and hypervisor.elsewhere(wanted["uri"], name) is None):
+            return None
         if meanwhile == "dies" and not done:
             kill(name)
         elif meanwhile == "lost" and not done:
@@ -46,7 +48,7 @@ def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
         return "called off" if meanwhile == "aborted" else None
 
     outcome = hypervisor.migrate(migration.Migration(**wanted), say)
-    if meanwhile and not done:
+    if meanwhile and not done and outcome.error is None:
         raise SystemExit(f"the migration of {name} ended before anything could happen to it: {outcome}")
     error: str | None = outcome.error
     return error
