@@ -128,6 +128,8 @@ class GuestModel:
             self.world.cut_link(*NODES)
         elif event.what == "join":
             self.world.mend_links()
+        else:
+            machine.libvirt.restarted()
 
     def rest(self, _expected: Any) -> States:
         self.world.engine.wait(REST)

@@ -103,6 +103,12 @@ class Libvirtd:
             guest.why = "unknown"
             self.stop(name, "unknown")
 
+    def restarted(self) -> None:
+        """libvirtd begins anew: guests run on, and why others are off is forgotten."""
+        for guest in self.domains.values():
+            if not guest.active:
+                guest.why = "unknown"
+
     def undefine(self, name: str) -> None:
         """Remove the definition; a guest that runs becomes transient."""
         guest = self.domains[name]
