@@ -13,7 +13,7 @@ from .faults import Fault, strikes
 from .operator import Run
 from .world import World
 
-VERBS = ("maintain", "depart", "rejoin", "undrain")
+VERBS: tuple[str, ...] = ("maintain", "depart", "rejoin", "undrain")
 # Seconds that packages and a boot take.
 PACKAGES, BOOT = (5.0, 60.0, 200.0), 30.0
 

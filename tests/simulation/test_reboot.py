@@ -73,19 +73,23 @@ def test_whenever_a_colleague_comes_in_the_reboot_ends_no_guest(run: int, intent
     assert rebooted, "she is not kept from it for good"
 
 
-def test_a_colleague_who_converges_while_packages_are_upgraded_is_told_and_starts_nothing_there() -> None:
+def test_a_colleague_who_converges_while_packages_are_upgraded_is_told_and_starts_nothing_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = at_peace()
     desired = inventories.desired(THEIRS, NODES)
     runs: list[Run] = []
 
-    def come_in(_seconds: float) -> None:
+    def come_in(seconds: float) -> None:
+        assert seconds in reboot.PACKAGES
+        monkeypatch.undo()
         run = Run(world, desired, CONVERGE, "bob@elsewhere")
         runs.append(run)
         world.engine.run(run.start())
 
-    later, world.engine.wait = world.engine.wait, come_in  # type: ignore[method-assign]
-    (maintain,) = _until(world, 1)
-    world.engine.wait = later  # type: ignore[method-assign]
+    monkeypatch.setattr(reboot, "VERBS", VERBS[:1])
+    monkeypatch.setattr(world.engine, "wait", come_in)
+    (maintain,) = ann(world)
     assert reboot.went_well(maintain)
     (bob,) = runs
     assert bob.plan is not None and not bob.failed
@@ -96,19 +100,13 @@ def test_a_colleague_who_converges_while_packages_are_upgraded_is_told_and_start
     make_peace(world, THEIRS)
 
 
-def _until(world: World, number: int) -> list[Run]:
-    """The first runs of the playbook, then she is interrupted."""
-    verbs, reboot.VERBS = reboot.VERBS, VERBS[:number]
-    try:
-        return ann(world)
-    finally:
-        reboot.VERBS = verbs
-
-
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_interrupted_after_any_of_its_runs_it_leaves_what_undrain_clears(number: int) -> None:
+def test_interrupted_after_any_of_its_runs_it_leaves_what_undrain_clears(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = at_peace()
-    _until(world, number)
+    monkeypatch.setattr(reboot, "VERBS", VERBS[:number])
+    ann(world)
     assert _maintenance.read(world.machines["node1"].files) is not None
     make_peace(world, MINE)
     assert _maintenance.read(world.machines["node1"].files) is None
