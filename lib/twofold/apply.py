@@ -10,6 +10,8 @@ from typing import Any
 
 Document = dict[str, Any]
 DONE = ("changed", "unchanged")
+# After this the node is rebooted at once, and nobody is to get in before.
+LEAVES_LOCKED = "maintenance.ready"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def request(
         "lock_wait": wait,
         "lock": held or not all(_looks(step) for step in steps),
         "held": held,
-        "release": last,
+        "release": last and not any(step["op"] == LEAVES_LOCKED for step in steps),
         "steps": steps,
         "secrets": secrets,
     }

@@ -33,7 +33,7 @@ Documents = dict[str, dict[str, Any] | None]
 def document(desired: Desired, observed: Documents) -> dict[str, Any]:
     """How many more of each flavour fit, each alone in the cluster as it is, and what the loss of each node does.
 
-    A node that did not answer, or that the inventory declares drained or offline, takes nothing and counts as lost.
+    A node that did not answer, or that is drained, offline or about to be rebooted, takes nothing and counts as lost.
     """
     seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
     claims = Claims(desired, seen)
@@ -48,7 +48,10 @@ def document(desired: Desired, observed: Documents) -> dict[str, Any]:
 
 
 def _state(desired: Desired, seen: Observed, node: str) -> str:
-    return desired.nodes[node].state if seen.known(node) is not None else "unknown"
+    view = seen.known(node)
+    if view is None:
+        return "unknown"
+    return desired.nodes[node].state if view.rebooting is None else "drained"
 
 
 def flavours(desired: Desired) -> dict[str, Flavour]:

@@ -179,6 +179,12 @@ NODES = {
         f"{WARNING}, {INFO}", "a node is declared offline (and answers: warning)", "correct twofold_node_state"
     ),
     "node-incomplete": Code(ERROR, "a node could not tell a part of what it holds", LOOK, ("ENODERPC", "ENODEHV")),
+    "node-rebooting": Code(
+        EITHER,
+        "a node is about to be rebooted, or whoever was at that was interrupted; it takes no guest until then",
+        "wait, or undrain it",
+    ),
+    "reboot-unfinished": Code(WARNING, "a node was rebooted, and its guests were not brought home", "undrain it"),
     "node-problem": Code(WARNING, "a node could not read something", LOOK, ("ENODEHV", "ENODESETUP")),
     "node-not-in-inventory": Code(
         ERROR,
@@ -305,6 +311,7 @@ INTENTS = {
     "node-not-empty": Code(ERROR, "a node that is to be taken out still holds something of an instance", LOOK),
     "no-survivor": Code(ERROR, "whose data survives a split brain was not said", LOOK),
     "node-alive": Code(ERROR, "a node that is called dead answers", LOOK),
+    "not-cleared": Code(ERROR, "a node that is to be rebooted has a guest, or is not cleared any more", LOOK),
     "not-confirmed": Code(ERROR, "what was asked for needs an explicit word", LOOK),
     "not-drained": Code(WARNING, "a node that is drained may still get instances", LOOK),
     "not-larger": Code(ERROR, "a disk is as large already", LOOK),

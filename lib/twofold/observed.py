@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -231,6 +231,17 @@ class NodeView:
         return self.document.get("rolling") or None
 
     @property
+    def maintenance(self) -> dict[str, Any] | None:
+        """The note of who cleared the node to reboot it: `holder`, `boot`, `time`."""
+        return self.document.get("maintenance") or None
+
+    @property
+    def rebooting(self) -> str | None:
+        """Who is about to reboot the node, so that it takes no guest; None also once it has booted."""
+        note = self.maintenance
+        return None if note is None or note["boot"] != self.document.get("boot_id") else str(note["holder"])
+
+    @property
     def problems(self) -> list[dict[str, str]]:
         """What the node could not read."""
         return list(self.document.get("problems") or [])
@@ -345,6 +356,13 @@ class Observed:
         """The same with another trace of one instance: what will be when what is planned has been done."""
         other = copy.copy(self)
         other._foreseen = {**self._foreseen, trace.name: trace}
+        return other
+
+    def giving_back(self, node: str) -> Observed:
+        """The same, as if a node's note that it is about to be rebooted were gone."""
+        other, view = copy.copy(self), self.views[node]
+        if view is not None:
+            other.views = {**self.views, node: replace(view, document={**view.document, "maintenance": None})}
         return other
 
     def known(self, node: str) -> NodeView | None:

@@ -85,6 +85,8 @@ OBSERVED: dict[str, Shape] = {
     "bridges": [TEXT],
     "images": [TEXT],
     "journal": [dict],
+    "maintenance": {"boot": TEXT, "holder": TEXT, "time": (int, float)},
+    "rolling": {"packages": TEXT, "boots": Each(TEXT), "upgraded?": TEXT},
     "problems": [dict],
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import _definitions, _power_back_notes, _steps_rolling
+from . import _definitions, _maintenance, _power_back_notes, _steps_rolling
 from ._clock import wait_for
 from ._drbd import Configuration, ResourceState
 from ._errors import TimedOut, TwofoldError
@@ -211,6 +211,7 @@ PARTS: list[Part] = [
     ("journal", lambda node: node.journal.entries()),
     ("lock", _lock),
     ("certificates", _certificates),
+    ("maintenance", lambda node: _maintenance.read(node.files)),
     ("rolling", lambda node: _steps_rolling.read(node.files)),
     ("left_off", lambda node: _power_back_notes.left(node.files)),
 ]

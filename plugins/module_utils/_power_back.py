@@ -16,7 +16,7 @@ import re
 import sys
 from typing import Any, Callable, NamedTuple, Protocol
 
-from . import _definitions, _stale_copies
+from . import _definitions, _maintenance, _stale_copies
 from ._apply import apply
 from ._drbd import ResourceState
 from ._errors import TwofoldError
@@ -113,6 +113,10 @@ class PowerBack:
             return None
         domains = self.watched.domains()
         mine = [one for one in wanted_here(self.node.files, self.settings.node) if not runs(domains.get(one["name"]))]
+        note = _maintenance.in_force(self.node)
+        if note is not None:
+            # It would be lost again; what could not be moved comes back after the reboot.
+            return {one["name"]: wait(*_maintenance.why_not(note)) for one in mine}
         look = Look(self.node, self.watched, self.settings, domains)
         left = {}
         for document in mine:

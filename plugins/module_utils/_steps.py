@@ -121,6 +121,8 @@ def find(op: str) -> Function:
         from . import _steps_domain as _module  # type: ignore[no-redef]
     elif area in ("image", "os", "seed"):
         from . import _steps_os as _module  # type: ignore[no-redef]
+    elif area == "maintenance":
+        from . import _steps_maintenance as _module  # type: ignore[no-redef]
     elif area == "rolling":
         from . import _steps_rolling as _module  # type: ignore[no-redef]
     elif area in ("definition", "journal"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _definitions
+from . import _definitions, _maintenance
 from ._errors import Refused, UsageError
 from ._names import instance_name
 from ._node import Node
@@ -24,6 +24,7 @@ def write(node: Node, args: Args) -> Done:
     name = instance_name(document["name"])
     if not isinstance(document.get("generation"), int):
         raise UsageError(f"the definition of {name} has no generation")
+    _refuse_coming(node, document)
     present = _definitions.read(node.files, name)
     if present == document:
         return unchanged(f"definition of {name} is there")
@@ -37,6 +38,13 @@ def write(node: Node, args: Args) -> Done:
     if not node.check_mode:
         _definitions.write(node.files, document)
     return changed(f"wrote generation {document['generation']} of {name}")
+
+
+def _refuse_coming(node: Node, document: dict[str, Any]) -> None:
+    """A guest without DRBD does not begin to move to a node that is about to be rebooted."""
+    target = document.get("moving_to")
+    if target is not None and target == (_maintenance.read(node.files) or {}).get("node"):
+        _maintenance.require_none(node, f"{document['name']} does not move here")
 
 
 def _check_generation(name: str, present: dict[str, Any] | None, accepted: set[int | None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _domain_xml
+from . import _domain_xml, _maintenance
 from ._clock import wait_for
 from ._drbd import ResourceState
 from ._errors import HypervisorError, Refused, TimedOut, TwofoldError, UsageError
@@ -72,6 +72,7 @@ def start(node: Node, args: Args) -> Done:
     found = node.hypervisor.domain(name)
     if found is not None and found.state == "running":
         return unchanged(f"domain {name} runs")
+    _maintenance.require_none(node, f"domain {name} is not started")
     if found is None and not node.check_mode:
         raise Refused(f"domain {name} is not defined on this node", "define it first")
     if found is not None and found.active:

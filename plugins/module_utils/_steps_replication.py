@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from . import _maintenance
 from ._clock import wait_for
 from ._drbd import Configuration, DiskState, ResourceState
 from ._drbd_meta import metadata_size
@@ -190,6 +191,7 @@ def promote(node: Node, args: Args) -> Done:
     state = state_of(node, name)
     if state.role == "Primary":
         return unchanged(f"{name} is Primary")
+    _maintenance.require_none(node, f"{name} is not made Primary")
     if node.check_mode:
         return changed(f"would make {name} Primary")
     if not _peer_outdated(state):
@@ -217,6 +219,7 @@ def take_over(node: Node, args: Args) -> Done:
     if state.role == "Primary":
         good = bool(state.volumes) and all(one.disk == "UpToDate" for one in state.volumes)
         return (changed if good and _whole(node, name) else unchanged)(f"{name} is Primary")
+    _maintenance.require_none(node, f"{name} is not taken over")
     _require_usable(node, name, state, peer, stale)
     if node.check_mode:
         return changed(f"would make {name} Primary without {peer}")

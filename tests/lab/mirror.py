@@ -35,13 +35,21 @@ def write(directory: Path, release: str) -> int:
     with packages.open("w", encoding="utf-8") as index:
         for deb in debs:
             (flat / deb.name).symlink_to(deb)
-            index.write(f"{_fields(deb)}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\n")
-            index.write(f"SHA256: {file_digest(deb)}\n\n")
+            index.write(entry(deb))
     # mmdebstrap looks for essential packages in the release that it was told, by this file's word.
-    release_file = f"Suite: {release}\nCodename: {release}\nSHA256:\n"
-    release_file += f" {file_digest(packages)} {packages.stat().st_size} Packages\n"
-    (flat / "Release").write_text(release_file, encoding="utf-8")
+    (flat / "Release").write_text(release_file(release, packages), encoding="utf-8")
     return len(debs)
+
+
+def release_file(name: str, packages: Path) -> str:
+    """What vouches for the index of a flat repository."""
+    return f"Suite: {name}\nCodename: {name}\nSHA256:\n {file_digest(packages)} {packages.stat().st_size} Packages\n"
+
+
+def entry(deb: Path) -> str:
+    """A package's paragraph in the index of a flat repository."""
+    where = f"Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {file_digest(deb)}\n\n"
+    return _fields(deb) + where
 
 
 def _fields(deb: Path) -> str:

@@ -25,7 +25,8 @@ NORMAL_PACKAGES = (
     *BARE_PACKAGES,
     "apparmor", "ca-certificates", "dbus", "dosfstools", "drbd-utils", "e2fsprogs", "fdisk", "gdisk", "iproute2",
     "iputils-ping", "libvirt-clients", "libvirt-daemon-system", "lvm2", "mmdebstrap", "nftables", "openssl", "procps",
-    "python3-libvirt", "qemu-system-x86", "qemu-utils", "thin-provisioning-tools", "util-linux", "xorriso",
+    "python3-apt", "python3-libvirt", "qemu-system-x86", "qemu-utils", "thin-provisioning-tools", "util-linux",
+    "xorriso",
 )  # fmt: skip
 PATH_EXCLUDES = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
 # Drivers for hardware that an emulated node never has.

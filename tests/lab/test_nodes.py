@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from .cluster import Cluster
+from . import dummy_package
+from .cluster import Cluster, kill_group
 from .test_disks import traces
 from .test_failover import complete, every_record
 from .test_migrate import ADDRESS, serving, settled
+from .test_two_operators import HERE, operator
 
 pytestmark = pytest.mark.lab
 
@@ -91,7 +93,104 @@ def test_a_rolling_reboot_under_a_guest_that_answers_throughout(cluster: Cluster
     assert cluster.sh(ADDRESS, "cat /proc/sys/kernel/random/boot_id") == guest, "it never starts anew"
     assert settled(cluster, "serve1") == "node1", "it came home"
     every_record(cluster, writer)
+    assert notes(cluster) == ""
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+def old_package_and_new(cluster: Cluster, *nodes: str, waits: bool = False) -> None:
+    """The nodes have an old package, and a newer one is there to be had."""
+    old = dummy_package.build(cluster.directory, "1.0")
+    new = dummy_package.build(cluster.directory, "2.0", waits=waits)
+    for node in nodes:
+        dummy_package.install(cluster.lab, node, old)
+        dummy_package.offer(cluster.lab, node, new)
+
+
+def notes(cluster: Cluster) -> str:
+    """What is left of reboots on any node."""
+    line = "ls /var/lib/twofold/rolling.json /var/lib/twofold/maintenance.json 2>/dev/null; true"
+    return "".join(cluster.sh(node, line) for node in cluster.lab.nodes)
+
+
+@pytest.mark.nightly
+def test_who_converges_while_a_node_gets_its_packages_starts_nothing_there(cluster: Cluster) -> None:
+    """The node is cleared, its reboot is minutes away; a colleague wants a guest of it to run, and another one."""
+    off = {"twofold_nodes": ["node2", "node3"], "twofold_state": "stopped"}
+    ann = operator(cluster, "ann", {"tiny1": {"twofold_nodes": ["node2", "node1"]}, "off1": off})
+    bob = operator(cluster, "bob", {**ann.instances, "off1": {**off, "twofold_state": "running"}, "new1": {}})
+    ann.play("converge")
+    old_package_and_new(cluster, "node2", waits=True)
+    before = boots(cluster)
+    process = ann.start("reboot", "-e", "node=node2", "-e", "packages=upgrade")
+    try:
+        cluster.lab.wait(lambda: dummy_package.waits(cluster.lab, "node2"), 1200, "node2 gets its packages")
+        refused = bob.play("converge", status=None)
+        assert f"node2 is about to be rebooted by ann@{HERE}" in refused.said
+        assert cluster.sh("node2", "virsh list --name") == "" and cluster.running("off1") == []
+        assert len(cluster.running("new1")) == 1, "what is new goes elsewhere"
+        assert "new1" not in cluster.sh("node2", "lvs --noheadings -o lv_name; virsh list --all --name")
+        found = {(one["object"], one["code"]) for one in bob.findings()}
+        assert {("node node2", "node-rebooting"), ("instance off1", "node-rebooting")} <= found
+        dummy_package.go_on(cluster.lab, "node2")
+        assert process.wait(timeout=1800) == 0, (ann.directory / "started.log").read_text(encoding="utf-8")
+    finally:
+        if process.poll() is None:
+            kill_group(process)
+    after = boots(cluster)
+    assert [node for node in cluster.lab.nodes if after[node] != before[node]] == ["node2"]
+    assert dummy_package.installed(cluster.lab, "node2") == "2.0 installed"
+    assert settled(cluster, "tiny1") == "node2" and notes(cluster) == ""
+    bob.play("converge")
+    assert cluster.running("off1") == ["node2"]
+    assert bob.play("converge").changed == 0
+    assert bob.findings() == []
+
+
+@pytest.mark.nightly
+def test_a_rolling_upgrade_installs_what_is_newer_on_every_node(cluster: Cluster) -> None:
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}}
+    cluster.play("converge")
+    old_package_and_new(cluster, *cluster.lab.nodes)
+    before = boots(cluster)
+    cluster.play("rolling", "-e", "packages=upgrade")
+    after = boots(cluster)
     for node in cluster.lab.nodes:
-        assert cluster.sh(node, "ls /var/lib/twofold/rolling.json 2>/dev/null; true") == ""
+        assert dummy_package.installed(cluster.lab, node) == "2.0 installed"
+        assert after[node] != before[node]
+    assert settled(cluster, "tiny1") == "node1" and notes(cluster) == ""
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+@pytest.mark.nightly
+def test_a_node_that_loses_its_power_in_the_middle_of_its_upgrade_is_upgraded_after_all(cluster: Cluster) -> None:
+    """It has booted since the rolling upgrade began, and is not done all the same."""
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}}
+    cluster.play("converge")
+    old_package_and_new(cluster, *cluster.lab.nodes, waits=True)
+
+    def busy() -> list[str]:
+        return [node for node in cluster.lab.nodes if dummy_package.waits(cluster.lab, node)]
+
+    process = cluster.start("rolling", "-e", "packages=upgrade")
+    try:
+        (node, *_more) = cluster.lab.wait(busy, 1200, "a node gets its packages")
+        cluster.lab.power_cycle(node)
+        # Another one of its group is at its packages, too, and is waited for.
+        dummy_package.go_on(cluster.lab, *(one for one in cluster.lab.nodes if one != node))
+        assert process.wait(timeout=1800) != 0
+    finally:
+        if process.poll() is None:
+            kill_group(process)
+    assert dummy_package.installed(cluster.lab, node) == "2.0 half-configured"
+    dummy_package.go_on(cluster.lab, node)
+    cluster.play("site")
+    before = boots(cluster)
+    cluster.play("rolling", "-e", "packages=upgrade")
+    assert boots(cluster)[node] != before[node], "that it booted without its packages does not count"
+    for one in cluster.lab.nodes:
+        assert dummy_package.installed(cluster.lab, one) == "2.0 installed"
+    assert settled(cluster, "tiny1") == "node1" and notes(cluster) == ""
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []

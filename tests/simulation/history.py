@@ -17,6 +17,7 @@ from . import faults, intents, inventories, peace, tampers
 from .faults import FAULTS, Fault
 from .inventories import TEMPLATES, Instances
 from .operator import Run
+from .reboot import reboot
 from .rules import BEFORE, SECOND, Violation
 from .world import GIB, World
 
@@ -104,7 +105,7 @@ def _fault(rng: Random, kind: str, wanted: Instances, names: list[str], *, even:
     if kind not in ("second operator", "between waves", "lock broken"):
         return Fault(at, kind, pick)
     theirs = inventories.changed(rng, wanted, len(names)) if rng.random() < 0.5 else wanted
-    return Fault(at, kind, pick, theirs, intents.draw(rng, theirs, names))
+    return Fault(at, kind, pick, theirs, intents.draw(rng, theirs, names, intents.OF_A_RUN))
 
 
 @dataclass
@@ -141,9 +142,23 @@ def _act(world: World, action: Action) -> None:
         _work_by_hand(world, action)
         return
     disturbed, alone = bool(action.faults) or not peace.calm(world), world.alone
+    if action.intent["verb"] == intents.REBOOT:
+        _reboot(world, action, predict=not disturbed)
+        return
     run = _run(world, action.instances, action.intent, action.faults, predict=not disturbed)
     if not disturbed and world.alone == alone:
         peace.nothing_failed(world, run)
+    world.engine.wait(world.rng.choice((0, 5, 40)))
+
+
+def _reboot(world: World, action: Action, *, predict: bool) -> None:
+    """The runs of the playbook, and some quiet."""
+    alone, desired = world.alone, inventories.desired(action.instances, len(world.machines))
+    world.rules.begins(desired)
+    node, holder = str(action.intent["node"]), f"operator{len(world.runs)}@here"
+    for run in reboot(world, desired, node, holder, action.faults, predict=predict):
+        if predict and world.alone == alone:
+            peace.nothing_failed(world, run)
     world.engine.wait(world.rng.choice((0, 5, 40)))
 
 

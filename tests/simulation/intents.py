@@ -12,6 +12,7 @@ from typing import Any
 from .inventories import Instances
 
 Intent = dict[str, Any]
+REBOOT = "reboot"
 Draw = Callable[[Random, Instances, list[str]], Intent]
 
 
@@ -101,6 +102,16 @@ def maintain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     return {"verb": "maintain", "node": rng.choice(nodes), "everything": rng.random() < 0.5}
 
 
+def depart(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
+    """The last look at a node before it is rebooted."""
+    return {"verb": "depart", "node": rng.choice(nodes)}
+
+
+def reboot(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
+    """The whole of it: no intent of the planner, but the playbook (see `reboot.py`)."""
+    return {"verb": REBOOT, "node": rng.choice(nodes)}
+
+
 def rejoin(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """A node is back: what it holds is brought up."""
     return {"verb": "rejoin", "node": rng.choice(nodes)}
@@ -140,8 +151,12 @@ INTENTS: list[tuple[int, Draw]] = [
     (6, converge), (6, migrate), (2, failover), (2, recover), (2, evacuate), (1, drain), (1, undrain),
     (3, replace_disks), (2, grow), (1, activate_disks), (1, deactivate_disks), (1, recreate_disks), (1, reinstall),
     (1, resolve_split_brain), (1, drop_kept), (1, balance), (1, maintain), (1, rejoin), (1, rolling), (1, mend),
-    (1, remove_node),
+    (1, remove_node), (1, depart), (2, reboot),
 ]  # fmt: skip
+
+
+# Those that a single run can have.
+OF_A_RUN = frozenset(intent.__name__ for _weight, intent in INTENTS) - {REBOOT}
 
 
 def draw(rng: Random, instances: Instances, nodes: list[str], only: Container[str] = ()) -> Intent:

@@ -100,6 +100,8 @@ def decisions(world: World, plan: Plan) -> list[dict[str, Any]]:
             found.append({"verb": "resolve_split_brain", "instance": name, "survivor": survivor})
         elif finding.code in ("volume-missing", "disk-lost") and name in world.rules.lost:
             found.append({"verb": "recreate_disks", "instance": name, "confirm": name})
+        elif finding.code in ("node-rebooting", "reboot-unfinished") and finding.object.startswith("node "):
+            found.append({"verb": "undrain", "node": finding.object.removeprefix("node ")})
         elif finding.code == "data-kept":
             found.append({"verb": "drop_kept", "instance": name, "confirm": name})
     return found

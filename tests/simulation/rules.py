@@ -233,6 +233,11 @@ class Rules:
         sure = shaken or set(holders) <= run.known or self._confirmed(run, machine, name)
         self.look(ONCE, sure, f"{name} starts on {machine.name}, of {holders} nothing is known")
 
+    def reboots(self, machine: Machine) -> None:
+        """A node is rebooted by a run: that ends no guest."""
+        ended = sorted(name for name, guest in machine.libvirt.domains.items() if guest.active)
+        self.look(BEFORE, not ended, f"{machine.name} is rebooted, which ends {', '.join(ended)}")
+
     def _is_its_own(self, machine: Machine, name: str) -> None:
         """What a node starts by itself is on no other, and the newest definition anywhere says that it lives there."""
         known = [found for one in self._machines() if (found := _definitions.read_all(one.files).get(name))]

@@ -22,6 +22,7 @@ from . import (
     mend,
     migrate,
     placement,
+    rebooting,
     recreate,
     replace,
     starts,
@@ -50,6 +51,7 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     context.findings += desired.findings
     if not desired.blocked:
         _nodes(context)
+        rebooting.report(context, intent)
         _verb(context, intent)
     steps = tuple(_planned_on(seen, step) for step in waves.assign(context.steps.values()))
     based_on = fingerprint.based_on(desired, seen, steps)
@@ -157,6 +159,7 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
     "balance": _balance,
     "converge": _converge_intent,
     "deactivate_disks": _deactivate_disks,
+    "depart": rebooting.depart,
     "drain": _drain,
     "drop_kept": _drop_kept,
     "evacuate": evacuate.node,

@@ -25,7 +25,7 @@ from ..placement.moves import apply, commands, cost
 from ..placement.redundancy import Level
 from ..placement.scan import Rules
 from ..placement.state import BuildOptions, State
-from . import affinity, cluster_view, migrate, placement
+from . import affinity, cluster_view, migrate, placement, rebooting
 from .budget import Budget
 from .context import Context
 from .moves import REPLACE, Mover, begin
@@ -159,14 +159,19 @@ def _movable(context: Context, name: str) -> bool:
     probe = Context(context.desired, context.observed, context.claims)
     moving = migrate.running(probe, wanted) if wanted.state == "running" else begin(probe, name)
     if moving is not None and moving.may_begin():
-        states = {node: context.desired.nodes[node].state for node in moving.situation.nodes}
-        away = [f"{node} is {state}" for node, state in states.items() if state != "online"]
+        away = [f"{node} is {state}" for node in moving.situation.nodes if (state := _away(context, node))]
         if not away:
             return True
         context.info("not-balanced", name, f"it is left where it is: {', '.join(away)}", "evacuate that node")
     for finding in probe.findings:
         context.info("not-balanced", name, f"it is left where it is: {finding.message}", finding.remedy)
     return False
+
+
+def _away(context: Context, node: str) -> str | None:
+    """Why nothing is moved from or to a node."""
+    view, state = context.observed.known(node), context.desired.nodes[node].state
+    return state if state != "online" else rebooting.reason(view) if view is not None else None
 
 
 def _rules(context: Context, found: Cluster) -> dict[str, Demands]:

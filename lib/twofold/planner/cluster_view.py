@@ -71,7 +71,7 @@ def _node(observed: Observed, claims: Claims, node: Node) -> Host:
         free_disk=down(claims.space_free(node.name, node.volume_group) or 0),
         total_cpus=view.cpus,
         group=node.group,
-        offline=node.state != "online",
+        offline=node.state != "online" or view.rebooting is not None,
         tags=tags,
         node_cpus=0,
     )

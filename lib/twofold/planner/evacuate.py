@@ -54,8 +54,8 @@ def drain(context: Context, name: str) -> None:
     leave(context, name, held(context, name)[0], home=True)
 
 
-def undrain(context: Context, name: str) -> None:
-    """Add the steps that bring home what a drain of this node moved."""
+def undrain(context: Context, name: str, after: Sequence[str] = ()) -> None:
+    """Add the steps that bring home what a drain of this node moved; the first waits for the steps `after`."""
     if not answers(context, name):
         return
     if context.desired.nodes[name].state != "online":
@@ -63,7 +63,6 @@ def undrain(context: Context, name: str) -> None:
         remedy = "set twofold_node_state to online for it, then run this again"
         context.findings.append(Finding(ERROR, "still-drained", f"node {name}", message, remedy))
         return
-    after: Sequence[str] = ()
     for wanted in _instances(context):
         base = context.observed.trace(wanted.name).newest
         if base is None or base.get("home") != name:

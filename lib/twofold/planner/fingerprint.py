@@ -42,7 +42,7 @@ def _node(desired: Desired, name: str, view: NodeView | None) -> str:
     if view is None:
         return secrets.digest([wanted, None])
     groups = sorted(view.document["volume_groups"] or {})
-    return secrets.digest([wanted, view.hostname, sorted(view.bridges), groups])
+    return secrets.digest([wanted, view.hostname, sorted(view.bridges), groups, view.rebooting])
 
 
 def _instance(desired: Desired, observed: Observed, name: str) -> str:

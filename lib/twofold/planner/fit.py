@@ -9,6 +9,7 @@ from typing import Any
 
 from ..model import Instance
 from ..units import format_size
+from . import rebooting
 from .context import Context
 
 
@@ -17,7 +18,8 @@ def problems(context: Context, document: dict[str, Any], node: str, memory: int)
     view = context.observed.known(node)
     if view is None:
         return ["its state is unknown"]
-    found = []
+    away = rebooting.reason(view)
+    found = [away] if away is not None else []
     free = context.claims.memory_free(node, besides=document["name"])
     if free < memory:
         found.append(f"{format_size(max(free, 0))} memory free, {format_size(memory)} needed")

@@ -12,7 +12,7 @@ from .. import names, secrets
 from ..observed import Domain, Resource
 from ..render.domain import SEED_TARGET, disk_source
 from ..units import format_size
-from . import copies, diff, fit, rebuild, volumes
+from . import copies, diff, fit, rebooting, rebuild, volumes
 from . import document as plan
 from .document import Step
 from .starts import start_args
@@ -59,6 +59,8 @@ class Guest:
             message = f"its copy on {self.node} has to be filled from the other one before it starts there"
             self.c.context.error("disk-not-up-to-date", self.name, message, "run this again when the resync has ended")
             starts = False
+        if (install or starts) and self._is_left_off():
+            install = starts = False
         usable = self._usable(needed=install or starts)
         if install and usable:
             self._install()
@@ -68,6 +70,15 @@ class Guest:
         if starts and usable:
             self._start()
         self._demote()
+
+    def _is_left_off(self) -> bool:
+        """Whether its node is about to be rebooted; a finding if so."""
+        view = self.c.context.observed.known(self.node)
+        away = rebooting.reason(view) if view is not None else None
+        if away is not None:
+            message, remedy = f"it is not started: {self.node} is {away}", "run site.yml when the node is back"
+            self.c.context.error("node-rebooting", self.name, message, remedy)
+        return away is not None
 
     def _is_filled_first(self) -> bool:
         """Whether a replacement of the primary's copy was interrupted, and nothing says that it is whole."""

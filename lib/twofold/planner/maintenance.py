@@ -15,7 +15,7 @@ from typing import Any
 
 from ..findings import ERROR, INFO, Finding
 from ..model import Desired, ReplicationSettings
-from . import copies, evacuate, proof, replicated, volumes
+from . import copies, evacuate, proof, rebooting, replicated, volumes
 from .context import Chain, Context
 from .situation import assess
 
@@ -42,15 +42,18 @@ def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
 def clear(context: Context, intent: dict[str, Any]) -> None:
     """`{"verb": "maintain", "node": "node1,node2", "everything": bool}`: the guests leave, to come home later.
 
-    Guests that are off stay. With `everything` the whole cluster has to be healthy, else what the nodes hold.
+    It is noted on the nodes first that they take no guests. Guests that are off stay. With `everything` the whole
+    cluster has to be healthy, else what the nodes hold.
     """
     nodes = _nodes(context, intent)
-    if not nodes or not is_healthy(context, None if intent.get("everything") else nodes):
+    known = context.errors
+    rebooting.other_is_away(context, nodes)
+    healthy = is_healthy(context, None if intent.get("everything") else nodes)
+    if not nodes or not healthy or context.errors > known:
         return
     away = Context(without(context.desired, nodes), context.observed, context.claims, context.steps, context.findings)
     away.summary = context.summary
-    known = context.errors
-    after: Sequence[str] = ()
+    after: Sequence[str] = rebooting.begin(context, nodes)
     for name in nodes:
         running = {one for one, domain in _domains(context, name).items() if domain.active}
         guests = [one for one in evacuate.held(away, name)[0] if one.name in running]
@@ -92,9 +95,9 @@ def _rejoin(context: Context, name: str, node: str) -> None:
 
 
 def undrain(context: Context, intent: dict[str, Any]) -> None:
-    """`{"verb": "undrain", "node": "node1,node2"}`: the guests that left these nodes come home."""
+    """`{"verb": "undrain", "node": "node1,node2"}`: these nodes take guests, and those that left them come home."""
     for name in _nodes(context, intent):
-        evacuate.undrain(context, name)
+        evacuate.undrain(context, name, rebooting.give_back(context, name))
 
 
 def removable(context: Context, name: str) -> None:

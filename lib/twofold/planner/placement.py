@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..model import Desired, Instance
 from ..observed import Observed
 from ..units import format_size
+from . import rebooting
 from .claims import Claims
 from .context import Context, Place
 from .placed import unwanted
@@ -111,7 +112,8 @@ def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Inst
     found = {}
     for name in sorted(desired.nodes):
         view = observed.known(name)
-        problems = []
+        away = rebooting.reason(view) if view is not None else None
+        problems = [away] if away is not None else []
         for group, size in claims.needed(name, instance).items() if view is not None else ():
             space = claims.space_free(name, group)
             if space is None:

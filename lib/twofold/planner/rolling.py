@@ -4,7 +4,8 @@
 """The reboot of the whole cluster, group after group, in the order that the placement engine computes.
 
 What is done is read from the nodes: a note, the same on each, says which boot each of them was in when it began. Who
-has booted since is done. So it can be gone on with from anywhere, also if the node that was just rebooted is lost.
+has booted since is done, if he got the packages that were asked for, which he marks in his own note: a power cut
+upgrades nothing. So it can be gone on with from anywhere, also if the node that was just rebooted is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..findings import ERROR, Finding
 from ..placement.errors import RequestError
 from ..placement.rolling import Reboot, RollingOptions, rolling
 from ..placement.state import BuildOptions, State
-from . import cluster_view, evacuate, maintenance
+from . import cluster_view, evacuate, maintenance, rebooting
 from . import document as plan
 from .context import Context
 from .document import Step
@@ -34,26 +35,42 @@ def cluster(context: Context, intent: dict[str, Any]) -> None:
         message = f"packages is {packages!r}"
         context.findings.append(Finding(ERROR, "wrong-arguments", "cluster", message, "use upgrade, full, or neither"))
         return
-    if not maintenance.is_healthy(context):
+    note = _note(context, packages, again=bool(intent.get("again")))
+    if note is None:
+        context.call_off()
         return
-    found = None if intent.get("again") else _begun(context)
-    if found is not None and found["packages"] != packages:
-        word = f"-e packages={found['packages']}" if found["packages"] else "no packages"
-        message = f"an earlier rolling reboot, with {word}, is not at its end"
-        remedy = "go on with it by the same arguments, or begin anew with -e again=true"
-        context.findings.append(Finding(ERROR, "rolling-unfinished", "cluster", message, remedy))
-        return
-    note = found or {"format": 1, "packages": packages, "boots": _boots(context)}
     try:
-        _plan(context, note)
+        _plan(context, note, again=bool(intent.get("again")))
     except RequestError as error:
+        context.call_off()
         remedy = "free room, or stop or move by hand what has no second copy"
         context.findings.append(Finding(ERROR, "no-order", "cluster", str(error), remedy))
 
 
-def _plan(context: Context, note: Document) -> None:
-    booted = _boots(context)
-    done = {name for name, boot in booted.items() if note["boots"].get(name) != boot}
+def _note(context: Context, packages: str, *, again: bool) -> Document | None:
+    """What is gone on with, or a new note; None with a finding if something is wrong.
+
+    Nodes that an interrupted one was about to reboot are given back: it goes on with any of those that are left.
+    """
+    begun, known = _begun(context), context.errors
+    for view in context.observed.all_known if begun is not None else ():
+        rebooting.give_back(context, view.name)
+    rebooting.other_is_away(context, ())
+    if not maintenance.is_healthy(context) or context.errors > known:
+        return None
+    if begun is None or again:
+        return {"format": 1, "packages": packages, "boots": _boots(context)}
+    if begun["packages"] != packages:
+        word = f"-e packages={begun['packages']}" if begun["packages"] else "no packages"
+        message = f"an earlier rolling reboot, with {word}, is not at its end"
+        remedy = "go on with it by the same arguments, or begin anew with -e again=true"
+        context.findings.append(Finding(ERROR, "rolling-unfinished", "cluster", message, remedy))
+        return None
+    return begun
+
+
+def _plan(context: Context, note: Document, *, again: bool) -> None:
+    done = {name for name in _boots(context) if _is_done(context, note, name)}
     groups = [left for left in (_left(group, done) for group in _groups(context)) if left["nodes"]]
     skipped = {name: node.state for name, node in sorted(context.desired.nodes.items()) if node.state != "online"}
     context.details["rolling"] = {
@@ -62,12 +79,27 @@ def _plan(context: Context, note: Document) -> None:
     for name in sorted(done):
         # It was interrupted after the reboot, before the guests came home.
         if context.desired.nodes[name].state == "online":
-            evacuate.undrain(context, name)
+            given_back = [step for step in context.steps if step == f"{rebooting.END}@{name}"]
+            evacuate.undrain(context, name, given_back)
     for view in context.observed.all_known:
-        if groups and view.rolling != note:
+        if groups and (view.rolling if again else _common(view.rolling)) != note:
             _step(context, view.name, "rolling.begin", {"note": note}, "says what is done, should this be interrupted")
         elif not groups and view.rolling is not None:
             _step(context, view.name, "rolling.end", {}, "every node was rebooted")
+
+
+def _is_done(context: Context, note: Document, name: str) -> bool:
+    """Whether a node has booted since, with the packages that were asked for; one that came later needs neither."""
+    view = context.observed.known(name)
+    if view is None or note["boots"].get(name) == view.document.get("boot_id"):
+        return False
+    upgraded = (view.rolling or {}).get("upgraded") == note["packages"]
+    return name not in note["boots"] or upgraded or not note["packages"]
+
+
+def _common(note: Document | None) -> Document | None:
+    """What is the same on all nodes."""
+    return None if note is None else {key: value for key, value in note.items() if key != "upgraded"}
 
 
 def _left(group: Document, done: set[str]) -> Document:
@@ -78,7 +110,7 @@ def _left(group: Document, done: set[str]) -> Document:
 
 def _begun(context: Context) -> Document | None:
     """The note of a rolling reboot that was begun; any node that has it will do."""
-    return next((view.rolling for view in context.observed.all_known if view.rolling is not None), None)
+    return next((_common(view.rolling) for view in context.observed.all_known if view.rolling is not None), None)
 
 
 def _boots(context: Context) -> dict[str, str]:

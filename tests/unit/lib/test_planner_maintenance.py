@@ -11,7 +11,9 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World
 
-from twofold.planner import Plan
+from twofold import apply, capacity
+from twofold.model import Desired
+from twofold.planner import Plan, check_saved
 
 GUESTS = {
     "web1": instance(nodes=["node1", "node2"], memory="64MiB"),
@@ -62,6 +64,7 @@ def test_a_node_is_cleared_rebooted_and_filled_again() -> None:
     assert not plan.findings
     assert running(world, "node1") == set() and "off1" in world.nodes["node1"]["domains"]
     assert {"web1"} <= running(world, "node2")
+    assert not play(world, "depart", node="node1").findings
     world.reboot("node1")
     plan = play(world, "rejoin", node="node1")
     assert {(s.instance, s.op) for s in plan.steps} == {
@@ -121,6 +124,148 @@ def test_what_is_not_whole_elsewhere_does_not_keep_one_node_from_its_reboot() ->
     world = healthy()
     _elsewhere_not_whole(world)
     assert not world.plan(WANTED, verb="maintain", node="node1").errors
+
+
+# Meanwhile somebody else works
+
+
+def off_on_node1(**more: Any) -> Desired:
+    """A guest that was off when its node was cleared, and others, as a colleague's inventory wants them."""
+    return desired({**GUESTS, "off1": {**GUESTS["off1"], "twofold_state": "running"}, **more})
+
+
+def cleared() -> World:
+    world = healthy()
+    assert not play(world, "maintain", node="node1").errors
+    return world
+
+
+def test_it_is_noted_before_anything_leaves() -> None:
+    plan = healthy().plan(WANTED, verb="maintain", node="node1,node3")
+    noted = {step.id for step in plan.steps if step.op == "maintenance.begin"}
+    assert noted == {"maintenance.begin@node1", "maintenance.begin@node3"}
+    for step in plan.steps:
+        assert step.id in noted or step.always or step.needs, step.id
+    first = [step for step in plan.steps if step.instance and set(step.needs) & noted]
+    assert first and all(noted <= set(step.needs) for step in first)
+
+
+def test_a_converge_starts_nothing_on_a_node_that_is_about_to_be_rebooted() -> None:
+    world, wanted = cleared(), off_on_node1()
+    plan = world.converge(wanted)
+    assert "off1" not in running(world, "node1")
+    assert codes(plan) == [("instance off1", "node-rebooting")]
+    assert "node1 is about to be rebooted by ann@here" in plan.errors[0].message
+    (note,) = [one for one in plan.findings if one.object == "node node1"]
+    assert (note.code, note.severity) == ("node-rebooting", "warning") and "undrain.yml -e node=node1" in note.remedy
+    world.reboot("node1")
+    plan, unfinished = world.plan(wanted), "reboot-unfinished"
+    assert not plan.errors and [one.code for one in plan.findings if one.object == "node node1"] == [unfinished]
+    world.apply(plan, wanted)
+    assert "off1" in running(world, "node1"), "it has booted, so it takes guests"
+
+
+def test_neither_new_instances_nor_second_copies_nor_guests_that_move_come_there() -> None:
+    world = cleared()
+    wanted = desired({**GUESTS, "new1": instance(memory="64MiB"), "new2": instance(memory="64MiB", nodes=["node1"])})
+    plan = world.plan(wanted)
+    assert [finding.object for finding in plan.errors] == ["instance new2"]
+    assert "node1: about to be rebooted by ann@here" in plan.errors[0].message
+    assert not [step for step in plan.steps if step.node == "node1" and step.op != "definition.absent"]
+    for intent, code in (
+        ({"verb": "migrate", "instance": "web1"}, "target-does-not-fit"),
+        ({"verb": "migrate", "instance": "bare1", "target": "node1"}, "target-does-not-fit"),
+        ({"verb": "failover", "instance": "web1"}, "target-does-not-fit"),
+        ({"verb": "drain", "node": "node2"}, "no-node-fits"),
+        ({"verb": "replace_disks", "instance": "web2", "new_secondary": "node1"}, "target-does-not-fit"),
+    ):
+        plan = world.plan(WANTED, **intent)
+        assert code in {finding.code for finding in plan.errors}, intent
+        assert not [step for step in plan.steps if step.node == "node1"], intent
+    assert not world.plan(WANTED, verb="balance").steps
+    states = {node["name"]: node["state"] for node in capacity.document(WANTED, world.documents())["nodes"]}
+    assert states == {"node1": "drained", "node2": "online", "node3": "online"}
+
+
+def test_a_plan_that_was_saved_before_is_not_applied() -> None:
+    world = healthy()
+    wanted = desired({**GUESTS, "new1": instance(memory="64MiB", nodes=["node1", "node2"])})
+    saved = world.plan(wanted)
+    assert saved.steps and not check_saved(saved, wanted, world.documents())
+    play(world, "maintain", node="node1")
+    assert "node node1" in {finding.object for finding in check_saved(saved, wanted, world.documents())}
+
+
+def test_a_survivor_that_is_about_to_be_rebooted_takes_over_once_it_is_given_back() -> None:
+    world = cleared()
+    world.power_off("node2")
+    intent = {"verb": "recover", "confirm_dead": ["node2"]}
+    plan = world.plan(WANTED, **intent)
+    (error,) = [one for one in plan.errors if one.object == "instance web1"]
+    assert "undrain.yml -e node=node1" in error.message
+    assert "web1" not in {step.instance for step in plan.steps}
+    play(world, "undrain", node="node1")
+    play(world, **intent)
+    assert "web1" in running(world, "node1")
+
+
+def test_no_other_node_is_rebooted_meanwhile() -> None:
+    world = cleared()
+    for intent in ({"verb": "maintain", "node": "node3"}, {"verb": "rolling"}):
+        plan = world.plan(WANTED, **intent)
+        assert (plan.steps, codes(plan)) == ((), [("node node1", "node-rebooting")])
+    assert not play(world, "maintain", node="node1,node3").errors, "who takes both is at it himself"
+
+
+def test_the_last_look_finds_a_guest_that_came_meanwhile() -> None:
+    world = cleared()
+    world.nodes["node1"]["domains"]["off1"]["state"] = "running"
+    plan = world.plan(WANTED, verb="depart", node="node1")
+    assert (plan.steps, codes(plan)) == ((), [("node node1", "not-cleared")])
+    assert "off1 runs on it" in plan.errors[0].message
+
+
+@pytest.mark.parametrize("meanwhile", ["given back", "rebooted", "silent"])
+def test_the_last_look_finds_a_node_that_is_not_cleared_any_more(meanwhile: str) -> None:
+    world = cleared()
+    if meanwhile == "given back":
+        play(world, "undrain", node="node1")
+    elif meanwhile == "rebooted":
+        world.reboot("node1")
+    else:
+        world.power_off("node1")
+    plan = world.plan(WANTED, verb="depart", node="node1")
+    assert not plan.steps and [finding.object for finding in plan.errors] == ["node node1"]
+
+
+def test_after_the_last_look_the_lock_stays_until_the_node_is_down() -> None:
+    plan = cleared().plan(WANTED, verb="depart", node="node1")
+    steps = [step.to_json() for step in plan.steps]
+    request = apply.request({"id": "1", "holder": "ann@here"}, steps, {}, held=False, last=True, lease=120, wait=30)
+    assert not request["release"]
+    request = apply.request({"id": "1", "holder": "ann@here"}, [], {}, held=True, last=True, lease=120, wait=30)
+    assert request["release"]
+
+
+@pytest.mark.parametrize("booted", [False, True])
+def test_what_an_interrupted_reboot_left_is_cleared_by_giving_the_node_back_or_by_another_one(booted: bool) -> None:
+    for verbs in (["undrain"], ["maintain", "depart", "undrain"]):
+        world = cleared()
+        if booted:
+            world.reboot("node1")
+            world.converge(WANTED)
+        for verb in verbs:
+            assert not play(world, verb, node="node1").errors
+        assert running(world, "node1") == {"web1", "bare1"} and world.nodes["node1"]["maintenance"] is None
+        assert not world.plan(WANTED).findings and not world.plan(WANTED).steps
+
+
+def test_a_note_that_cannot_be_read_goes_too() -> None:
+    world = healthy()
+    world.nodes["node1"]["problems"] = [{"object": "maintenance", "message": "it is damaged", "remedy": "look at it"}]
+    assert [step.op for step in world.plan(WANTED, verb="undrain", node="node1").steps] == ["maintenance.end"]
+    world.nodes["node1"] |= {"problems": [], "maintenance": {"boot": 7}}
+    assert [step.op for step in world.plan(WANTED, verb="undrain", node="node1").steps] == ["maintenance.end"]
 
 
 # Taking out

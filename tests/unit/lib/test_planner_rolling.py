@@ -43,10 +43,11 @@ def play(world: World, verb: str, **intent: Any) -> None:
     world.apply(plan, WANTED)
 
 
-def reboot(world: World, nodes: list[str]) -> None:
+def reboot(world: World, nodes: list[str], packages: str = "") -> None:
     """What the playbook does to a group."""
     names = ",".join(nodes)
     play(world, "maintain", node=names, everything=True)
+    play(world, "depart", node=names, packages=packages)
     for node in nodes:
         assert not [one for one in world.nodes[node]["domains"].values() if one["state"] == "running"]
         world.reboot(node)
@@ -130,6 +131,57 @@ def test_it_does_not_matter_which_node_is_lost_meanwhile() -> None:
     plan = rolling(world)
     assert {node for group in order(plan) for node in group} == {node for group in rest for node in group}
     assert [(step.op, step.node) for step in plan.steps] == [("rolling.begin", first[0])]
+
+
+def test_a_node_that_lost_its_power_in_the_middle_of_its_upgrade_is_not_done() -> None:
+    world = healthy()
+    play(world, "rolling", packages="upgrade")
+    first = order(rolling(world, packages="upgrade"))[0]
+    play(world, "maintain", node=",".join(first), everything=True)
+    world.reboot(first[0])
+    play(world, "rejoin", node=first[0])
+    assert world.plan(WANTED, verb="depart", node=",".join(first), packages="upgrade").errors
+    play(world, "rolling", packages="upgrade")
+    plan = rolling(world, packages="upgrade")
+    assert plan.details["rolling"]["done"] == []
+    for group in order(plan):
+        reboot(world, group, packages="upgrade")
+        assert set(group) <= set(rolling(world, packages="upgrade").details["rolling"]["done"])
+    play(world, "rolling", packages="upgrade")
+    assert all(doc["rolling"] is None for doc in world.nodes.values())
+    assert not world.plan(WANTED).steps and not world.plan(WANTED).findings
+
+
+def test_begun_again_what_was_upgraded_before_is_upgraded_again() -> None:
+    world = healthy()
+    play(world, "rolling", packages="upgrade")
+    first = order(rolling(world, packages="upgrade"))[0]
+    play(world, "maintain", node=",".join(first), everything=True)
+    play(world, "depart", node=",".join(first), packages="upgrade")
+    play(world, "rolling", packages="upgrade", again=True)
+    assert not [doc for doc in world.nodes.values() if "upgraded" in doc["rolling"]]
+
+
+def test_packages_that_another_reboot_upgraded_count_if_they_are_those_that_were_asked_for() -> None:
+    world = healthy()
+    play(world, "rolling", packages="upgrade")
+    reboot(world, ["node1"], packages="full")
+    assert rolling(world, packages="upgrade").details["rolling"]["done"] == []
+    reboot(world, ["node1"], packages="upgrade")
+    assert rolling(world, packages="upgrade").details["rolling"]["done"] == ["node1"]
+
+
+def test_interrupted_before_a_reboot_it_goes_on_with_any_node() -> None:
+    world = healthy()
+    play(world, "rolling")
+    play(world, "maintain", node="node1", everything=True)
+    plan = rolling(world)
+    assert [step.op for step in plan.steps] == ["maintenance.end"] and not plan.errors
+    world.apply(plan, WANTED)
+    for group in reversed(order(rolling(world))):
+        reboot(world, group)
+    play(world, "rolling")
+    assert not world.plan(WANTED).steps and not world.plan(WANTED).findings
 
 
 def test_other_packages_are_not_mixed_into_one_that_is_not_at_its_end() -> None:

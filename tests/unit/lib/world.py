@@ -66,7 +66,7 @@ class World:
     def _node(name: str, memory: int, space: int) -> dict[str, Any]:
         return {
             "format": 1, "node": name, "hostname": f"{name}.example", "time": 0.0, "uptime": 60.0,
-            "load": 0.0, "cpus": 1, "boot_id": "1", "rolling": None,
+            "load": 0.0, "cpus": 1, "boot_id": "1", "rolling": None, "maintenance": None,
             "memory": {"total": memory, "available": memory},
             "volume_groups": {"twofold": {"size": space, "free": space, "extent": EXTENT}},
             "volumes": [], "resources": {}, "domains": {}, "definitions": {}, "seeds": {}, "images": [],
@@ -158,13 +158,35 @@ class World:
                     volume["disk"] = "UpToDate"
 
     def reboot(self, node: str) -> None:
-        """The node boots; nothing brings its resources up."""
+        """The node boots; nothing brings its resources up. No guest may run there."""
+        running = [name for name, one in self.nodes[node]["domains"].items() if one["state"] == "running"]
+        assert not running, f"{running} ended when {node} was rebooted"
         self.power_off(node)
         self.down.remove(node)
         self.nodes[node]["boot_id"] += "1"
 
     def _rolling_begin(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         doc["rolling"] = copy.deepcopy(args["note"])
+
+    def _rolling_upgraded(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert doc["rolling"]["packages"] == args["packages"]
+        doc["rolling"]["upgraded"] = args["packages"]
+
+    @staticmethod
+    def _rebooting(doc: dict[str, Any]) -> bool:
+        return doc["maintenance"] is not None and doc["maintenance"]["boot"] == doc["boot_id"]
+
+    def _maintenance_begin(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        assert args["node"] == step.node
+        note = {"format": 1, "node": step.node, "boot": doc["boot_id"], "holder": "ann@here", "time": doc["time"]}
+        doc["maintenance"] = doc["maintenance"] if self._rebooting(doc) else note
+
+    def _maintenance_ready(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if not self._rebooting(doc) or any(one["state"] == "running" for one in doc["domains"].values()):
+            raise Refused("not cleared")
+
+    def _maintenance_end(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        doc["maintenance"] = None
 
     def _rolling_end(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         doc["rolling"] = None
@@ -426,6 +448,8 @@ class World:
 
     def _replication_promote(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         resource = doc["resources"][args["resource"]]
+        if resource["role"] != "Primary" and self._rebooting(doc):
+            raise Refused("about to be rebooted")
         sides = self._sides(args["resource"], resource["config"])
         if len(sides) != 2 or any(volume["disk"] != "UpToDate" for volume in resource["volumes"]):
             raise Refused("not ready")
@@ -487,6 +511,8 @@ class World:
 
     def _definition_write(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         document = args["document"]
+        if document.get("moving_to") == step.node and self._rebooting(doc):
+            raise Refused("about to be rebooted")
         there = doc["definitions"].get(document["name"])
         if there not in (None, document) and there["generation"] != args["expect_generation"]:
             raise Refused("generation")
@@ -547,6 +573,8 @@ class World:
         doc["domains"].pop(args["name"], None)
 
     def _domain_start(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if self._rebooting(doc):
+            raise Refused("about to be rebooted")
         for wanted in args["volumes"]:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
             if volume is None or any("pending" in tag or "larger" in tag for tag in volume["tags"]):

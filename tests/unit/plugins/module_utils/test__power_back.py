@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _power_back
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _maintenance, _power_back
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._files import write_json
@@ -353,6 +353,20 @@ def test_a_copy_that_is_left_behind_is_marked(machine: Machine) -> None:
     assert "web1: marked the copy here as outdated: it runs on node2" in line
     assert machine.disks.did == ["outdate web1"]
     assert machine.run() == [], "once is enough"
+
+
+def test_before_the_reboot_of_its_node_no_guest_is_started_and_after_it_those_that_are_its_own(
+    machine: Machine,
+) -> None:
+    """Which are left there? Those that died before they were moved, and those whose move failed."""
+    machine.has("web1")
+    note = {"format": 1, "node": "node1", "boot": "boot-1", "holder": "ann@here", "time": 0.0}
+    write_json(machine.node.files, _maintenance.NOTE, note)
+    (line,) = machine.run()
+    assert "about to be rebooted by ann@here" in line and "undrain.yml -e node=node1" in line
+    assert not machine.runs("web1") and machine.disks.did == [] and read_notes(machine.node.files).get("starts") is None
+    machine.facts["boot_id"] = "boot-2"
+    assert machine.run() == ["web1: started"] and left(machine.node.files) == {}
 
 
 @pytest.mark.parametrize("more", [{"role": "Primary"}, {"connection": "Connected"}, {"disk": "Inconsistent"}])

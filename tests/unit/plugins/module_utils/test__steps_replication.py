@@ -382,3 +382,16 @@ def test_taking_over_needs_a_proof_in_words(node: Node, kernel: Kernel) -> None:
     with pytest.raises(UsageError, match="'proof' should be a text"):
         run(node, "replication.take_over", resource="web1", peer="node1")
     assert kernel.did == []
+
+
+def test_a_node_that_is_about_to_be_rebooted_gets_no_primary(node: Node, kernel: Kernel) -> None:
+    find("maintenance.begin")(node, Args("maintenance.begin", {"node": "node2"}))
+    kernel.see("UpToDate", "UpToDate")
+    with pytest.raises(Refused, match="about to be rebooted"):
+        run(node, "replication.promote", resource="web1")
+    kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
+    with pytest.raises(Refused, match="about to be rebooted"):
+        take_over(node)
+    assert kernel.did == []
+    kernel.see("UpToDate", "UpToDate", role="Primary")
+    assert not run(node, "replication.promote", resource="web1").changed

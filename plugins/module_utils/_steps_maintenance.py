@@ -1,0 +1,53 @@
+# Copyright: The Twofold developers
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps around the reboot of a node: it is noted, looked at a last time, and given back."""
+
+from __future__ import annotations
+
+from . import _maintenance
+from ._errors import Refused
+from ._files import write_json
+from ._node import Node
+from ._steps import Args, Done, changed, step, unchanged
+
+
+@step("maintenance.begin")
+def begin(node: Node, args: Args) -> Done:
+    """Writes the note; `node` is this one's name in the inventory."""
+    name = args.text("node")
+    if _maintenance.in_force(node) is not None:
+        return unchanged("it is noted that the node is about to be rebooted")
+    if not node.check_mode:
+        boot = node.host.facts()["boot_id"]
+        note = {"format": 1, "node": name, "boot": boot, "holder": _holder(node), "time": node.clock.time()}
+        write_json(node.files, _maintenance.NOTE, note)
+    return changed("noted that the node is about to be rebooted")
+
+
+def _holder(node: Node) -> str:
+    lease = node.lock.holder()
+    return str(lease["holder"]) if lease is not None else "unknown"
+
+
+@step("maintenance.ready")
+def ready(node: Node, args: Args) -> Done:
+    """Refuses unless nothing runs here and, since the node was cleared, nothing can have been brought here."""
+    again = "run the playbook again"
+    if _maintenance.in_force(node) is None:
+        raise Refused("since it was cleared for its reboot, this node was rebooted or given back", again)
+    running = sorted(name for name, one in node.hypervisor.domains().items() if one.active)
+    if running:
+        raise Refused(f"{', '.join(running)} runs on this node, and a reboot would end it", again)
+    return unchanged("nothing runs here")
+
+
+@step("maintenance.end")
+def end(node: Node, args: Args) -> Done:
+    """Removes the note, also one that cannot be read."""
+    if node.files.read(_maintenance.NOTE) is None:
+        return unchanged("there is no note")
+    if not node.check_mode:
+        node.files.remove(_maintenance.NOTE)
+    return changed("the node takes guests again")
