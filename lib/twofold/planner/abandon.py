@@ -16,7 +16,7 @@ from ..model import Instance
 from ..observed import Trace
 from . import copies, replace
 from .context import Context
-from .proof import WITNESS_REMEDY, Proofs, replicating_with
+from .proof import Proofs, replicating_with, witness_remedy
 
 # So many instances are named in one sentence.
 SHOWN = 5
@@ -27,7 +27,7 @@ def losses(context: Context, name: str, instances: list[Instance], proofs: Proof
     witness = replicating_with(context.observed, name)
     if witness is not None:
         message = f"it does not answer, but lives: {witness}; its copies are as good as they were"
-        context.findings.append(Finding(ERROR, "node-alive", f"node {name}", message, WITNESS_REMEDY))
+        context.findings.append(Finding(ERROR, "node-alive", f"node {name}", message, witness_remedy(name)))
         return [], set()
     lost, off = list[Instance](), list[Instance]()
     for wanted in instances:

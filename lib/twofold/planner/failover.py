@@ -62,7 +62,7 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
     """`{"verb": "recover", "confirm_dead": [nodes], "fenced": {...}}`: everything that the dead nodes may have run."""
     proofs = Proofs(context, intent)
     affected = _affected(context)
-    proven = {node: proofs.of(node, names) for node, names in sorted(affected.items()) if names}
+    proven = proofs.of_each(affected)
     offered = []
     for name in starts.ordered(context, {name for names in affected.values() for name in names}):
         dead = next(node for node, names in affected.items() if name in names)
