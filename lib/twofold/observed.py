@@ -347,6 +347,12 @@ class Observed:
         other._foreseen = {**self._foreseen, trace.name: trace}
         return other
 
+    def saying(self, documents: dict[str, dict[str, Any]]) -> Observed:
+        """The same with other documents of some nodes."""
+        other = copy.copy(self)
+        other.views = {**self.views, **{name: _view(name, document) for name, document in documents.items()}}
+        return other
+
     def known(self, node: str) -> NodeView | None:
         """The view of a node about which everything needed is known."""
         view = self.views.get(node)

@@ -75,7 +75,7 @@ def test_every_device_is_asked_and_a_node_switched(cluster: Cluster, ports: dict
 
 
 def test_a_node_whose_management_network_is_cut_is_left_alone(cluster: Cluster, ports: dict[str, int]) -> None:
-    """Its guests run and are replicated: neither recover nor fence takes its power, unless that is asked for by name."""
+    """Its guests run and are replicated: nothing takes its power, unless that is asked for by name."""
     writer = serving(cluster)
     cluster.lab.link("node1", "management", up=False)
     for words in ((), ("-e", "fence=true"), ("-e", "fence=node1")):

@@ -252,7 +252,36 @@ def test_what_does_not_fit_is_named_and_the_rest_goes_on() -> None:
     plan = recover(world, wanted, confirm_dead="node1")
     assert errors(plan) == [("instance web1", "target-does-not-fit")]
     assert {step.instance for step in plan.steps} == {"web2"}
-    assert "1GiB memory free, 2GiB needed" in plan.errors[0].message
+    assert "1GiB memory free, 2GiB needed; by twofold_priority these start there first: web2" in plan.errors[0].message
+
+
+def test_what_a_recovery_leaves_unprotected_is_warned_of_and_stops_nothing() -> None:
+    wanted = desired({
+        "web1": instance(**PAIR, memory="1GiB"),
+        "web2": instance(nodes=["node3", "node2"], memory="1GiB"),
+        "web3": instance(nodes=["node3", "node2"], memory="2GiB"),
+    })  # fmt: skip
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    # web3 alone has been too much before, web2 becomes so.
+    world.nodes["node2"]["memory"]["total"] = (2 << 30) + (256 << 20)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert ([step.op for step in plan.steps], plan.errors) == (TAKEN, [])
+    (found,) = (one for one in plan.findings if one.code == "loss-not-absorbed")
+    assert (found.severity, found.object) == ("warning", "node node3")
+    assert found.message.startswith(
+        "after this its loss could not be absorbed: web2 would not run again; web2: node2 has"
+    )
+    world.apply(plan, wanted)
+    assert "loss-not-absorbed" not in {one.code for one in recover(world, wanted, confirm_dead="node1").findings}
+
+
+def test_a_recovery_that_leaves_room_for_another_loss_warns_of_nothing() -> None:
+    world, wanted = spread(3)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert "loss-not-absorbed" not in {one.code for one in plan.findings}
 
 
 def test_a_node_starts_so_many_guests_at_once() -> None:
