@@ -295,6 +295,9 @@ INTENTS = {
     "data-kept": Code(
         f"{ERROR}, {INFO}", "data that was given up is kept, and in the way of this", "save it, then drop_kept"
     ),
+    "cut-off": Code(
+        ERROR, "a node does not answer, but lives: DRBD is connected to it", "restore the management network to it"
+    ),
     "disks": Code(INFO, "where the disks of an instance can be used", LOOK),
     "home-without-disk": Code(WARNING, "an instance cannot come home, for its copy has left the node", LOOK),
     "grows-later": Code(
@@ -310,7 +313,7 @@ INTENTS = {
     "node-empty": Code(INFO, "a node holds nothing of any instance and can be taken out", CORRECT),
     "node-not-empty": Code(ERROR, "a node that is to be taken out still holds something of an instance", LOOK),
     "no-survivor": Code(ERROR, "whose data survives a split brain was not said", LOOK),
-    "node-alive": Code(ERROR, "a node that is called dead answers", LOOK),
+    "node-alive": Code(ERROR, "a node that is called dead answers, or DRBD is connected to it", LOOK),
     "not-cleared": Code(ERROR, "a node that is to be rebooted has a guest, or is not cleared any more", LOOK),
     "not-confirmed": Code(ERROR, "what was asked for needs an explicit word", LOOK),
     "not-drained": Code(WARNING, "a node that is drained may still get instances", LOOK),

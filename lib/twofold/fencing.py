@@ -62,6 +62,9 @@ class Said:
         return {"state": self.state, "method": self.method, "message": self.message}
 
 
+NONE = Said(SILENT, "none", "it has none: twofold_fence is empty")
+
+
 def name_of(method: Sequence[FenceDevice]) -> str:
     """What a way of fencing is called: its programs."""
     return " and ".join(PurePath(device.agent or device.oob or "").name for device in method)
@@ -80,7 +83,7 @@ class Fence:
 
     def status(self) -> Said:
         """What the first way says that does not keep silent."""
-        said = Said(SILENT, "none", "it has none: twofold_fence is empty")
+        said = NONE
         for method in self.node.fence:
             said = self._status(method)
             if said.state != SILENT:
@@ -89,17 +92,35 @@ class Fence:
 
     def switch(self, wanted: str) -> Said:
         """Switch it on or off, by the first way that confirms it. The answer's state tells what came of it."""
-        said = Said(SILENT, "none", "it has none: twofold_fence is empty")
+        said = NONE
         for method in self.node.fence:
             said = self._switch(method, wanted)
             if said.state == wanted:
                 return said
         return said
 
-    def cycle(self) -> Said:
-        """Take its power away and give it back; only what was confirmed off is switched on again."""
-        said = self.switch(OFF)
-        return self.switch(ON) if said.state == OFF else said
+    def switched(self, wanted: str) -> tuple[Said, bool]:
+        """The same, and whether it was done."""
+        said = self.switch(wanted)
+        return said, said.state == wanted
+
+    def cycle(self) -> tuple[Said, bool]:
+        """Take its power away and give it back, by the first way that does it; and whether it was done.
+
+        A way that is one OOB program is told `power-cycle`, and nobody has seen the node off then. By any other way,
+        and by a program that refuses this, only what was confirmed off is switched on again: programs for two supplies
+        that cycle one after the other would never take the power away.
+        """
+        said = NONE
+        for method in self.node.fence:
+            if len(method) == 1 and method[0].oob and self._run_oob(method[0], "cycle").code == 0:
+                said = self._until(method, ON)
+                if said.state == ON:
+                    return Said(ON, said.method, f"was told {OOB['cycle']}, {said.message}"), True
+            said = self._switch(method, OFF)
+            if said.state == OFF:
+                return self.switched(ON)
+        return said, False
 
     def health(self) -> list[dict[str, str]]:
         """What OOB programs say of the machine: `item`, `status` (OK, WARNING, CRITICAL, UNKNOWN)."""
@@ -130,15 +151,19 @@ class Fence:
             ran = self._run(device, wanted)
             if ran.code != 0:
                 failed.append(self._complaint(device, ran))
-        end = self.programs.now() + max(device.timeout for device in method)
-        while True:
-            said = self._status(method)
-            if said.state == wanted or self.programs.now() >= end or failed:
-                break
-            self.programs.sleep(POLL)
+        said = self._status(method) if failed else self._until(method, wanted)
         if said.state == wanted or not failed:
             return said
         return Said(said.state, said.method, "; ".join(dict.fromkeys([*failed, said.message])))
+
+    def _until(self, method: Sequence[FenceDevice], wanted: str) -> Said:
+        """Ask until all devices agree, or time is up."""
+        end = self.programs.now() + max(device.timeout for device in method)
+        while True:
+            said = self._status(method)
+            if said.state == wanted or self.programs.now() >= end:
+                return said
+            self.programs.sleep(POLL)
 
     def _run(self, device: FenceDevice, action: str) -> Ran:
         return self._run_agent(device, action) if device.agent else self._run_oob(device, action)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ ERROR = "error"
 WARNING = "warning"
 INFO = "info"
 SEVERITIES = (ERROR, WARNING, INFO)
+# So many names stand in one sentence.
+SHOWN = 5
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +47,12 @@ class Finding:
         """One line for people."""
         line = f"{self.object}: {self.message}"
         return f"{line} ({self.remedy})" if self.remedy else line
+
+
+def listing(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

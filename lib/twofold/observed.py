@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -358,12 +358,16 @@ class Observed:
         other._foreseen = {**self._foreseen, trace.name: trace}
         return other
 
+    def saying(self, documents: dict[str, dict[str, Any]]) -> Observed:
+        """The same with other documents of some nodes."""
+        other = copy.copy(self)
+        other.views = {**self.views, **{name: _view(name, document) for name, document in documents.items()}}
+        return other
+
     def giving_back(self, node: str) -> Observed:
         """The same, as if a node's note that it is about to be rebooted were gone."""
-        other, view = copy.copy(self), self.views[node]
-        if view is not None:
-            other.views = {**self.views, node: replace(view, document={**view.document, "maintenance": None})}
-        return other
+        view = self.views[node]
+        return self if view is None else self.saying({node: {**view.document, "maintenance": None}})
 
     def known(self, node: str) -> NodeView | None:
         """The view of a node about which everything needed is known."""

@@ -13,7 +13,7 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import Cl
 from ansible_collections.twofold.cluster.plugins.plugin_utils._programs import programs
 
 if TYPE_CHECKING:
-    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
 
 
 class ActionModule(ClusterAction):
@@ -23,6 +23,7 @@ class ActionModule(ClusterAction):
         "action": {"type": "str", "choices": ["status", "on", "off", "cycle", "health"], "default": "status"},
         "node": {"type": "str"},
         "intent": {"type": "dict"},
+        "switch_off": {"type": "raw", "default": False},
         "force": {"type": "bool", "default": False},
     }
 
@@ -40,29 +41,40 @@ class ActionModule(ClusterAction):
         return result
 
     def _prove(self, cluster: Cluster) -> dict[str, Any]:
-        """Ask about, or switch off, the nodes that an intent needs to know dead, and no others."""
-        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
+        """Ask about the nodes that an intent needs to know dead, and no others; switch off those that may be."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
 
+        nodes = cluster.desired.nodes
         suspects = planner.suspects(cluster.desired, cluster.observed, self.arguments["intent"])
-        nodes = [name for name in suspects if name in cluster.desired.nodes and cluster.desired.nodes[name].fence]
-        found = self._at_once(self._prove_one, cluster, nodes)
+        wish = planner.wish(self.arguments.get("switch_off"))
+        self._named(cluster, suspects, wish)
+        fenced = [name for name in suspects.all if name in nodes and nodes[name].fence]
+        found = self._at_once(lambda cluster, name: _fence(cluster, name).status(), cluster, fenced)
+        off = [name for name, said in found.items() if said.state == fencing.OFF]
+        chosen = [name for name in suspects.to_switch_off(off, wish, len(nodes)) if name in found]
+        switched = self._at_once(lambda cluster, name: self._switch_off(cluster, name, found[name]), cluster, chosen)
+        found |= switched
         for name, said in found.items():
             self.show(f"{name}: its fence device {said.method} {said.message}")
         return {
-            "changed": any(said.message.startswith("switched") for said in found.values()),
+            "changed": any(said.state == fencing.OFF for said in switched.values()),
             "fenced": {name: said.to_json() for name, said in found.items()},
         }
 
-    def _prove_one(self, cluster: Cluster, name: str) -> fencing.Said:
+    def _named(self, cluster: Cluster, suspects: planner.Suspects, wish: bool | list[str]) -> None:
+        """Refuse names of nodes that there are not, and say of the others if nothing waits for them."""
+        for name in [] if isinstance(wish, bool) else wish:
+            if name not in cluster.desired.nodes:
+                raise AnsibleActionFail(f"{_no_node(cluster, name)} Nothing was switched off.")
+            if name not in suspects.all:
+                self.show(f"{name}: nothing waits for it to be off, so its power is left alone.")
+
+    def _switch_off(self, cluster: Cluster, name: str, said: fencing.Said) -> fencing.Said:
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
-        fence = fencing.Fence(cluster.desired.nodes[name], programs())
-        said = fence.status()
-        if said.state == fencing.OFF or self.arguments["action"] != "off":
-            return said
         if self._task.check_mode:
             return fencing.Said(fencing.OFF, said.method, f"would switch it off: it {said.message} now")
-        said = fence.switch(fencing.OFF)
+        said = _fence(cluster, name).switch(fencing.OFF)
         return said if said.state != fencing.OFF else fencing.Said(said.state, said.method, "switched it off")
 
     def _one(self, cluster: Cluster, name: str) -> dict[str, Any]:
@@ -70,10 +82,8 @@ class ActionModule(ClusterAction):
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
         if name not in cluster.desired.nodes:
-            raise AnsibleActionFail(
-                f"There is no node {name!r}. The nodes are {', '.join(sorted(cluster.desired.nodes))}."
-            )
-        action, fence = self.arguments["action"], fencing.Fence(cluster.desired.nodes[name], programs())
+            raise AnsibleActionFail(_no_node(cluster, name))
+        action, fence = self.arguments["action"], _fence(cluster, name)
         if action in ("off", "cycle"):
             self._refuse_living(cluster, name, action)
         if action == "health":
@@ -81,26 +91,36 @@ class ActionModule(ClusterAction):
         before = fence.status()
         wanted = {"on": fencing.ON, "off": fencing.OFF, "cycle": fencing.ON}.get(action, before.state)
         changed = action == "cycle" or before.state != wanted
-        if changed and not self._task.check_mode:
-            said = fence.cycle() if action == "cycle" else fence.switch(wanted)
-        else:
-            said = before
-        done = said.state == wanted or self._task.check_mode
+        said, done = before, self._task.check_mode or not changed
+        if not done:
+            said, done = fence.cycle() if action == "cycle" else fence.switched(wanted)
         self.show(f"{name}: {said.state} ({said.method}: {said.message})")
         result: dict[str, Any] = {"changed": changed and done, "fenced": {name: said.to_json()}}
         if said.state == fencing.SILENT or not done:
             remedy = "check the device's address, user and password; see docs/playbooks/fence.md"
-            result.update(failed=True, msg=f"{name} is not known to be {wanted}: {said.message}. {remedy}.")
+            what = "have been cycled" if action == "cycle" else f"be {wanted}"
+            result.update(failed=True, msg=f"{name} is not known to {what}: {said.message}. {remedy}.")
         return result
 
     def _refuse_living(self, cluster: Cluster, name: str, action: str) -> None:
-        """Refuse to take the power of a node that answers and runs guests, unless that is asked for."""
+        """Refuse to take the power of a node that runs guests, or lives and may run some, unless that is asked for."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
+
+        if self.arguments["force"]:
+            return
         domains = (cluster.observed.get(name) or {}).get("domains") or {}
         guests = sorted(guest for guest, domain in domains.items() if domain["state"] == "running")
-        if guests and not self.arguments["force"]:
+        if guests:
             raise AnsibleActionFail(
                 f"{name} answers and runs {', '.join(guests)}; they would lose their power too. Nothing was done. "
                 f"Move them away first, or add -e force=true to {action} it all the same."
+            )
+        witness = planner.witness(cluster.observed, name)
+        if witness is not None:
+            raise AnsibleActionFail(
+                f"{name} does not answer, but lives: {witness}. Its guests would lose their power. Nothing was done. "
+                "Restore the management network to it; if its power was cut just now, wait a moment; "
+                f"if it hangs for good, add -e force=true to {action} it all the same."
             )
 
     def _health(self, name: str, fence: fencing.Fence) -> dict[str, Any]:
@@ -118,9 +138,7 @@ class ActionModule(ClusterAction):
         if self.arguments["action"] != "status":
             raise AnsibleActionFail("All nodes at once are only asked for their status. Name one with -e node=NODE.")
         names = [name for name, node in cluster.desired.nodes.items() if node.fence]
-        said = self._at_once(
-            lambda cluster, name: fencing.Fence(cluster.desired.nodes[name], programs()).statuses(), cluster, names
-        )
+        said = self._at_once(lambda cluster, name: _fence(cluster, name).statuses(), cluster, names)
         findings = fencing.review(cluster.desired, cluster.observed, said)
         for name, answers in said.items():
             self.show(f"{name}: " + ", ".join(f"{answer.state} ({answer.method})" for answer in answers))
@@ -137,3 +155,14 @@ class ActionModule(ClusterAction):
         """Return what each node's devices say; all are asked at the same time."""
         with ThreadPoolExecutor(max_workers=16) as pool:
             return dict(zip(names, pool.map(lambda name: ask(cluster, name), names), strict=True))
+
+
+def _fence(cluster: Cluster, name: str) -> fencing.Fence:
+    """Return the fence devices of a node."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
+
+    return fencing.Fence(cluster.desired.nodes[name], programs())
+
+
+def _no_node(cluster: Cluster, name: str) -> str:
+    return f"There is no node {name!r}. The nodes are {', '.join(sorted(cluster.desired.nodes))}."

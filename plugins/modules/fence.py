@@ -25,7 +25,8 @@ extends_documentation_fragment:
 options:
   action:
     description:
-      - What to do. V(health) is answered by programs of the OOB protocol alone.
+      - What to do. V(health) is answered by programs of the OOB protocol alone, V(cycle) is one command for them; for
+        others it is off and on.
     type: str
     choices: [status, "on", "off", cycle, health]
     default: status
@@ -36,11 +37,21 @@ options:
   intent:
     description:
       - Instead of O(node), the nodes that this intent of M(twofold.cluster.plan) needs to know dead, and no others.
-        They do not answer; with O(action=off) they are switched off.
+        They do not answer. What they say is asked, whatever O(action) is.
     type: dict
+  switch_off:
+    description:
+      - With O(intent), which of these nodes are switched off if no device says that they are. V(true) for all, V(false)
+        for none, or names, as a list or separated by commas.
+      - A node that another one's DRBD is connected to lives, and is never switched off here.
+      - If more than one node and more than a third of the cluster is silent at once, only names are taken, for that is
+        how a network fails.
+    type: raw
+    default: false
   force:
     description:
-      - Whether to take the power of a node that answers and runs guests.
+      - Whether to take the power of a node that answers and runs guests, or that does not answer while the DRBD of one
+        that is in O(observed) is connected to it.
     type: bool
     default: false
 seealso:

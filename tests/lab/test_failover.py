@@ -46,6 +46,7 @@ def test_power_cut_of_the_primary(cluster: Cluster) -> None:
     """Refused without a proof; with one it runs on the survivor, with every record; the dead node comes back stale."""
     writer = serving(cluster)
     cluster.lab.power_off("node1")
+    cluster.wait_missed("node2", "serve1")
     refused = cluster.play("recover", status=None)
     assert "-e confirm_dead=node1" in refused.said
     assert cluster.running("serve1") == [], "without a proof nothing is started"

@@ -15,7 +15,7 @@ import pytest
 from . import bmc
 from .cluster import Cluster
 from .test_failover import complete, every_record
-from .test_migrate import serving, settled
+from .test_migrate import ADDRESS, serving, settled
 
 pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
@@ -26,6 +26,8 @@ case $1 in
 power-status) power status | grep -q 'is on' && echo '{{"powered": true}}' || echo '{{"powered": false}}';;
 power-on) power on;;
 power-off) power off;;
+power-cycle) power cycle;;
+health) power status | grep -q '^Chassis Power is' && echo '[["chassis", "OK"]]' || echo '[["chassis", "CRITICAL"]]';;
 *) exit 1;;
 esac
 """
@@ -64,8 +66,31 @@ def test_every_device_is_asked_and_a_node_switched(cluster: Cluster, ports: dict
     assert cluster.lab.powered("node3")
     cluster.lab.wait_ssh("node3")
     cluster.host_variables["node3"] = {"twofold_fence": [oob(cluster, ports["node3"])]}
-    cluster.play("fence", "-e", "node=node3", "-e", "power=cycle")
+    assert "node3: OK: chassis" in cluster.play("fence", "-e", "node=node3", "-e", "power=health").output
+    boot = cluster.sh("node3", "cat /proc/sys/kernel/random/boot_id")
+    played = cluster.play("fence", "-e", "node=node3", "-e", "power=cycle")
+    assert "node3: on (power: was told power-cycle, says on)" in played.said
     cluster.lab.wait_ssh("node3")
+    assert cluster.sh("node3", "cat /proc/sys/kernel/random/boot_id") != boot
+
+
+def test_a_node_whose_management_network_is_cut_is_left_alone(cluster: Cluster, ports: dict[str, int]) -> None:
+    """Its guests run and are replicated: nothing takes its power, unless that is asked for by name."""
+    writer = serving(cluster)
+    cluster.lab.link("node1", "management", up=False)
+    for words in ((), ("-e", "fence=true"), ("-e", "fence=node1")):
+        refused = cluster.play("recover", *words, status=None)
+        assert "node1: it does not answer, but lives: node2 still replicates serve1 with it" in refused.said
+        assert "fence=true" not in refused.said and cluster.lab.powered("node1")
+    by_name = ("-e", "node=node1", "-e", "power=off")
+    assert "add -e force=true" in cluster.play("fence", *by_name, status=None).said
+    assert cluster.lab.powered("node1")
+    cluster.lab.wait_ssh(ADDRESS)
+    cluster.play("fence", *by_name, "-e", "force=true")
+    assert not cluster.lab.powered("node1")
+    cluster.play("recover")
+    assert settled(cluster, "serve1") == "node2"
+    every_record(cluster, writer)
 
 
 def test_devices_that_are_of_no_use_are_found(cluster: Cluster, ports: dict[str, int]) -> None:
@@ -87,6 +112,8 @@ def test_recovery_with_fencing(cluster: Cluster, ports: dict[str, int]) -> None:
     """A node that hangs is switched off before its guests start elsewhere; nothing runs twice, nothing is lost."""
     writer = serving(cluster)
     cluster.lab.freeze("node1")
+    # Before that, node2 would say that node1 lives.
+    cluster.wait_missed("node2", "serve1")
     refused = cluster.play("recover", status=None)
     assert "-e fence=true" in refused.output and cluster.lab.powered("node1")
     played = cluster.play("recover", "-e", "fence=true", "-vvv")

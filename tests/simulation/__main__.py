@@ -115,6 +115,7 @@ def summary(counts: Counter[str], done: int, seconds: float) -> str:
     total = sum(count for name, count in counts.items() if name.startswith("fault: "))
     lines.append(f"{total} faults:")
     lines += [f"  {count:9} {name[7:]}" for name, count in sorted(counts.items()) if name.startswith("fault: ")]
+    lines.append(f"{counts['switched off']} nodes switched off by their fence devices")
     lines.append(f"{counts['records acknowledged']} records acknowledged; the rules were looked at:")
     lines += [f"  {counts[f'rule {rule}']:9} {rule}. {text}" for rule, text in TEXTS.items()]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
+from . import fencing
 from .inventories import Instances
 
 Intent = dict[str, Any]
@@ -27,18 +28,19 @@ def migrate(rng: Random, instances: Instances, nodes: list[str]) -> Intent:
 
 
 def failover(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
-    """Start one on its other node; the operator confirms as dead what is off (see `Run`)."""
-    return _stale_too(rng, {"verb": "failover", "instance": _one(rng, instances)}, instances)
+    """Start one on its other node; the operator confirms as dead what is off, or asks the devices (see `Run`)."""
+    return _proved(rng, _stale_too(rng, {"verb": "failover", "instance": _one(rng, instances)}, instances))
 
 
 def recover(rng: Random, instances: Instances, _nodes: list[str]) -> Intent:
     """Start everything that dead nodes ran."""
-    return _stale_too(rng, {"verb": "recover"}, instances)
+    return _proved(rng, _stale_too(rng, {"verb": "recover"}, instances))
 
 
 def evacuate(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """Empty a node."""
-    return {"verb": "evacuate", "node": rng.choice(nodes), "mode": rng.choice(("primaries", "secondaries", "both"))}
+    mode = rng.choice(("primaries", "secondaries", "both"))
+    return _proved(rng, {"verb": "evacuate", "node": rng.choice(nodes), "mode": mode})
 
 
 def drain(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
@@ -130,6 +132,11 @@ def mend(_rng: Random, _instances: Instances, _nodes: list[str]) -> Intent:
 def remove_node(rng: Random, _instances: Instances, nodes: list[str]) -> Intent:
     """Ask whether a node can go."""
     return {"verb": "remove_node", "node": rng.choice(nodes)}
+
+
+def _proved(rng: Random, intent: Intent) -> Intent:
+    """With a proof by fence devices, or by the operator's word."""
+    return {**intent, "fence": rng.choice(fencing.WORDS)} if rng.random() < 0.5 else intent
 
 
 def _stale_too(rng: Random, intent: Intent, instances: Instances) -> Intent:

@@ -35,7 +35,7 @@ Instances = dict[str, dict[str, Any]]
 
 def _node(index: int) -> dict[str, Any]:
     addresses = {"ansible_host": f"192.0.2.{10 + index}", "twofold_replication_address": f"198.51.100.{10 + index}"}
-    return {**CLUSTER, **addresses}
+    return {**CLUSTER, **addresses, "twofold_fence": [{"oob": "/usr/local/sbin/power", "timeout": 5}]}
 
 
 def desired(instances: Instances, nodes: int) -> Desired:

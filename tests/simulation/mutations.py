@@ -27,6 +27,7 @@ from twofold import definition, secrets
 from twofold.planner import api, converge, diff, migrate, remove, replicated, situation
 from twofold.planner.claims import Claims
 from twofold.planner.context import Context
+from twofold.planner.proof import Proof, Proofs
 
 from .faults import FAULTS
 from .history import play, story
@@ -39,6 +40,8 @@ MOVES = ("converge", "migrate")
 # Nothing but the planner keeps these from running twice.
 UNSHARED = ("plain", "diskless")
 CRASHES = ("power", "power of another", "process killed", "control process", "management link")
+CUTS = ("power", "management link", "replication link", "frozen")
+TAKE_OVER = ("converge", "failover", "recover")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
@@ -144,6 +147,14 @@ def _no_marker(node: Node, _args: Args) -> Done:
     return unchanged()
 
 
+def _no_proof_needed(_self: Proofs, node: str, _instances: Any) -> Proof:
+    return Proof(node, "it is silent")
+
+
+def _asked(self: Proofs, node: str) -> bool:
+    return node in self._fenced
+
+
 _WRITE, _CONFIGURE = _steps.REGISTRY["definition.write"], _steps.REGISTRY["replication.configure"]
 _ARGS, _TAGS, _DISKS, _ERROR = replicated.configure_args, _steps_volumes.Wanted.tags, remove._disks, Context.error
 _CONVERGE, _MIGRATE_ARGS, _JUDGE = converge.instance, migrate.Migration._migrate_args, _power_back.Look.judge
@@ -161,6 +172,10 @@ MUTATIONS = (
              ((_steps_domain, "_look_there", _nothing),), MOVES),
     Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
              ((_power_back.Look, "judge", _forget_moves),), MOVES, UNSHARED, CRASHES),
+    Mutation(ONCE, "planner: a node that is silent counts as dead without any proof",
+             ((Proofs, "of", _no_proof_needed),), TAKE_OVER, ("drbd",), CUTS),
+    Mutation(ONCE, "planner: whatever a fence device says counts as off",
+             ((Proofs, "_is_off", _asked),), TAKE_OVER, ("drbd",), CUTS),
     Mutation(LAST, "planner: a stopped instance counts as absent", ((converge, "instance", _stopped_is_absent),)),
     Mutation(LAST, "planner: a plain instance moves without its disks",
              ((migrate.Migration, "_migrate_args", _copy_nothing),)),

@@ -14,6 +14,7 @@ from twofold import apply, planner, secrets
 from twofold.model import Desired
 from twofold.planner import Plan
 
+from . import fencing
 from .engine import Task
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ class Run:
         world = self.world
         self.documents = self._observe()
         if self.intent["verb"] in ("failover", "recover", "evacuate"):
-            # An honest operator: he confirms what he has seen to be off.
-            dead = [name for name in self.desired.nodes if not world.machines[name].on and name not in self.known]
-            self.intent = {**self.intent, "confirm_dead": dead}
+            self._prove()
         self.plan = planner.plan(self.desired, self.documents, self.intent)
         world.rules.plan(self)
         document = self.plan.to_json()
@@ -88,6 +87,16 @@ class Run:
                 between, self.between = self.between, None
                 between()
             self._wave(document, wave)
+
+    def _prove(self) -> None:
+        """By the devices, if he says so; else he is an honest operator, and confirms what he has seen to be off."""
+        intent = dict(self.intent)
+        word = intent.pop("fence", None)
+        if word is not None:
+            self.intent = {**intent, "fenced": fencing.said(self, intent, word)}
+            return
+        dead = [name for name in self.desired.nodes if not self.world.machines[name].on and name not in self.known]
+        self.intent = {**intent, "confirm_dead": dead}
 
     def _together(self, calls: dict[str, Task | None]) -> dict[str, Document | None]:
         """Wait for calls of several nodes; None from a node that did not answer."""

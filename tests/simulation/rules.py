@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
 
 from twofold import secrets
+from twofold.fencing import OFF
 from twofold.planner.proof import names
 
 from .contents import Content
@@ -201,7 +202,8 @@ class Rules:
 
         It may be where any definition anywhere says so, also one that the operator could not see, or a domain is.
         """
-        sure = set(run.intent.get("confirm_dead") or ()) | set(run.intent.get("fenced") or ())
+        off = {node for node, said in (run.intent.get("fenced") or {}).items() if said["state"] == OFF}
+        sure = set(run.intent.get("confirm_dead") or ()) | off
         concerned = {one.name for one in self._machines() if name in one.libvirt.domains}
         for one in self._machines():
             concerned |= set((_definitions.read_all(one.files).get(name) or {"nodes": ()})["nodes"])

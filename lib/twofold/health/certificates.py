@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..findings import Finding
+from ..findings import Finding, listing
 from ..observed import NodeView
-from .seen import Seen, error, listing, warning
+from .seen import Seen, error, warning
 
 if TYPE_CHECKING:
     from cryptography import x509

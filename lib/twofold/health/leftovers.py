@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..findings import Finding
+from ..findings import Finding, listing
 from ..observed import NodeView
 from ..planner.mend import orphan_seeds
 from ..render.domain import METADATA
-from .seen import Seen, info, listing, warning
+from .seen import Seen, info, warning
 
 KEPT = "twofold.kept="
 CAUTION = "make sure that all nodes have answered and that nobody needs it"

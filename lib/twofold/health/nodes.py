@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from ..findings import Finding
+from ..findings import Finding, listing
 from ..observed import NodeView
-from .seen import Seen, error, listing, warning
+from .seen import Seen, error, warning
 
 # Seconds; Ganeti's limit (NODE_MAX_CLOCK_SKEW).
 CLOCK = 150.0

@@ -16,8 +16,6 @@ from ..observed import NodeView, Observed, Trace
 from ..planner.claims import Claims
 from ..planner.situation import has_data
 
-SHOWN = 5
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -63,9 +61,3 @@ def warning(code: str, target: str, message: str, remedy: str) -> Finding:
 def info(code: str, target: str, message: str, remedy: str = "") -> Finding:
     """Something that is worth knowing."""
     return Finding(INFO, code, target, message, remedy)
-
-
-def listing(names: list[str]) -> str:
-    """A few names, and how many more there are."""
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

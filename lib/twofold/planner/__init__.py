@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from .api import check_saved, plan, suspects
+from .api import check_saved, plan, suspects, witness
 from .document import Change, Plan, Step
 from .fingerprint import fingerprint
+from .proof import Suspects, wish
 
-__all__ = ["Change", "Plan", "Step", "check_saved", "fingerprint", "plan", "suspects"]
+__all__ = ["Change", "Plan", "Step", "Suspects", "check_saved", "fingerprint", "plan", "suspects", "wish", "witness"]

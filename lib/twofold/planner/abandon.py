@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..findings import ERROR, WARNING, Finding
+from ..findings import ERROR, WARNING, Finding, listing
 from ..model import Instance
 from ..observed import Trace
 from . import copies, replace
 from .context import Context
-from .proof import WITNESS_REMEDY, Proofs, replicating_with
-
-# So many instances are named in one sentence.
-SHOWN = 5
+from .proof import Proofs, replicating_with, witness_remedy
 
 
 def losses(context: Context, name: str, instances: list[Instance], proofs: Proofs) -> tuple[list[Instance], set[str]]:
@@ -27,7 +24,7 @@ def losses(context: Context, name: str, instances: list[Instance], proofs: Proof
     witness = replicating_with(context.observed, name)
     if witness is not None:
         message = f"it does not answer, but lives: {witness}; its copies are as good as they were"
-        context.findings.append(Finding(ERROR, "node-alive", f"node {name}", message, WITNESS_REMEDY))
+        context.findings.append(Finding(ERROR, "node-alive", f"node {name}", message, witness_remedy(name)))
         return [], set()
     lost, off = list[Instance](), list[Instance]()
     for wanted in instances:
@@ -81,8 +78,7 @@ def remind(context: Context) -> None:
             and (name in planned or node in replace.dispensable(context, trace, base))
         ]
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            message = f"without it these have one copy of their disks: {', '.join(names[:SHOWN])}{more}"
+            message = f"without it these have one copy of their disks: {listing(names)}"
             remedy = (
                 f"bring it back, then site.yml; if it stays away, evacuate.yml -e node={node} "
                 "makes the second copies of all of them on other nodes"

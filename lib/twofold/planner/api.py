@@ -32,7 +32,7 @@ from . import (
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
-from .proof import UNPROVEN
+from .proof import CUT_OFF, UNPROVEN, Suspects, replicating_with
 
 Documents = dict[str, dict[str, Any] | None]
 
@@ -272,13 +272,22 @@ def _clear_journals(context: Context) -> None:
             context.steps[identifier] = step
 
 
-def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> list[str]:
+def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Suspects:
     """The nodes that an intent waits for a proof of death for; only these are worth asking a fence device about."""
     if all(observed.get(name) is not None for name in desired.nodes):
         # Nobody needs the proof, and a plan takes a while.
-        return []
-    waiting = [finding for finding in plan(desired, observed, intent).findings if finding.code == UNPROVEN]
-    return sorted({finding.object.removeprefix("node ") for finding in waiting})
+        return Suspects((), ())
+    found = plan(desired, observed, intent).findings
+
+    def named(code: str) -> tuple[str, ...]:
+        return tuple(sorted({one.object.removeprefix("node ") for one in found if one.code == code}))
+
+    return Suspects(named(UNPROVEN), named(CUT_OFF))
+
+
+def witness(observed: Documents, node: str) -> str | None:
+    """A sentence about another node's DRBD that is connected to a node which does not answer; None if there is none."""
+    return replicating_with(Observed(observed), node) if observed.get(node) is None else None
 
 
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:

@@ -15,12 +15,13 @@ from dataclasses import replace
 from typing import Any
 
 from .. import definition
-from ..findings import INFO, Finding
+from ..findings import INFO, Finding, listing
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
 from ..render import seed
-from . import abandon, copies, fit, put_back, replicated, report_only, starts, volumes
+from . import abandon, copies, fit, foresight, losses, put_back, replicated, report_only, starts, volumes
 from . import document as plan
+from .claims import Claims
 from .context import Chain, Context
 from .converge import seed_args
 from .definitions import write_definitions
@@ -62,12 +63,15 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
     """`{"verb": "recover", "confirm_dead": [nodes], "fenced": {...}}`: everything that the dead nodes may have run."""
     proofs = Proofs(context, intent)
     affected = _affected(context)
-    proven = {node: proofs.of(node, names) for node, names in sorted(affected.items()) if names}
-    offered = []
+    proven = proofs.of_each(affected)
+    offered, taken = [], list[TakeOver]()
     for name in starts.ordered(context, {name for names in affected.values() for name in names}):
         dead = next(node for node, names in affected.items() if name in names)
         proof = proven[dead]
-        if proof is not None and _take_over(context, context.observed.trace(name), proof, proofs).stale_offered:
+        if proof is None:
+            continue
+        taken.append(_take_over(context, context.observed.trace(name), proof, proofs))
+        if taken[-1].stale_offered:
             offered.append(name)
     if len(offered) > 1:
         message = f"the copies of {len(offered)} instances may lack what was written last"
@@ -75,6 +79,19 @@ def recover(context: Context, intent: dict[str, Any]) -> None:
         context.findings.append(Finding(INFO, "stale-copies", "cluster", message, remedy))
     _without_trace(context)
     abandon.remind(context)
+    _say_what_is_not_absorbed(context, [one for one in taken if one.planned])
+
+
+def _say_what_is_not_absorbed(context: Context, taken: list[TakeOver]) -> None:
+    """Warn of losses that would hurt only because these guests run where they take over; that keeps none from it."""
+    if not taken:
+        return
+    started: dict[str, list[dict[str, Any]]] = {}
+    for one in taken:
+        started.setdefault(one.target, []).append(one.built.document)
+    states = (context.observed, foresight.started(context.observed, started))
+    before, after = (losses.losses(context.desired, seen, Claims(context.desired, seen)) for seen in states)
+    context.findings += losses.findings(losses.added(before, after), "after this ")
 
 
 def _affected(context: Context) -> dict[str, list[str]]:
@@ -221,12 +238,18 @@ class Moved:
         """Whether the target has memory and bridges for it; promises the memory."""
         found = fit.problems(self.context, self.base, self.target, self.base["memory"])
         if found:
-            message = f"it cannot run on {self.target}: {', '.join(found)}"
+            message = f"it cannot run on {self.target}: {', '.join(found)}{self._first()}"
             self.error("target-does-not-fit", message, "free or add what is missing there, then run this again")
             return False
         if not self.context.claims.promised(self.target, self.name):
             self.context.claims.take_memory(self.target, self.base["memory"])
         return True
+
+    def _first(self) -> str:
+        """Which guests the plan starts on the target before this one would be."""
+        steps = self.context.steps.values()
+        names = [str(one.instance) for one in steps if one.op == "domain.start" and one.node == self.target]
+        return f"; by twofold_priority these start there first: {listing(names)}" if names else ""
 
     def seeded(self) -> bool:
         """Write the seed if the target lacks it; False if it cannot be made as it was."""
@@ -279,6 +302,7 @@ class TakeOver(Moved):
         self.unfilled = unfilled
         # Whether it is refused for want of this word alone.
         self.stale_offered = False
+        self.planned = False
         # Until both nodes have been seen again, this tells the survivor that the other's domain is a leftover.
         document = {**self.built.document, "took_over": proof.node}
         self.built = definition.Wanted(document, None, None)
@@ -306,6 +330,7 @@ class TakeOver(Moved):
         self.define_and_start()
         why = f"from {self.source} to {self.target}: {self.proof.text}"
         self.context.change(self.name, "failover", (self.target,), why)
+        self.planned = True
 
     def _clear_unfilled(self) -> list[str]:
         """When the copy from before a replacement goes on: nothing may be left of the new one; the last step's id.

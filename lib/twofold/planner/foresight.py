@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from .. import names
-from ..observed import Trace, Volume
+from ..observed import Observed, Trace, Volume
 from . import volumes
 
 T = TypeVar("T")
@@ -50,6 +50,33 @@ def copied(trace: Trace, primary: str, target: str, document: dict[str, Any]) ->
         volumes={primary: trace.volumes.get(primary, {}), target: _made(document, target)},
         seeds=seeds,
     )
+
+
+def started(observed: Observed, documents: dict[str, list[dict[str, Any]]]) -> Observed:
+    """After guests were started on nodes that had none of their domains running; by node, their definitions then."""
+    said = {}
+    for node, found in documents.items():
+        view = observed.known(node)
+        if view is not None:
+            domains, definitions = dict(view.document["domains"]), dict(view.document["definitions"])
+            for document in found:
+                domains[document["name"]] = _running(document)
+                definitions[document["name"]] = document
+            said[node] = {**view.document, "domains": domains, "definitions": definitions}
+    return observed.saying(said)
+
+
+def _running(document: dict[str, Any]) -> dict[str, Any]:
+    """A domain of a definition, as its node tells it."""
+    shape = {"uuid": str(document.get("uuid")), "memory": document["memory"], "vcpus": document["vcpus"]}
+    return {
+        **shape,
+        "state": "running",
+        "persistent": True,
+        "autostart": False,
+        "xml": document["domain_xml"],
+        "migrating": False,
+    }
 
 
 def _passed_on(held: dict[str, T], source: str, target: str, *, swap: bool = False) -> dict[str, T]:

@@ -4,12 +4,13 @@
 """The proof that a node is dead: without one nothing that it may still run is started elsewhere.
 
 A node that does not answer is unknown, which is not dead. It counts as dead when its fence device says that it is off,
-or when the operator says so in words; and never while something shows that it lives.
+or when the operator says so in words; and never while something shows that it lives. What lives is not offered to a
+fence device either: a management network that fails would become an outage of the guests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ from ..observed import Observed
 from .context import Context
 
 UNPROVEN = "not-proven-dead"
-WITNESS_REMEDY = "switch it off, or restore the management network to it; if its power was cut just now, wait a moment"
+CUT_OFF = "cut-off"
+# If more of the nodes than one of so many are silent at once, the network is what has failed.
+CROWD = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Proofs:
         self._confirmed = names(intent.get("confirm_dead"))
         self.stale_accepted = names(intent.get("accept_stale"))
         self._fenced: dict[str, dict[str, str]] = intent.get("fenced") or {}
+        self._crowd = 0
         self._check_names()
 
     def _check_names(self) -> None:
@@ -58,6 +62,13 @@ class Proofs:
     def _error(self, node: str, code: str, message: str, remedy: str) -> None:
         self._context.findings.append(Finding(ERROR, code, f"node {node}", message, remedy))
 
+    def of_each(self, waiting: dict[str, list[str]]) -> dict[str, Proof | None]:
+        """The proofs of several nodes, by the instances that wait for them."""
+        silent = [node for node in waiting if self._context.observed.views.get(node) is None]
+        doubtful = [node for node in silent if not self._is_off(node) and node not in self._confirmed]
+        self._crowd = len(doubtful) if is_crowd(len(doubtful), len(self._context.desired.nodes)) else 0
+        return {node: self.of(node, found) for node, found in sorted(waiting.items())}
+
     def of(self, node: str, instances: Iterable[str]) -> Proof | None:
         """The proof that a node is dead; without one a finding that names the instances which wait for it."""
         view = self._context.observed.views.get(node)
@@ -66,31 +77,86 @@ class Proofs:
             remedy = "put it right, or switch it off with fence.yml and run this again"
             self._error(node, "node-incomplete", message, remedy)
             return None
-        said = self._fenced.get(node)
-        if said is not None and said["state"] == OFF:
-            return Proof(node, f"{node} is off, says its fence device ({said['method']})")
+        if self._is_off(node):
+            return Proof(node, f"{node} is off, says its fence device ({self._fenced[node]['method']})")
+        witness = replicating_with(self._context.observed, node)
         if node in self._confirmed:
-            return self._confirmed_proof(node)
+            return self._confirmed_proof(node, witness)
         waiting = ", ".join(sorted(instances))
-        self._error(node, UNPROVEN, f"it does not answer, but may run {waiting}", self._remedy(node, said))
+        if witness is not None:
+            message = f"it does not answer, but lives: {witness}; it may run {waiting}"
+            self._error(node, CUT_OFF, message, witness_remedy(node))
+            return None
+        self._error(node, UNPROVEN, f"it does not answer, but may run {waiting}", self._remedy(node))
         return None
 
-    def _confirmed_proof(self, node: str) -> Proof | None:
-        witness = replicating_with(self._context.observed, node)
+    def _is_off(self, node: str) -> bool:
+        return node in self._fenced and self._fenced[node]["state"] == OFF
+
+    def _confirmed_proof(self, node: str, witness: str | None) -> Proof | None:
         if witness is not None:
             message = f"it was confirmed dead, but lives: {witness}"
-            self._error(node, "node-alive", message, WITNESS_REMEDY)
+            self._error(node, "node-alive", message, witness_remedy(node))
             return None
         return Proof(node, f"the operator confirmed that {node} is dead")
 
-    @staticmethod
-    def _remedy(node: str, said: dict[str, str] | None) -> str:
+    def _remedy(self, node: str) -> str:
+        said = self._fenced.get(node)
         confirm = f"make sure that it is off, then run this again with -e confirm_dead={node}, which says so"
         if said is None:
             return confirm
-        if said["state"] == ON:
-            return "its fence device says that it is on; -e fence=true switches it off"
-        return f"its fence device is of no use ({said['message']}); {confirm}"
+        if said["state"] != ON:
+            return f"its fence device is of no use ({said['message']}); {confirm}"
+        if self._crowd:
+            share = f"{self._crowd} of {len(self._context.desired.nodes)} nodes are silent at once"
+            by_name = f"-e fence={node} (names, with commas) switches off what hangs"
+            return f"its fence device says that it is on, and {share}: look at the network first; {by_name}"
+        return "its fence device says that it is on; -e fence=true switches it off"
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to."""
+
+    dead: tuple[str, ...]
+    alive: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Those whose fence devices are worth asking."""
+        return (*self.dead, *self.alive)
+
+    def to_switch_off(self, off: Collection[str], wish: bool | list[str], nodes: int) -> list[str]:
+        """Those that are switched off, of a cluster of so many nodes, where the devices of some said that they are off.
+
+        The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names.
+        """
+        doubtful = [node for node in self.all if node not in off]
+        if isinstance(wish, bool):
+            chosen = wish and not is_crowd(len(doubtful), nodes)
+            return [node for node in self.dead if chosen and node in doubtful]
+        return [node for node in self.dead if node in wish and node in doubtful]
+
+
+def is_crowd(silent: int, nodes: int) -> bool:
+    """Whether more nodes are silent at once than are likely to have died; one alone always may have."""
+    return silent > 1 and silent * CROWD > nodes
+
+
+def wish(value: Any) -> bool | list[str]:
+    """What an operator says of switching off: true, false, or names."""
+    text = str(value).strip().lower()
+    if text in ("true", "yes", "on", "1"):
+        return True
+    return False if text in ("", "none", "false", "no", "off", "0") else names(value)
+
+
+def witness_remedy(node: str) -> str:
+    """What to do about a node that does not answer and lives."""
+    return (
+        f"restore the management network to it; if it hangs for good, fence.yml -e node={node} -e power=off "
+        "-e force=true, then run this again; if its power was cut just now, wait a moment"
+    )
 
 
 def names(value: Any) -> list[str]:

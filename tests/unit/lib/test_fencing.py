@@ -29,11 +29,12 @@ exit 1
 """
 OOB = """#!/bin/sh
 cd "$(dirname "$0")"
-echo "$@" > arguments
+echo "$@" > arguments; echo "$1" >> history
 case $1 in
 power-status) [ "$(cat state)" = ON ] && echo '{"powered": true}' || echo '{"powered": false}';;
 power-on) echo ON > state;;
 power-off) echo OFF > state;;
+power-cycle) [ ! -e refuses ] || exit 1; [ "$(cat state)" = ON ] || exit 1;;
 health) echo '[["fan1", "OK"], ["disk0", "CRITICAL"]]';;
 *) exit 1;;
 esac
@@ -110,8 +111,39 @@ def test_a_program_of_the_oob_protocol(bench: Bench) -> None:
     assert fence.status().state == ON
     assert bench.read("oob", "arguments") == "power-status node1"
     assert fence.switch(OFF).state == OFF
-    assert fence.cycle().state == ON
     assert fence.health() == [{"item": "fan1", "status": "OK"}, {"item": "disk0", "status": "CRITICAL"}]
+
+
+def told(bench: Bench, name: str) -> list[str]:
+    """The commands that a program of the OOB protocol got, without questions."""
+    return [line for line in bench.read(name, "history").splitlines() if line != "power-status"]
+
+
+def test_a_program_of_the_oob_protocol_cycles_the_power_by_itself(bench: Bench) -> None:
+    said, done = bench.fence(bench.device("oob", OOB)).cycle()
+    assert (said, done) == (fencing.Said(ON, "oob", "was told power-cycle, says on"), True)
+    assert told(bench, "oob") == ["power-cycle"]
+
+
+@pytest.mark.parametrize("state", ["ON", "OFF"])
+def test_one_that_refuses_that_is_switched_off_and_on(bench: Bench, state: str) -> None:
+    fence = bench.fence(bench.device("oob", OOB))
+    bench.set("oob", state)
+    (bench.folder / "oob" / "refuses").touch()
+    assert fence.cycle() == (fencing.Said(ON, "oob", "says on"), True)
+    assert told(bench, "oob") == ["power-cycle", "power-off", "power-on"]
+
+
+def test_two_power_supplies_are_cycled_together(bench: Bench) -> None:
+    """One after the other they would never leave the node without power."""
+    assert bench.fence([bench.device("left", OOB), bench.device("right", OOB)]).cycle()[1]
+    assert told(bench, "left") == told(bench, "right") == ["power-off", "power-on"]
+
+
+def test_an_agent_is_told_off_and_on_to_cycle(bench: Bench) -> None:
+    fence = bench.fence(bench.device("broken", BROKEN), bench.device("ipmi", AGENT))
+    assert fence.cycle() == (fencing.Said(ON, "fence_ipmi", "says on"), True)
+    assert bench.read("ipmi", "told").startswith("action=status")
 
 
 def test_the_next_way_is_tried_when_one_is_of_no_use(bench: Bench) -> None:
@@ -156,7 +188,8 @@ def test_one_silent_supply_makes_the_way_silent(bench: Bench) -> None:
 def test_a_node_that_could_not_be_switched_off_is_not_switched_on(bench: Bench) -> None:
     fence = bench.fence(bench.device("ipmi", AGENT, timeout=1))
     (bench.folder / "ipmi" / "stubborn").touch()
-    assert fence.cycle().state == ON
+    said, done = fence.cycle()
+    assert (said.state, done) == (ON, False), "that it is on is not that it was cycled"
     assert "on" not in [line.removeprefix("action=") for line in bench.read("ipmi", "told").splitlines()]
 
 

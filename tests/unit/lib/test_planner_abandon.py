@@ -189,11 +189,11 @@ def test_an_instance_of_which_both_nodes_are_gone_is_named() -> None:
 def test_only_where_a_proof_is_needed_is_a_fence_device_asked() -> None:
     intent = {"verb": "evacuate", "node": DEAD}
     world = bereaved()
-    assert planner.suspects(WANTED, world.documents(), intent) == [DEAD]
+    assert planner.suspects(WANTED, world.documents(), intent).all == (DEAD,)
     without = desired({name: found for name, found in GUESTS.items() if not name.startswith("off")}, COUNT)
-    assert planner.suspects(without, bereaved(without).documents(), intent) == []
+    assert planner.suspects(without, bereaved(without).documents(), intent).all == ()
     world.power_on(DEAD)
-    assert planner.suspects(WANTED, world.documents(), intent) == []
+    assert planner.suspects(WANTED, world.documents(), intent).all == ()
 
 
 def test_the_primaries_of_a_node_that_is_gone_are_recovers() -> None:

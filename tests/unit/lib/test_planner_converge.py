@@ -159,6 +159,24 @@ def test_what_left_the_inventory_is_reported_and_kept() -> None:
     assert plan.findings[0].object == "instance web1"
 
 
+def test_after_the_loss_of_the_secret_a_guest_goes_on_with_its_disks_once_its_domain_is_gone() -> None:
+    """The way that docs/operations.md names: nothing else of it is made anew."""
+    world, _wanted = world_with(nodes=["node1", "node2"])
+    another = desired(
+        {"web1": instance(os="debian-13", nodes=["node1", "node2"])},
+        cluster={"twofold_cluster_secret": "quite another secret, and long enough"},
+    )
+    before = [volume["name"] for volume in world.nodes["node1"]["volumes"]]
+    refused = world.plan(another)
+    assert (refused.steps, codes(refused, "error")) == ((), ["foreign-domain"])
+    del world.nodes["node1"]["domains"]["web1"]
+    plan = world.converge(another)
+    assert not {"volumes.create", "os.install", "replication.initialise"} & set(ops(plan))
+    assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+    assert [volume["name"] for volume in world.nodes["node1"]["volumes"]] == before
+    assert not world.plan(another).steps
+
+
 def test_nothing_is_created_while_it_may_exist_on_an_unknown_node() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))

@@ -28,6 +28,16 @@ def world_with(count: int = 1, **variables: Any) -> tuple[World, Desired]:
     return world, wanted
 
 
+def spread(count: int) -> tuple[World, Desired]:
+    """So many nodes, each the primary of one instance, whose second copy is on the next node."""
+    names = [f"node{i}" for i in range(1, count + 1)]
+    pairs = zip(names, [*names[1:], names[0]], strict=True)
+    wanted = desired({f"on-{one}": instance(nodes=[one, other]) for one, other in pairs}, count)
+    world = World(names)
+    world.converge(wanted)
+    return world, wanted
+
+
 def failover(world: World, wanted: Desired, **intent: Any) -> Plan:
     """The plan of a failover of web1."""
     return world.plan(wanted, verb="failover", instance="web1", **intent)
@@ -140,8 +150,73 @@ def test_a_node_that_drbd_is_connected_to_is_not_dead_whatever_the_operator_says
     plan = planner.plan(wanted, documents, {"verb": "recover", "confirm_dead": "node1"})
     assert (plan.steps, errors(plan)) == ((), [("node node1", "node-alive")])
     assert "node2 still replicates web1" in plan.errors[0].message
+    assert "restore the management network" in plan.errors[0].remedy
     # A fence device is believed: it may be faster than DRBD's keep-alives, and the step on the node waits for these.
     assert [step.op for step in planner.plan(wanted, documents, {"verb": "recover", "fenced": OFF}).steps] == TAKEN
+
+
+def cut_off(world: World, *nodes: str) -> dict[str, dict[str, Any] | None]:
+    """What is said while the management network does not get to some nodes, which go on as before."""
+    return {name: None if name in nodes else document for name, document in world.documents().items()}
+
+
+SAID_ON = {"state": "on", "method": "fence_ipmilan", "message": "says on"}
+
+
+@pytest.mark.parametrize("fenced", [None, SAID_ON, {**SAID_ON, "state": "silent", "message": "no route"}])
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced: dict[str, str] | None) -> None:
+    world, wanted = world_with(2)
+    documents = cut_off(world, "node1")
+    intent = {"verb": verb, "instance": "web1"}
+    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",))
+    plan = planner.plan(wanted, documents, {**intent, **({"fenced": {"node1": fenced}} if fenced else {})})
+    assert (plan.steps, errors(plan)) == ((), [("node node1", "cut-off")])
+    (found,) = plan.errors
+    assert "node2 still replicates web1 with it; it may run web1" in found.message
+    assert "restore the management network" in found.remedy and "fence=true" not in found.remedy
+    assert "fence.yml -e node=node1 -e power=off -e force=true" in found.remedy
+    # When the keep-alives have expired, nothing shows any more that it lives.
+    world.power_off("node1")
+    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), ())
+
+
+def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
+    world, wanted = spread(5)
+    for node in ("node1", "node3"):
+        world.power_off(node)
+    intent = {"verb": "recover"}
+    suspects = planner.suspects(wanted, world.documents(), intent)
+    assert suspects == planner.Suspects(("node1", "node3"), ())
+    on = dict.fromkeys(suspects.all, SAID_ON)
+    plan = recover(world, wanted, fenced=on)
+    assert errors(plan) == [("node node1", "not-proven-dead"), ("node node3", "not-proven-dead")]
+    assert "2 of 5 nodes are silent at once: look at the network first; -e fence=node1 " in plan.errors[0].remedy
+    # One of them is off for sure; the other is the ordinary case.
+    plan = recover(world, wanted, fenced={**on, "node1": OFF["node1"]})
+    assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
+
+
+def test_who_is_switched_off_by_which_word() -> None:
+    two = planner.Suspects(("node1", "node3"), ("node4",))
+    assert two.to_switch_off([], True, nodes=9) == ["node1", "node3"]
+    assert two.to_switch_off([], False, nodes=9) == []
+    assert two.to_switch_off([], True, nodes=8) == [], "three of eight are more than a third, also if one of them lives"
+    assert two.to_switch_off(["node3"], True, nodes=8) == ["node1"]
+    assert two.to_switch_off([], ["node3"], nodes=4) == ["node3"]
+    assert two.to_switch_off(["node3"], ["node3", "node4", "node5"], nodes=4) == []
+    assert planner.Suspects(("node1",), ()).to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (True, True), ("true", True), ("yes", True), (False, False), ("False", False), ("", False), (None, False),
+        ("node1, node2", ["node1", "node2"]), (["node1"], ["node1"]),
+    ],
+)  # fmt: skip
+def test_what_an_operator_says_of_switching_off(said: Any, meant: Any) -> None:
+    assert planner.wish(said) == meant
 
 
 def test_a_misspelt_node_proves_nothing() -> None:
@@ -177,7 +252,34 @@ def test_what_does_not_fit_is_named_and_the_rest_goes_on() -> None:
     plan = recover(world, wanted, confirm_dead="node1")
     assert errors(plan) == [("instance web1", "target-does-not-fit")]
     assert {step.instance for step in plan.steps} == {"web2"}
-    assert "1GiB memory free, 2GiB needed" in plan.errors[0].message
+    assert "1GiB memory free, 2GiB needed; by twofold_priority these start there first: web2" in plan.errors[0].message
+
+
+def test_what_a_recovery_leaves_unprotected_is_warned_of_and_stops_nothing() -> None:
+    wanted = desired({
+        "web1": instance(**PAIR, memory="1GiB"),
+        "web2": instance(nodes=["node3", "node2"], memory="1GiB"),
+        "web3": instance(nodes=["node3", "node2"], memory="2GiB"),
+    })  # fmt: skip
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    # web3 alone has been too much before, web2 becomes so.
+    world.nodes["node2"]["memory"]["total"] = (2 << 30) + (256 << 20)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert ([step.op for step in plan.steps], plan.errors) == (TAKEN, [])
+    (found,) = (one for one in plan.findings if one.code == "loss-not-absorbed")
+    assert (found.severity, found.object) == ("warning", "node node3")
+    assert found.message.startswith("after this its loss could not be absorbed: web2 would not run again; web2: node2 ")
+    world.apply(plan, wanted)
+    assert "loss-not-absorbed" not in {one.code for one in recover(world, wanted, confirm_dead="node1").findings}
+
+
+def test_a_recovery_that_leaves_room_for_another_loss_warns_of_nothing() -> None:
+    world, wanted = spread(3)
+    world.power_off("node1")
+    plan = recover(world, wanted, confirm_dead="node1")
+    assert "loss-not-absorbed" not in {one.code for one in plan.findings}
 
 
 def test_a_node_starts_so_many_guests_at_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tools import codes as tables
 
 from twofold import codes
-from twofold.findings import SEVERITIES
+from twofold.findings import ERROR, SEVERITIES
 from twofold.health import configuration
 
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -95,6 +95,28 @@ def test_the_documentation_shows_the_table(root: Path) -> None:
     page = (root / "docs/playbooks/verify.md").read_text(encoding="utf-8")
     assert tables.MARK in page
     assert tables.text(page) == page, "run python -m tools.codes"
+
+
+BAD_DAY = ("Replication", "Definitions", "Left over", "Nodes")
+OUR_CALL = re.compile(r"INV\.(\w+)((?: -e \w+=\S+)*)")
+
+
+def test_what_stops_a_cluster_stands_in_the_page_for_the_bad_day(root: Path) -> None:
+    page = (root / "docs/operations.md").read_text(encoding="utf-8")
+    errors = [name for subject in BAD_DAY for name, code in codes.SUBJECTS[subject].items() if ERROR in code.severity]
+    assert [name for name in errors if f"`{name}`" not in page] == []
+    assert [name for name in re.findall(r"^\| `([a-z-]+)`", page, re.MULTILINE) if name not in codes.ALL] == []
+
+
+def test_each_command_for_the_bad_day_is_a_playbook_that_takes_its_variables(root: Path) -> None:
+    calls = OUR_CALL.findall((root / "docs/operations.md").read_text(encoding="utf-8"))
+    assert len(calls) > 30
+    for name, given in calls:
+        variables = re.findall(r"-e (\w+)=", given)
+        playbook = (root / f"playbooks/{name}.yml").read_text(encoding="utf-8")
+        described = (root / f"docs/playbooks/{name}.md").read_text(encoding="utf-8")
+        assert [one for one in variables if not re.search(rf"\b{one}\b", playbook)] == [], name
+        assert [one for one in variables if f"{one}=" not in described] == [], name
 
 
 def test_codes_are_well_formed_and_of_one_subject() -> None:

@@ -30,6 +30,11 @@ class Fenced(Operator):
         text = yaml.safe_dump({"twofold_fence": methods})
         (self.directory / "host_vars" / f"{node}.yml").write_text(text, encoding="utf-8")
 
+    def cut_off(self, *nodes: str) -> None:
+        """The management network does not get to some nodes, which go on as before."""
+        documents = self.world.documents()
+        self.world.documents = lambda: documents | dict.fromkeys(nodes)  # type: ignore[method-assign]
+
     def running(self, **instances: Any) -> None:
         """Make the nodes run these instances."""
         self.instances = {name: instance(**variables) for name, variables in instances.items()}
@@ -64,6 +69,9 @@ def test_a_node_is_switched_and_check_mode_only_says_so(operator: Fenced) -> Non
     assert operator.bench.read("node1", "state") == "OFF"
     assert not operator.run("fence", node="node1", action="off")[1]["changed"]
     assert operator.run("fence", node="node1", action="cycle")[1]["fenced"]["node1"]["state"] == "on"
+    (operator.bench.folder / "node1" / "stubborn").touch()
+    shown, _ignored = operator.run("fence", status=2, node="node1", action="cycle")
+    assert "node1 is not known to have been cycled" in shown
 
 
 def test_guests_that_run_are_not_robbed_of_their_power_by_mistake(operator: Fenced) -> None:
@@ -88,9 +96,9 @@ def test_only_what_an_intent_needs_to_know_dead_is_switched_off(operator: Fenced
         operator.world.power_off(node)
     intent = {"verb": "recover"}
     assert operator.run("fence", intent=intent)[1]["fenced"]["node1"]["state"] == "on"
-    predicted = operator.run("fence", "--check", intent=intent, action="off")[1]["fenced"]["node1"]
+    predicted = operator.run("fence", "--check", intent=intent, switch_off=True)[1]["fenced"]["node1"]
     assert predicted["state"] == "off" and operator.bench.read("node1", "state") == "ON"
-    answer = operator.run("fence", intent=intent, action="off")[1]
+    answer = operator.run("fence", intent=intent, switch_off="true")[1]
     assert answer["fenced"] == {
         "node1": {"state": "off", "method": "fence_node1", "message": "switched it off"},
     }  # fmt: skip
@@ -98,4 +106,36 @@ def test_only_what_an_intent_needs_to_know_dead_is_switched_off(operator: Fenced
     shown, plan = operator.run("plan", "--check", intent=intent, fenced=answer["fenced"])
     assert "node1 is off, says its fence device (fence_node1)" in shown and plan["errors"] == []
     confirmed = {**intent, "confirm_dead": "node1"}
-    assert operator.run("fence", intent=confirmed, action="off")[1]["fenced"] == {}
+    assert operator.run("fence", intent=confirmed, switch_off="true")[1]["fenced"] == {}
+
+
+def test_a_node_that_another_ones_drbd_is_connected_to_is_not_switched_off(operator: Fenced) -> None:
+    operator.running(web1=PAIR)
+    operator.cut_off("node1")
+    for word in ("true", "node1"):
+        answer = operator.run("fence", intent={"verb": "recover"}, switch_off=word)[1]
+        assert (answer["changed"], answer["fenced"]["node1"]["state"]) == (False, "on")
+    shown, plan = operator.run("plan", "--check", intent={"verb": "recover"}, fenced=answer["fenced"])
+    assert [one["code"] for one in plan["errors"]] == ["cut-off"] and "restore the management network" in shown
+    shown, _ignored = operator.run("fence", status=2, node="node1", action="off")
+    assert "node1 does not answer, but lives: node2 still replicates web1 with it" in shown
+    assert operator.bench.read("node1", "state") == "ON"
+    operator.run("fence", node="node1", action="off", force=True)
+    assert operator.bench.read("node1", "state") == "OFF"
+    assert operator.run("fence", intent={"verb": "recover"})[1]["fenced"]["node1"]["state"] == "off"
+
+
+def test_of_many_that_are_silent_at_once_only_those_with_a_name_are_switched_off(operator: Fenced) -> None:
+    operator.running(web1=PAIR, web2={"nodes": ["node3", "node2"]})
+    for node in ("node1", "node3"):
+        operator.world.power_off(node)
+    intent = {"verb": "recover"}
+    answer = operator.run("fence", intent=intent, switch_off="true")[1]
+    assert {name: said["state"] for name, said in answer["fenced"].items()} == {"node1": "on", "node3": "on"}
+    shown, _ignored = operator.run("plan", "--check", intent=intent, fenced=answer["fenced"])
+    assert "2 of 3 nodes are silent at once" in " ".join(shown.split())
+    shown, answer = operator.run("fence", intent=intent, switch_off="node3,node2")
+    assert {name: said["state"] for name, said in answer["fenced"].items()} == {"node1": "on", "node3": "off"}
+    assert "node2: nothing waits for it to be off" in shown
+    shown, _ignored = operator.run("fence", status=2, intent=intent, switch_off="node11")
+    assert "There is no node 'node11'" in shown and operator.bench.read("node1", "state") == "ON"
