@@ -259,6 +259,22 @@ def test_a_guest_that_stopped_meanwhile_starts_on_the_copy_that_was_filled() -> 
     assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
 
 
+def test_a_disk_grows_after_the_replacement_that_is_gone_on_with() -> None:
+    world = healthy()
+    plan = replace(world, on="secondary")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.wait"))
+    large = desired({"web1": instance(**PAIR, disks=[{"size": "256MiB"}])})
+    again = world.plan(large, verb="replace_disks", instance="web1", on="secondary")
+    assert "replication.wait" in [step.op for step in again.steps]
+    assert (again.errors, [f.code for f in again.findings]) == ([], ["disk-not-up-to-date", "grows-later"])
+    world.apply(again, large)
+    world.converge(large)
+    assert not world.plan(large).steps
+    assert {disk["size"] for doc in world.nodes.values() for disk in doc["volumes"] if "meta" not in disk["name"]} == {
+        256 << 20
+    }
+
+
 def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"]), "web2": instance(nodes=["node2", "node3"])})
     world = World(list(wanted.nodes))
