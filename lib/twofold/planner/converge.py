@@ -15,7 +15,7 @@ from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size, round_up
-from . import copies, grow, guest, rebuild, remove, replicated, report_only, survivor, volumes
+from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -30,6 +30,7 @@ def instance(context: Context, wanted: Instance) -> None:
         return
     situation = assess(context, wanted, trace)
     if situation is None:
+        _bring_up_the_silent(context, trace)
         return
     built = wanted_definition(context, wanted, trace, situation)
     if built is None:
@@ -37,6 +38,21 @@ def instance(context: Context, wanted: Instance) -> None:
     if situation.base is None:
         _promise(context, wanted, situation.nodes)
     Converge(context, wanted, trace, situation, built).run()
+
+
+def _bring_up_the_silent(context: Context, trace: Trace) -> None:
+    """Bring up DRBD where it is down and the other side is disconnected: then both tell what they have written.
+
+    They do not meet by that, so nothing is decided yet.
+    """
+    said = {finding.code for finding in context.findings if finding.object == f"instance {trace.name}"}
+    nodes = split_brain.down(trace) if "stand-alone" in said else []
+    chain = Chain(context, trace.name)
+    for node in nodes:
+        args = replicated.configure_args(trace.newest or {}, node)
+        chain.add(node, "replication.configure", args, why="see what was written there while DRBD was disconnected")
+    if nodes:
+        context.change(trace.name, "update", nodes, "DRBD is down")
 
 
 def _installed(situation: Situation, trace: Trace) -> bool:
