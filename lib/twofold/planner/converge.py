@@ -146,7 +146,7 @@ class Converge:
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         written = write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
         self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
-        for node in there:
+        for node in sorted(there, key=self._is_unfilled):
             self._volumes(node)
             self._replication(node)
             self.seed(node)
@@ -302,8 +302,15 @@ class Converge:
             return
         reasons = replicated.reasons(self.wanted, self.document, self.trace, node, has_data=self.situation.has_data)
         if reasons:
-            args = replicated.configure_args(self.document, node)
-            self.chain.add(node, "replication.configure", args, kind=self.kind, why="; ".join(reasons))
+            args, why = replicated.configure_args(self.document, node), "; ".join(reasons)
+            # While the guest has no disk at all, DRBD lets in nothing but the data that it saw last.
+            peers = [step.id for step in self.chain.added if step.op == "replication.configure" and step.node != node]
+            after = peers if self._is_unfilled(node) else []
+            self.chain.add(node, "replication.configure", args, kind=self.kind, why=why, after=after)
+
+    def _is_unfilled(self, node: str) -> bool:
+        """Whether the copy on a node is to be filled from the other one."""
+        return bool(volumes.pending(self.trace, node, volumes.SYNC))
 
     def seed(self, node: str) -> None:
         """Bring the seed on a node to what the definition says."""

@@ -275,6 +275,20 @@ def test_a_disk_grows_after_the_replacement_that_is_gone_on_with() -> None:
     }
 
 
+@pytest.mark.parametrize(("on", "fresh", "good"), [("secondary", "node2", "node1"), ("primary", "node1", "node2")])
+def test_fresh_volumes_wait_for_the_disk_that_fills_them(on: str, fresh: str, good: str) -> None:
+    """Both sides are without a disk: a Primary lets in nothing but the data that it saw last."""
+    world = healthy()
+    plan = replace(world, on=on)
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.configure"))
+    world.documents()
+    for node in (fresh, good):
+        world.nodes[node]["resources"]["web1"]["volumes"][0]["disk"] = "Diskless"
+    steps = {step.node: step for step in world.plan(WANTED).steps if step.op == "replication.configure"}
+    assert set(steps) == {"node1", "node2"}
+    assert steps[good].id in steps[fresh].needs and steps[good].wave < steps[fresh].wave
+
+
 def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"]), "web2": instance(nodes=["node2", "node3"])})
     world = World(list(wanted.nodes))
