@@ -20,6 +20,7 @@ from .rules import BEFORE, DUAL, KILL, LAST, MISSING, SECOND
 if TYPE_CHECKING:
     from .machine import Machine
     from .operator import Run
+    from .storage import Lv
     from .world import World
 
 # What no run can change, and what is said of inventories that ask for what an existing instance does not get.
@@ -136,7 +137,7 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     files, known = machine.files, set(_definitions.read_all(machine.files)) | orphans
     everywhere = {name for one in world.machines.values() for name in _definitions.read_all(one.files)} | orphans
     ours = [lv for lv in machine.storage.volumes.values() if "twofold" in lv.tags]
-    leaks = [f"volume {lv.path}" for lv in ours if not everywhere & {lv.tagged("instance")}]
+    leaks = [f"volume {lv.path}" for lv in ours if not (everywhere & {lv.tagged("instance")} or _named(lv, orphans))]
     leaks += [f"resource {name}" for name in machine.kernel.resources if name not in known]
     leaks += [f"seed {name}" for name in machine.seeds.kept if name not in known]
     leaks += [f"domain {name}" for name in machine.libvirt.domains if name not in {*known, "legacy"}]
@@ -150,6 +151,11 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     world.rules.look(KILL, not leaks, f"left over on {machine.name}: {', '.join(leaks)}")
     minors = [one.minor for resource in machine.kernel.resources.values() for one in resource.devices.values()]
     world.rules.look(KILL, len(set(minors)) == len(minors), f"minors are taken twice on {machine.name}: {minors}")
+
+
+def _named(lv: Lv, orphans: set[str]) -> bool:
+    """Whether a volume that lost its instance's tag by hand has the name of one that the plan speaks of."""
+    return lv.tagged("instance") is None and lv.name.rpartition("-disk")[0] in orphans
 
 
 def _as_wanted(world: World, desired: Desired, name: str) -> None:
