@@ -59,6 +59,11 @@ def found(world: World, kind: str, name: str, before: Plan, after: Plan | None) 
     world.rules.look(SECOND, told, f"{kind} of {name} by hand is not found")
 
 
+def at_work(plan: Plan) -> bool:
+    """Whether a node was just doing something by itself, as is said: the end is when that is over."""
+    return any(finding.code == "step-running" for finding in plan.findings)
+
+
 def nothing_failed(world: World, run: Run) -> None:
     """Without disturbance no step fails: what cannot be done is said by the plan."""
     # Before its connection was tried, nobody could know of a split brain.
