@@ -8,6 +8,7 @@ Creating an instance and going on with a creation that was interrupted are the s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -137,11 +138,14 @@ class Converge:
         survivor.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
+            # Who makes the lost disks anew waits for that.
+            self._undefine(node for node in self.situation.undefine if self._serves_without(node))
+            self._settle()
             self._bring_up_the_rest()
             return
         if self.situation.base is not None and not self._volumes_have_room():
             return
-        self._undefine()
+        self._undefine(self.situation.undefine)
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         written = write_definitions(self.context, self.chain, self.trace, self.built, there, kind=self.kind)
@@ -242,8 +246,13 @@ class Converge:
                 self.chain.add(node, "replication.configure", args, why=why)
         self._summarise()
 
-    def _undefine(self) -> None:
-        for node in self.situation.undefine:
+    def _serves_without(self, node: str) -> bool:
+        """Whether a node lost disks while the guest's primary has all of them, up to date."""
+        good = copies.good(self.trace, self.situation.primary)
+        return good and bool(volumes.missing(self.document, self.trace, node))
+
+    def _undefine(self, nodes: Iterable[str]) -> None:
+        for node in nodes:
             why = f"left over: it {self._where()} {self.situation.primary}"
             self.chain.add(node, "domain.undefine", {"name": self.wanted.name, "xml": None}, why=why)
 

@@ -81,6 +81,36 @@ def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(w
     assert not world.plan(wanted).steps
 
 
+def test_a_node_that_was_failed_over_from_and_comes_back_without_its_disks_is_filled_again() -> None:
+    """Its domain is left over there; each command said that the other one has to be run first."""
+    world = healthy()
+    world.power_off("node1")
+    world.apply(world.plan(WANTED, verb="failover", instance="web1", confirm_dead=["node1"]), WANTED)
+    world.power_on("node1")
+    lose(world, "node1")
+    plan = world.plan(WANTED)
+    assert [finding.code for finding in plan.errors] == ["volume-missing"]
+    assert [(step.node, step.op) for step in plan.steps] == [("node1", "domain.undefine")]
+    world.apply(plan, WANTED)
+    again = recreate(world)
+    assert not again.errors
+    world.apply(again, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
+def test_the_only_domain_stays_where_the_disks_are_lost() -> None:
+    """The guest is off, and nobody knows what the other node has."""
+    world = healthy()
+    stale = dict(world.nodes["node1"]["domains"]["web1"], state="shutoff")
+    for node in ("node1", "node2"):
+        world.nodes[node]["domains"]["web1"] = dict(stale)
+    lose(world, "node1")
+    world.nodes["node2"]["resources"]["web1"].update(role=None, volumes=[])
+    assert "domain.undefine" not in [step.op for step in world.plan(WANTED).steps]
+
+
 def test_a_copy_that_was_set_aside_is_worth_saving() -> None:
     """A replacement had begun to fill fresh volumes on node2 when node1's disk died."""
     world = healthy()
