@@ -135,11 +135,18 @@ class Replacement:
         begun = copies.unfinished(self.trace, self.situation.nodes)
         if not begun or (target is not None and others == [target] and copies.never_served(self.trace, target)):
             return True
+        if self._is_what_it_lacks(leaving):
+            return True
         if target in (None, self.old):
             converge_again(self.context, self.wanted, self.trace, self.situation)
             return False
         message = f"an earlier replacement is not complete: its copies are on {self.primary} and {self.old}"
         return self._error("replacement-unfinished", message, "run replace_disks.yml without new_secondary first")
+
+    def _is_what_it_lacks(self, node: str) -> bool:
+        """Whether an earlier replacement, whose new copy is whole, cannot end before a node's lost disks are back."""
+        gone = volumes.missing(self.base, self.trace, node) and not copies.taken_away(self.trace, node)
+        return bool(gone) and all(copies.good(self.trace, one) for one in self.situation.nodes if one != node)
 
     # Another node
 

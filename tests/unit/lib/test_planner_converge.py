@@ -171,7 +171,6 @@ def test_what_is_left_of_an_unknown_instance_is_said_without_some_of_its_tags(ta
     assert not plan.steps
 
 
-
 def test_nothing_is_created_while_it_may_exist_on_an_unknown_node() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))
