@@ -217,6 +217,9 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
+    if node not in base["nodes"]:
+        context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
+        return
     disk = volumes.os_disk(base, trace, node)
     if disk is None or wanted.os is None:
         message = "it has no OS to install" if wanted.os is None else f"its first disk is not on {node}"

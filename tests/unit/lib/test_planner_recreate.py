@@ -337,3 +337,14 @@ def test_disks_that_are_not_finished_are_not_activated() -> None:
     for intent in ({"verb": "activate_disks"}, {"verb": "grow", "disk": "0", "size": "2GiB"}):
         plan = world.plan(wanted, instance="web1", **intent)
         assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
+
+
+def test_an_instance_whose_move_was_cut_off_is_not_installed_anew() -> None:
+    """It runs where the definition does not say yet: which disks are its own is settled first."""
+    wanted = desired({"web1": instance(disk_template="plain", os="debian-13", nodes=["node1"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="migrate", instance="web1", target="node2")
+    world.apply(plan, wanted, limit=[step.op for step in plan.steps].index("domain.migrate") + 1)
+    again = world.plan(wanted, verb="reinstall", instance="web1", confirm="web1")
+    assert (again.steps, [finding.code for finding in again.errors]) == ((), ["not-settled"])
