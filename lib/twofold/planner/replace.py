@@ -287,6 +287,8 @@ class Replacement:
 
     def _fresh_steps(self, node: str, peer: str, there: Sequence[volumes.WantedVolume]) -> None:
         chain, document = self.chain, self.base
+        if not volumes.os_owed(document, self.trace, node):
+            document = definition.installed(document)
         first = self.resyncs.before((node, peer))
         if node in self.trace.resources:
             args = copies.settings(self.trace, self.timeout)
