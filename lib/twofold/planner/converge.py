@@ -265,12 +265,17 @@ class Converge:
         reasons = replicated.needs_settling(self.trace, self.situation.primary)
         if not reasons or self.creating:
             return
-        ids = []
+        why, resources = "; ".join(reasons), self.trace.resources
+        former = [node for node in copies.former(self.trace, self.situation.nodes) if node in resources]
+        let_go = [
+            self.chain.add(node, "replication.demote", self.settings(), why=why)
+            for node in former
+            if resources[node].primary
+        ]
         for node in self.situation.nodes:
-            resource = self.trace.resources.get(node)
-            if resource is not None and resource.up:
+            if node in resources and resources[node].up:
                 args = {**self.settings(), "domain": self.wanted.name}
-                ids.append(self.chain.add(node, "replication.settle", args, why="; ".join(reasons)))
+                self.chain.add(node, "replication.settle", args, why=why, after=let_go)
 
     def _volumes(self, node: str) -> None:
         missing = volumes.missing(self.document, self.trace, node)
