@@ -11,7 +11,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World
 
-from twofold.planner import Plan
+from twofold.planner import Plan, Step
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
 WANTED = desired({"web1": instance(**PAIR)})
@@ -29,6 +29,10 @@ def replace(world: World, **intent: Any) -> Plan:
 
 def ops(plan: Plan) -> list[tuple[str, str]]:
     return [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+
+
+def in_order(plan: Plan) -> list[Step]:
+    return sorted(plan.steps, key=lambda step: step.wave)
 
 
 def on_pair(world: World, first: str, second: str) -> None:
@@ -301,3 +305,14 @@ def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
     written = {step.node: step.args["document"]["port"] for step in plan.steps if step.op == "definition.write"}
     assert written.keys() == {"node1", "node2"} and len(set(written.values())) == 1
     assert not set(written.values()) & {other["port"]} and not plan.errors
+
+
+def test_a_former_copy_goes_only_under_the_definition_that_was_seen() -> None:
+    """Its node may be about to get a newer one, by a run that was killed but not on the nodes."""
+    world = healthy()
+    plan = replace(world)
+    gone = next(step for step in plan.steps if step.op == "volumes.remove")
+    assert (gone.node, gone.args["expect_generation"]) == ("node2", 2)
+    world.apply(plan, WANTED, [step.op for step in in_order(plan)].index("definition.write"))
+    cleared = next(step for step in world.plan(WANTED).steps if step.op == "volumes.remove")
+    assert (cleared.node, cleared.args["expect_generation"]) == ("node3", None)
