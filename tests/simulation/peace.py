@@ -124,7 +124,9 @@ def _justified(world: World, code: str, name: str) -> bool:
         # A migration whose last answer was lost: paused here, while it ran there; or two runs at the same time.
         guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
         paused = any(guest is not None and guest.state == "paused" for guest in guests)
-        return paused or (code == "domain-elsewhere" and (world.rules.contended or name in world.rules.strays))
+        # All power was lost in a move with its disks: which ones are the last, only a person can say.
+        elsewhere = world.rules.contended or name in world.rules.strays or _was_moving(world, name)
+        return paused or (code == "domain-elsewhere" and elsewhere)
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
@@ -135,6 +137,16 @@ def _justified(world: World, code: str, name: str) -> bool:
         undecided = code == "left-off" and world.drbd.split(name)
         return name in world.rules.lost or undecided or (code == "volume-missing" and name in world.rules.called_off)
     return False
+
+
+def _was_moving(world: World, name: str) -> bool:
+    """Whether a plain guest is off where it was and where it was being moved to, and no node can tell more."""
+    machines = world.machines.values()
+    known = [found for one in machines if (found := _definitions.read_all(one.files).get(name))]
+    off = {one.name for one in machines if (guest := one.libvirt.domains.get(name)) and not guest.active}
+    return any(
+        found["disk_template"] == "plain" and off == {*found["nodes"], found.get("moving_to")} for found in known
+    )
 
 
 def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
