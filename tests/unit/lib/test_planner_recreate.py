@@ -165,6 +165,21 @@ def test_lost_disks_are_filled_from_a_new_copy_that_is_whole_before_the_former_o
     on_pair(world, "node1", how.get("new_secondary", "node2"))
 
 
+def test_a_new_copy_that_is_lost_before_the_primary_looks_for_it_is_made_again() -> None:
+    """The definitions name node3, the primary is still connected with node2."""
+    world = healthy()
+    plan = world.plan(WANTED, verb="replace_disks", instance="web1")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.configure"))
+    world.nodes["node3"]["volumes"] = []
+    again = recreate(world)
+    assert not again.errors
+    configured = [step.node for step in again.steps if step.op == "replication.configure"]
+    assert configured == ["node3", "node1"]
+    world.apply(again, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node3")
+
+
 def test_a_disk_that_was_only_let_go_of_is_not_given_up_for_an_older_copy() -> None:
     world = healthy()
     replaced(world, "replication.configure", on="secondary")
