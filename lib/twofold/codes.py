@@ -301,7 +301,7 @@ INTENTS = {
     "disks": Code(INFO, "where the disks of an instance can be used", LOOK),
     "home-without-disk": Code(WARNING, "an instance cannot come home, for its copy has left the node", LOOK),
     "grows-later": Code(
-        INFO, "a creation that was interrupted is ended as it was begun; its disks grow after it", SITE
+        INFO, "a creation or replacement that was interrupted is ended first; its disks grow after it", SITE
     ),
     "inventory-behind": Code(INFO, "a disk grew beyond what the inventory says", CORRECT),
     "metadata-too-small": Code(ERROR, "DRBD's metadata cannot describe a disk of this size", LOOK),

@@ -23,6 +23,7 @@ DEFINITION: dict[str, type] = {
     "generation": int, "cluster": str, "disk_template": str, "nodes": list, "state": str, "memory": int, "vcpus": int,
     "disks": list, "nics": list,
 }  # fmt: skip
+MARK = "twofold"
 TAG = "twofold.instance="
 RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
 OFF = frozenset({"shutoff", "shut off"})
@@ -400,11 +401,16 @@ class Observed:
         )
 
     def names(self) -> set[str]:
-        """All instances that left a definition or a tagged volume on a known node."""
+        """All instances that left a definition or a marked volume on a known node.
+
+        A volume may have lost the mark that names its instance; then its name does.
+        """
         found: set[str] = set()
         for view in self.all_known:
             found |= set(view.definitions)
-            found |= {volume.instance for volume in view.volumes if volume.instance}
+            for name, volumes in view.volumes_by_instance.items():
+                if any(volume.instance or MARK in volume.tags for volume in volumes.values()):
+                    found.add(name)
         return found
 
 

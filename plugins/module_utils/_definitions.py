@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._errors import ParseFailed
+from ._errors import ParseFailed, Refused
 from ._files import STATE, Files, read_json, write_json
 from ._names import instance_name
 
@@ -41,6 +41,15 @@ def write(files: Files, document: dict[str, Any]) -> None:
 
 def remove(files: Files, name: str) -> bool:
     return files.remove(path(name))
+
+
+def require_generation(name: str, present: dict[str, Any] | None, accepted: set[int | None]) -> None:
+    """What somebody changed meanwhile is not overwritten, nor anything done for want of it."""
+    if present is None or present.get("generation") in accepted:
+        return
+    known = ", ".join(str(one) for one in sorted(one for one in accepted if one is not None)) or "none"
+    message = f"the definition of {name} on this node has generation {present.get('generation')}, expected was {known}"
+    raise Refused(message, "somebody changed it meanwhile; plan again")
 
 
 def taken(document: dict[str, Any], node: str) -> set[tuple[str, int]]:

@@ -33,7 +33,7 @@ def write(node: Node, args: Args) -> Done:
         message = f"the definition of {name} on this node is gone, expected was generation {expected}"
         raise Refused(message, "somebody removed or moved it meanwhile; plan again")
     # Another one of the generation that is to be written is somebody else's, who planned at the same time.
-    _check_generation(name, present, {expected})
+    _definitions.require_generation(name, present, {expected})
     _refuse_taken(node, document)
     if not node.check_mode:
         _definitions.write(node.files, document)
@@ -45,15 +45,6 @@ def _refuse_coming(node: Node, document: dict[str, Any]) -> None:
     target = document.get("moving_to")
     if target is not None and target == (_maintenance.read(node.files) or {}).get("node"):
         _maintenance.require_none(node, f"{document['name']} does not move here")
-
-
-def _check_generation(name: str, present: dict[str, Any] | None, accepted: set[int | None]) -> None:
-    """What somebody changed meanwhile is not overwritten."""
-    if present is None or present.get("generation") in accepted:
-        return
-    known = ", ".join(str(one) for one in sorted(one for one in accepted if one is not None)) or "none"
-    message = f"the definition of {name} on this node has generation {present.get('generation')}, expected was {known}"
-    raise Refused(message, "somebody changed it meanwhile; plan again")
 
 
 def _refuse_taken(node: Node, document: dict[str, Any]) -> None:
@@ -80,7 +71,7 @@ def remove(node: Node, args: Args) -> Done:
     present = _definitions.read(node.files, name)
     if present is None:
         return unchanged(f"there is no definition of {name}")
-    _check_generation(name, present, {args.optional_integer("expect_generation")})
+    _definitions.require_generation(name, present, {args.optional_integer("expect_generation")})
     if not node.check_mode:
         _definitions.remove(node.files, name)
     return changed(f"removed the definition of {name}")

@@ -74,6 +74,11 @@ def _adjust(node: Node, name: str) -> bool:
         return node.replication.adjust(name, dry=False)
     except CommandFailed as error:
         state = node.replication.state(name)
+        if state is not None and state.peer_role == "Primary" and not _peer_has_all(state):
+            remedy = (
+                "the peer has lost its disk while it is in use: run site.yml, which gives it back to the peer first"
+            )
+            raise CommandFailed(error.argv, error.code, error.stdout, error.stderr, remedy) from error
         if state is None or state.role != "Primary" or all(one.disk != "Diskless" for one in state.volumes):
             raise
         late = TimedOut(f"{name}: the peer, which has the newer data, did not connect within {WAIT:.0f} s")

@@ -228,8 +228,11 @@ def _require_claim(volume: Volume, instance: str, document: dict[str, Any] | Non
 
 @step("volumes.remove")
 def remove(node: Node, args: Args) -> Done:
-    """Removes volumes of the instance that nothing has open."""
+    """Removes volumes of the instance that nothing has open, if need be under the definition that was seen alone."""
     instance = instance_name(args.text("instance"))
+    if "expect_generation" in args.values:
+        seen = args.optional_integer("expect_generation")
+        _definitions.require_generation(instance, _definitions.read(node.files, instance), {seen})
     found: list[Volume] = []
     for one in args.parts("volumes"):
         volume = node.volumes.find(volume_name(one.text("volume_group")), volume_name(one.text("name")))

@@ -20,6 +20,7 @@ from .rules import BEFORE, DUAL, KILL, LAST, MISSING, SECOND
 if TYPE_CHECKING:
     from .machine import Machine
     from .operator import Run
+    from .storage import Lv
     from .world import World
 
 # What no run can change, and what is said of inventories that ask for what an existing instance does not get.
@@ -56,6 +57,11 @@ def found(world: World, kind: str, name: str, before: Plan, after: Plan | None) 
     assert after is not None
     told = bool(after.steps) or after.findings != before.findings
     world.rules.look(SECOND, told, f"{kind} of {name} by hand is not found")
+
+
+def at_work(plan: Plan) -> bool:
+    """Whether a node was just doing something by itself, as is said: the end is when that is over."""
+    return any(finding.code == "step-running" for finding in plan.findings)
 
 
 def nothing_failed(world: World, run: Run) -> None:
@@ -120,7 +126,9 @@ def _justified(world: World, code: str, name: str) -> bool:
         # A migration whose last answer was lost: paused here, while it ran there; or two runs at the same time.
         guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
         paused = any(guest is not None and guest.state == "paused" for guest in guests)
-        return paused or (code == "domain-elsewhere" and (world.rules.contended or name in world.rules.strays))
+        # All power was lost in a move with its disks: which ones are the last, only a person can say.
+        elsewhere = world.rules.contended or name in world.rules.strays or _was_moving(world, name)
+        return paused or (code == "domain-elsewhere" and elsewhere)
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
         return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
@@ -133,12 +141,22 @@ def _justified(world: World, code: str, name: str) -> bool:
     return False
 
 
+def _was_moving(world: World, name: str) -> bool:
+    """Whether a plain guest is off where it was and where it was being moved to, and no node can tell more."""
+    machines = world.machines.values()
+    known = [found for one in machines if (found := _definitions.read_all(one.files).get(name))]
+    off = {one.name for one in machines if (guest := one.libvirt.domains.get(name)) and not guest.active}
+    return any(
+        found["disk_template"] == "plain" and off == {*found["nodes"], found.get("moving_to")} for found in known
+    )
+
+
 def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     """Nothing of nobody is on a node, but for what the plan names."""
     files, known = machine.files, set(_definitions.read_all(machine.files)) | orphans
     everywhere = {name for one in world.machines.values() for name in _definitions.read_all(one.files)} | orphans
     ours = [lv for lv in machine.storage.volumes.values() if "twofold" in lv.tags]
-    leaks = [f"volume {lv.path}" for lv in ours if not everywhere & {lv.tagged("instance")}]
+    leaks = [f"volume {lv.path}" for lv in ours if not (everywhere & {lv.tagged("instance")} or _named(lv, orphans))]
     leaks += [f"resource {name}" for name in machine.kernel.resources if name not in known]
     leaks += [f"seed {name}" for name in machine.seeds.kept if name not in known]
     leaks += [f"domain {name}" for name in machine.libvirt.domains if name not in {*known, "legacy"}]
@@ -152,6 +170,11 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     world.rules.look(KILL, not leaks, f"left over on {machine.name}: {', '.join(leaks)}")
     minors = [one.minor for resource in machine.kernel.resources.values() for one in resource.devices.values()]
     world.rules.look(KILL, len(set(minors)) == len(minors), f"minors are taken twice on {machine.name}: {minors}")
+
+
+def _named(lv: Lv, orphans: set[str]) -> bool:
+    """Whether a volume that lost its instance's tag by hand has the name of one that the plan speaks of."""
+    return lv.tagged("instance") is None and lv.name.rpartition("-disk")[0] in orphans
 
 
 def _as_wanted(world: World, desired: Desired, name: str) -> None:

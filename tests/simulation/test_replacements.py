@@ -138,3 +138,21 @@ def test_a_primary_whose_disk_failed_in_a_replacement_gets_it_back(how: dict[str
     assert all(device.disk == "Diskless" for device in primary.kernel.resources["a"].devices.values())
     make_peace(world, wanted)
     assert serves(primary)
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+def test_the_copy_that_was_set_aside_goes_on_when_the_other_disks_are_lost_for_good(on: str) -> None:
+    world, wanted = at_peace()
+    node, peer = (world.machines[name] for name in (("node1", "node2") if on == "primary" else ("node2", "node1")))
+
+    def dies() -> None:
+        world.rules.hurt.add("a")
+        world.rules.disk_lost(peer, "a")
+        peer.lose("a")
+
+    interrupt(world, wanted, {"on": on}, node, dies)
+    make_peace(world, wanted)
+    assert serves(node) or serves(peer)
+    resources = [machine.kernel.resources["a"] for machine in (node, peer)]
+    assert all(one.connected and device.disk == "UpToDate" for one in resources for device in one.devices.values())
+    assert not any("-old" in path for path in node.storage.volumes)

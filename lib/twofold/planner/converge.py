@@ -17,7 +17,7 @@ from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size, round_up
-from . import copies, grow, guest, rebuild, remove, replicated, report_only, survivor, volumes
+from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -34,6 +34,7 @@ def instance(context: Context, wanted: Instance) -> None:
         return
     situation = assess(context, wanted, trace)
     if situation is None:
+        _bring_up_the_silent(context, trace)
         return
     built = wanted_definition(context, wanted, trace, situation)
     if built is None:
@@ -41,6 +42,21 @@ def instance(context: Context, wanted: Instance) -> None:
     if situation.base is None:
         _promise(context, wanted, situation.nodes)
     Converge(context, wanted, trace, situation, built).run()
+
+
+def _bring_up_the_silent(context: Context, trace: Trace) -> None:
+    """Bring up DRBD where it is down and the other side is disconnected: then both tell what they have written.
+
+    They do not meet by that, so nothing is decided yet.
+    """
+    said = {finding.code for finding in context.findings if finding.object == f"instance {trace.name}"}
+    nodes = split_brain.down(trace) if "stand-alone" in said else []
+    chain = Chain(context, trace.name)
+    for node in nodes:
+        args = replicated.configure_args(trace.newest or {}, node)
+        chain.add(node, "replication.configure", args, why="see what was written there while DRBD was disconnected")
+    if nodes:
+        context.change(trace.name, "update", nodes, "DRBD is down")
 
 
 def _installed(situation: Situation, trace: Trace) -> bool:
@@ -125,18 +141,21 @@ class Converge:
         survivor.report_kept(self.context, self.trace)
         report_only.inventory(self.context, self.wanted, self.document, self.situation)
         if not self._volumes_are_safe():
+            # Who makes the lost disks anew waits for that.
+            self._undefine(node for node in self.situation.undefine if self._serves_without(node))
+            self._settle()
             self._bring_up_the_rest()
             return
         if self.situation.base is not None and not (self._is_alone() and self._volumes_have_room()):
             return
-        self._undefine()
+        self._undefine(self.situation.undefine)
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         written = write_definitions(
             self.context, self.chain, self.trace, self.built, there, kind=self.kind, after=self._stop_others()
         )
         self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
-        for node in there:
+        for node in sorted(there, key=self._is_unfilled):
             self._volumes(node)
             self._replication(node)
             self.seed(node)
@@ -262,8 +281,13 @@ class Converge:
                 self.chain.add(node, "replication.configure", args, why=why)
         self._summarise()
 
-    def _undefine(self) -> None:
-        for node in self.situation.undefine:
+    def _serves_without(self, node: str) -> bool:
+        """Whether a node lost disks while the guest's primary has all of them, up to date."""
+        good = copies.good(self.trace, self.situation.primary)
+        return good and bool(volumes.missing(self.document, self.trace, node))
+
+    def _undefine(self, nodes: Iterable[str]) -> None:
+        for node in nodes:
             why = f"left over: it {self._where()} {self.situation.primary}"
             self.chain.add(node, "domain.undefine", {"name": self.wanted.name, "xml": None}, why=why)
 
@@ -276,12 +300,17 @@ class Converge:
         reasons = replicated.needs_settling(self.trace, self.situation.primary)
         if not reasons or self.creating:
             return
-        ids = []
+        why, resources = "; ".join(reasons), self.trace.resources
+        former = [node for node in copies.former(self.trace, self.situation.nodes) if node in resources]
+        let_go = [
+            self.chain.add(node, "replication.demote", self.settings(), why=why)
+            for node in former
+            if resources[node].primary
+        ]
         for node in self.situation.nodes:
-            resource = self.trace.resources.get(node)
-            if resource is not None and resource.up:
+            if node in resources and resources[node].up:
                 args = {**self.settings(), "domain": self.wanted.name}
-                ids.append(self.chain.add(node, "replication.settle", args, why="; ".join(reasons)))
+                self.chain.add(node, "replication.settle", args, why=why, after=let_go)
 
     def _volumes(self, node: str) -> None:
         missing = volumes.missing(self.document, self.trace, node)
@@ -324,8 +353,15 @@ class Converge:
             return
         reasons = replicated.reasons(self.wanted, self.document, self.trace, node, has_data=self.situation.has_data)
         if reasons:
-            args = replicated.configure_args(self.document, node)
-            self.chain.add(node, "replication.configure", args, kind=self.kind, why="; ".join(reasons))
+            args, why = replicated.configure_args(self.document, node), "; ".join(reasons)
+            # While the guest has no disk at all, DRBD lets in nothing but the data that it saw last.
+            peers = [step.id for step in self.chain.added if step.op == "replication.configure" and step.node != node]
+            after = peers if self._is_unfilled(node) else []
+            self.chain.add(node, "replication.configure", args, kind=self.kind, why=why, after=after)
+
+    def _is_unfilled(self, node: str) -> bool:
+        """Whether the copy on a node is to be filled from the other one."""
+        return bool(volumes.pending(self.trace, node, volumes.SYNC))
 
     def seed(self, node: str) -> None:
         """Bring the seed on a node to what the definition says."""

@@ -75,6 +75,9 @@ def of_converge(converge: Converge) -> None:
     if asked and c.creating:
         message = "an earlier run began to make it with smaller disks; it is made with these first"
         c.context.info("grows-later", c.wanted.name, message, "run this again, and its disks grow")
+    elif asked and c.wait:
+        message = "an earlier replacement is brought to its end first; its disks grow after that"
+        c.context.info("grows-later", c.wanted.name, message, "run site.yml then, and its disks grow")
     elif asked:
         Growth(c.context, c.wanted, c.trace, c.situation, c.chain).run(c.document, asked)
 

@@ -152,6 +152,7 @@ class Move(Migration):
         written = [self.chain.last[chosen]] if chosen in self.chain.last else []
         why = f"its primary is {chosen} now"
         left = self.chain.add(self.source, "domain.undefine", args, kind=plan.MOVE, why=why, after=written)
+        left = self._let_go() or left
         args = {"name": name, "xml": self.base["domain_xml"]}
         self.chain.add(chosen, "domain.define", args, kind=plan.MOVE, why=why, after=[left])
         if not self.drbd and self.source in self.trace.definitions:
@@ -160,3 +161,13 @@ class Move(Migration):
             self.chain.add(self.source, "definition.remove", args, kind=plan.MOVE, why=why)
         self.context.change(name, "move", (self.source, chosen), f"it is off; from {self.source} to {chosen}")
         return True
+
+    def _let_go(self) -> str | None:
+        """The step with which the node of a guest that died lets go of its disks, which it holds still."""
+        resource = self.trace.resources.get(self.source)
+        if resource is None or not resource.primary:
+            return None
+        resources = {**self.trace.resources, self.source: with_(resource, role="Secondary")}
+        self.trace = with_(self.trace, resources=resources)
+        settings = {"resource": self.wanted.name, "timeout": self.wanted.replication.timeout}
+        return self.chain.add(self.source, "replication.demote", settings, kind=plan.MOVE, why="it is not used there")

@@ -9,6 +9,7 @@ whole nothing else touches them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .. import names
@@ -62,7 +63,9 @@ def goes_on(trace: Trace, node: str) -> bool:
     return unfilled(trace, node) and possible(trace, node)
 
 
-def steps(chain: Chain, wanted: Instance | None, trace: Trace, node: str, why: str) -> bool:
+def steps(
+    chain: Chain, wanted: Instance | None, trace: Trace, node: str, why: str, *, after: Iterable[str] = ()
+) -> bool:
     """Add the steps that put the copy from before in place, without its DRBD; whether there is anything to do."""
     document, there, resource = trace.newest or {}, trace.volumes.get(node, {}), trace.resources.get(node)
     ready = not (volumes.missing(document, trace, node) or volumes.set_aside(trace, node))
@@ -71,7 +74,7 @@ def steps(chain: Chain, wanted: Instance | None, trace: Trace, node: str, why: s
         return False
 
     def add(op: str, args: dict[str, Any], why: str = why, risk: str | None = None) -> None:
-        chain.add(node, op, args, kind=plan.MOVE, why=why, risk=risk)
+        chain.add(node, op, args, kind=plan.MOVE, why=why, risk=risk, after=() if node in chain.last else after)
 
     domain = trace.domains.get(node)
     if domain is not None and domain.active:

@@ -12,7 +12,7 @@ from typing import Any
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
-from . import copies, named, report_only, volumes
+from . import copies, named, put_back, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import Converge, wanted_definition
@@ -20,6 +20,7 @@ from .definitions import write_definitions
 from .replace import Replacement, Together
 from .situation import Situation
 from .situation import of as situation_of
+from .volumes import SYNC
 
 GONE = (None, "Diskless", "Failed")
 SIDES = ("primary", "secondary")
@@ -35,9 +36,12 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
     if not set(situation.nodes) <= set(base["nodes"]):
         context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
         return
-    lost = {node: lost_disks(base, trace, node) for node in situation.nodes}
+    lost = _lost(base, trace, situation.nodes)
     hit = [node for node in situation.nodes if lost[node]]
-    if not hit:
+    former = _from_before(base, trace, situation.nodes)
+    if former is not None:
+        _go_back(context, wanted, trace, former, word=confirm)
+    elif not hit:
         context.info("nothing-lost", name, "none of its disks is lost")
     elif len(hit) == 1 and len(situation.nodes) == 2:
         side = situation.nodes.index(hit[0])
@@ -47,6 +51,32 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
             Replacement(context, wanted, trace, situation, Together(context)).fresh(side)
     elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
         _empty(context, wanted, trace, situation, confirm)
+
+
+def _lost(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> dict[str, set[int]]:
+    """The lost disks of each node. Where the other node's are not there, those that it was to fill count as well."""
+    lost = {node: lost_disks(base, trace, node) for node in nodes}
+    for node in nodes:
+        if any(volumes.missing(base, trace, other) for other in nodes if other != node):
+            lost[node] |= _unfilled(base, trace, node)
+    return lost
+
+
+def _unfilled(base: dict[str, Any], trace: Trace, node: str) -> set[int]:
+    """The disks of a node that were never whole, as DRBD says; nothing if it is down."""
+    resource, there = trace.resources.get(node), trace.volumes.get(node, {})
+    marked = {one.disk for one in volumes.wanted(base, node) if one.key in there and SYNC in there[one.key].pending}
+    known = resource.volumes if resource is not None and resource.up else ()
+    return {volume.volume for volume in known if volume.disk == "Inconsistent"} & marked
+
+
+def _from_before(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> str | None:
+    """The node that set its copy aside for one that nobody can fill: of the other node's disks nothing is there."""
+    for node, other in zip(nodes, reversed(nodes), strict=True) if len(nodes) == 2 else ():
+        gone = volumes.missing(base, trace, other) == list(volumes.wanted(base, other))
+        if gone and put_back.possible(trace, node) and not copies.left(trace, node):
+            return node
+    return None
 
 
 def _in_doubt(trace: Trace, node: str) -> bool:
@@ -60,12 +90,54 @@ def _declare_last(context: Context, wanted: Instance, trace: Trace, node: str, *
     risk = f"what was written last may have been on {lost} alone, and is given up"
     if not named.confirmed(context, wanted.name, word, f"the copy on {node} is the only one left; {risk}"):
         return
-    chain, why = Chain(context, wanted.name), f"{lost} answers, and its copy is lost"
-    args = {**copies.settings(trace, wanted.replication.timeout), "peer": lost, "proof": why, "stale": True}
+    _declare(Chain(context, wanted.name), context, wanted, trace, node, lost=lost, risk=risk)
+
+
+def _declare(
+    chain: Chain, context: Context, wanted: Instance, trace: Trace, node: str, *, lost: str, risk: str
+) -> None:
+    """The copy on a node is the last state from now on."""
+    settings, why = copies.settings(trace, wanted.replication.timeout), f"{lost} answers, and its copy is lost"
+    args = {**settings, "peer": lost, "proof": why, "stale": True}
     chain.add(node, "replication.take_over", args, kind=plan.REPLACE, why=why, risk=risk)
-    args = copies.settings(trace, wanted.replication.timeout)
-    chain.add(node, "replication.demote", args, kind=plan.REPLACE, why="nothing uses it yet")
-    context.change(wanted.name, "declare the last copy", (node,), f"{why}; site.yml, or this again, makes it anew")
+    chain.add(node, "replication.demote", settings, kind=plan.REPLACE, why="nothing uses it yet")
+    said = f"{why}; site.yml, or this again, makes it anew"
+    context.change(wanted.name, "declare the last copy", chain.nodes, said)
+
+
+def _go_back(context: Context, wanted: Instance, trace: Trace, node: str, *, word: str | None) -> None:
+    """Go on with what a replacement set aside on a node; the other one is filled from it afterwards."""
+    if not put_back.unfilled(trace, node):
+        chain, why = Chain(context, wanted.name), f"see whether the new copy on {node} was filled"
+        copies.configure(chain, trace.newest or {}, node, why)
+        context.change(wanted.name, "bring up", (node,), f"{why}, then run this again")
+        return
+    lost = next(one for one in (trace.newest or {})["nodes"] if one != node)
+    risk = f"what was written since, which was on {lost} alone, is given up"
+    told = f"only the copy on {node} from before its replacement is left; {risk}"
+    if not named.confirmed(context, wanted.name, word, told):
+        return
+    chain = Chain(context, wanted.name)
+    _switch_off(chain, wanted, trace, lost)
+    before = [chain.last[lost]] if lost in chain.last else []
+    why = f"{lost} lost its disks before the new copy was filled"
+    if put_back.steps(chain, wanted, trace, node, why, after=before):
+        copies.configure(chain, trace.newest or {}, node, "it is used again")
+    _declare(chain, context, wanted, trace, node, lost=lost, risk=risk)
+
+
+def _switch_off(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
+    """A guest without any disk can do nothing but wait; where it goes on is where the copy is."""
+    domain, resource, why = trace.domains.get(node), trace.resources.get(node), "its disks are lost"
+    if domain is not None and domain.active:
+        args: dict[str, Any] = {"name": wanted.name, "timeout": 0, "force": True}
+        risk = "the guest, which has no disk any more, is switched off"
+        chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
+    if domain is not None:
+        chain.add(node, "domain.undefine", {"name": wanted.name, "xml": None}, kind=plan.MOVE, why=why)
+    if resource is not None and resource.primary:
+        args = copies.settings(trace, wanted.replication.timeout)
+        chain.add(node, "replication.demote", args, kind=plan.REPLACE, why=why)
 
 
 def lost_disks(base: dict[str, Any], trace: Trace, node: str) -> set[int]:
@@ -82,8 +154,11 @@ def _none_set_aside(context: Context, trace: Trace, nodes: Sequence[str]) -> boo
     aside = {node for node in trace.volumes if volumes.set_aside(trace, node)}
     aside |= {node for node in copies.former(trace, nodes) if not copies.never_served(trace, node)}
     if aside:
-        message = f"both nodes lost disks, but on {', '.join(sorted(aside))} is a copy that a replacement set aside"
-        remedy = "save what it holds by hand; then remove the instance (twofold_state: absent) and make it anew"
+        message = f"both nodes lost disks, but on {', '.join(sorted(aside))} is a copy from before a replacement"
+        remedy = (
+            f"switch the primary's node off, and failover.yml -e instance={trace.name} -e accept_stale={trace.name} "
+            "goes on with that copy if it is whole; else save what it holds by hand"
+        )
         context.error("partly-lost", trace.name, message, remedy)
     return not aside
 
@@ -116,8 +191,9 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
         if resource is not None and resource.primary:
             args = copies.settings(trace, wanted.replication.timeout)
             chain.add(node, "replication.demote", args, kind=plan.DESTROY, why="its disks are lost")
-        alone = replace(trace, seeds={}, definitions={})
-        report_only.clean_up(chain, alone, node, "what is left of its lost disks")
+        alone, there = replace(trace, seeds={}, definitions={}), trace.definitions.get(node)
+        seen = int(there["generation"]) if there is not None else None
+        report_only.clean_up(chain, alone, node, "what is left of its lost disks", generation=seen)
     bare = replace(trace, domains={}, resources={}, volumes={})
     empty = replace(situation, undefine=(), has_data=False, reasons=("its disks were lost",))
     built = wanted_definition(context, wanted, bare, empty)
@@ -142,6 +218,9 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
+    if node not in base["nodes"]:
+        context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
+        return
     disk = volumes.os_disk(base, trace, node)
     if disk is None or wanted.os is None:
         message = "it has no OS to install" if wanted.os is None else f"its first disk is not on {node}"

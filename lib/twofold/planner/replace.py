@@ -16,7 +16,7 @@ from typing import Any
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
-from . import copies, fit, named, replicated, report_only, volumes
+from . import copies, diff, fit, named, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import converge_again, seed_args
@@ -135,11 +135,18 @@ class Replacement:
         begun = copies.unfinished(self.trace, self.situation.nodes)
         if not begun or (target is not None and others == [target] and copies.never_served(self.trace, target)):
             return True
+        if self._is_what_it_lacks(leaving):
+            return True
         if target in (None, self.old):
             converge_again(self.context, self.wanted, self.trace, self.situation)
             return False
         message = f"an earlier replacement is not complete: its copies are on {self.primary} and {self.old}"
         return self._error("replacement-unfinished", message, "run replace_disks.yml without new_secondary first")
+
+    def _is_what_it_lacks(self, node: str) -> bool:
+        """Whether an earlier replacement, whose new copy is whole, cannot end before a node's lost disks are back."""
+        gone = volumes.missing(self.base, self.trace, node) and not copies.taken_away(self.trace, node)
+        return bool(gone) and all(copies.good(self.trace, one) for one in self.situation.nodes if one != node)
 
     # Another node
 
@@ -278,8 +285,16 @@ class Replacement:
         self.context.change(self.name, "replace disks", (node,), f"fresh volumes on {node}, filled from {peer}")
         return True
 
+    def _looks_elsewhere(self, peer: str) -> bool:
+        """Whether a node does not look for its peer: it was disconnected, or has not been told of a replacement."""
+        resource = self.trace.resources[peer]
+        wanted = self.base["replication_config"]
+        return resource.connection == "StandAlone" or diff.config(wanted, resource.config) is not None
+
     def _fresh_steps(self, node: str, peer: str, there: Sequence[volumes.WantedVolume]) -> None:
         chain, document = self.chain, self.base
+        if not volumes.os_owed(document, self.trace, node):
+            document = definition.installed(document)
         first = self.resyncs.before((node, peer))
         if node in self.trace.resources:
             args = copies.settings(self.trace, self.timeout)
@@ -291,8 +306,8 @@ class Replacement:
             chain.add(node, "volumes.set_aside", args, kind=plan.REPLACE, why="kept until the fresh ones are filled")
         copies.make(chain, document, self.wanted, node, "fresh volumes", after=first)
         ready = [copies.configure(chain, document, node, "use the fresh volumes")]
-        if self.trace.resources[peer].connection == "StandAlone":
-            ready.append(copies.configure(chain, document, peer, f"it does not look for {node} any more"))
+        if self._looks_elsewhere(peer):
+            ready.append(copies.configure(chain, document, peer, f"it does not look for {node}"))
         filled = copies.fill(chain, document, node, self.timeout, after=ready)
         self.resyncs.add((node, peer), filled)
         if there:

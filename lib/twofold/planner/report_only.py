@@ -72,6 +72,8 @@ def clean_up(
 ) -> None:
     """Remove what a node holds of an instance that lives elsewhere; `generation`: its definition's by then."""
     name, args = chain.instance, dict[str, Any]()
+    there = trace.definitions.get(node)
+    expected = generation or (int(there["generation"]) if there is not None else None)
     if node in trace.resources:
         chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
     if found := trace.volumes.get(node):
@@ -83,12 +85,12 @@ def clean_up(
             args = {"instance": name, "volumes": listed}
             chain.add(node, "volumes.tag", args, why="somebody removed the tags of its volumes", after=after)
         volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
-        args = {"instance": name, "volumes": volumes}
+        # Who wrote another one meanwhile needs them.
+        args = {"instance": name, "volumes": volumes, "expect_generation": expected}
         risk = "the copy of the disks on this node is removed"
         chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)
     if node in trace.seeds:
         chain.add(node, "seed.remove", {"name": name}, why=why, after=after)
-    if node in trace.definitions:
-        expected = generation or int(trace.definitions[node]["generation"])
+    if there is not None:
         args = {"name": name, "expect_generation": expected}
         chain.add(node, "definition.remove", args, why=why, after=after)

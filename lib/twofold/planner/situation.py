@@ -65,14 +65,31 @@ def assess(
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
     running = sorted(node for node, domain in trace.domains.items() if domain.active)
-    if moved and (running == elsewhere or not set(trace.domains) & set(base["nodes"])):
+    # The target's domain is there to stay from when the guest went on there; without disks it does not matter.
+    cut_off = not running and elsewhere == [base.get("moving_to")]
+    went_on = cut_off and base["disk_template"] == "diskless"
+    if moved and (running == elsewhere or went_on or not set(trace.domains) & set(base["nodes"])):
         # A plain instance whose move was interrupted: it is where it runs, or where its only domain is.
         return _existing(context, instance, trace, base, (elsewhere[0],))
     if elsewhere and not _outlived(trace, base, elsewhere):
-        message = f"its domain is defined on {', '.join(elsewhere)}, its disks are on {', '.join(base['nodes'])}"
-        context.error("domain-elsewhere", instance.name, message, "undefine it there, if it is not in use")
+        _report_elsewhere(context, instance.name, base, elsewhere, cut_off=cut_off)
         return None
     return _existing(context, instance, trace, base, tuple(base["nodes"]))
+
+
+def _report_elsewhere(
+    context: Context, name: str, base: dict[str, Any], elsewhere: list[str], *, cut_off: bool
+) -> None:
+    old, new = ", ".join(base["nodes"]), ", ".join(elsewhere)
+    message = f"its domain is defined on {new}, its disks are on {old}"
+    remedy = "undefine it there, if it is not in use"
+    if cut_off:
+        message = f"it is off and defined on {old} and {new}: all stopped while it moved to {new}"
+        remedy = (
+            f"see /var/log/libvirt/qemu/{name}.log on both: if it went on at {new}, which then has the last state of "
+            f"its disks, undefine it on {old}, else on {new}; then run site.yml"
+        )
+    context.error("domain-elsewhere", name, message, remedy)
 
 
 def _outlived(trace: Trace, base: dict[str, Any], elsewhere: list[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..model import Instance
 from ..observed import Resource, ResourceVolume, Trace
 from ..units import format_size
+from . import volumes
 from .context import Context
 
 REMEDY = (
@@ -35,11 +36,20 @@ def found(context: Context, instance: Instance, trace: Trace) -> bool:
     if judged:
         message = f"split brain: both copies were written while apart (DRBD is StandAlone on {where}); "
         context.error("split-brain", instance.name, message + sides(trace, resources), remedy)
+    elif silent := down(trace):
+        message = f"DRBD is StandAlone on {where} and down on {', '.join(silent)}: what was written there is not known"
+        context.error("stand-alone", instance.name, message, "run site.yml, which brings it up there, and once more")
     else:
         message = f"DRBD is StandAlone on {where}: split brain, or it was disconnected by hand"
         remedy = f"'drbdadm connect {instance.name}' there, if it was disconnected by hand; else {remedy}"
         context.error("stand-alone", instance.name, message, remedy)
     return True
+
+
+def down(trace: Trace) -> list[str]:
+    """The nodes with all disks of a copy and without its DRBD, which alone could tell what was written there."""
+    base, up = trace.newest or {}, {node for node, resource in trace.resources.items() if resource.up}
+    return [node for node in base["nodes"] if node not in up and not volumes.missing(base, trace, node)]
 
 
 def _ends_by_itself(trace: Trace, resources: dict[str, Resource]) -> bool:

@@ -105,9 +105,13 @@ def os_disk(document: dict[str, Any], trace: Trace, node: str) -> Volume | None:
 
 
 def os_owed(document: dict[str, Any], trace: Trace, node: str) -> bool:
-    """Whether the OS that a definition says is owed on a node still is: its disk says so, or is not there."""
-    there = os_disk(document, trace, node)
-    return there is None or INSTALL in there.pending
+    """Whether the OS that a definition says is owed on a node still is: its disk says so, or is not there.
+
+    One that a replacement set aside tells for the fresh one, which is filled with what the other copy has.
+    """
+    there, held = os_disk(document, trace, node), trace.volumes.get(node, {})
+    aside = next((held.get(one.key + ASIDE) for one in wanted(document, node) if one.gets_os), None)
+    return any(INSTALL in one.pending for one in (there, aside) if one) or (there is None and aside is None)
 
 
 def set_aside(trace: Trace, node: str) -> list[Volume]:

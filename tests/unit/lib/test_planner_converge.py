@@ -177,6 +177,22 @@ def test_after_the_loss_of_the_secret_a_guest_goes_on_with_its_disks_once_its_do
     assert not world.plan(another).steps
 
 
+@pytest.mark.parametrize("tag", ["twofold", "twofold.instance=web1"])
+def test_what_is_left_of_an_unknown_instance_is_said_without_some_of_its_tags(tag: str) -> None:
+    """Somebody removed the definitions and a tag: its volumes are told by their names and by what else marks them."""
+    wanted = desired({"web1": instance()})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    for doc in world.nodes.values():
+        doc.update(definitions={}, domains={}, resources={}, seeds={})
+        for volume in doc["volumes"]:
+            volume["tags"].remove(tag)
+        doc["volumes"].append({"volume_group": "twofold", "name": "own-disk0", "size": MIB, "tags": [], "open": False})
+    plan = world.plan(desired({}))
+    assert [(f.code, f.object) for f in plan.findings] == [("not-in-inventory", "instance web1")]
+    assert not plan.steps
+
+
 def test_nothing_is_created_while_it_may_exist_on_an_unknown_node() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))

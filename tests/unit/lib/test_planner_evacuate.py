@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -300,3 +301,35 @@ def test_a_move_of_one_that_is_off_goes_on_without_its_old_node_and_leaves_nothi
     assert not world.converge(wanted).errors
     assert not world.nodes["node1"]["domains"] and not world.nodes["node1"]["definitions"]
     assert not world.plan(wanted).steps
+
+
+def off_with_its_disk_in_use() -> tuple[World, Desired]:
+    """The guest died, or its reinstallation was killed: it is off on node1, where its disk is Primary still."""
+    wanted = desired({"web1": instance(**PAIR)}, COUNT)
+    world = healthy(wanted)
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    assert world.nodes["node1"]["resources"]["web1"]["role"] == "Primary"
+    return world, wanted
+
+
+def test_a_guest_that_is_off_lets_go_of_its_disk_where_it_leaves() -> None:
+    world, wanted = off_with_its_disk_in_use()
+    plan = play(world, "evacuate", wanted, mode="both")
+    assert not plan.errors
+    order = [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+    assert order.index(("node1", "replication.demote")) < order.index(("node2", "domain.define"))
+    world.converge(wanted)
+    assert not holds(world, "node1") and primaries(world, "node2") == {"web1"}
+    assert not world.plan(wanted).steps
+
+
+def test_a_former_copy_that_is_still_in_use_is_let_go_of_first() -> None:
+    """Its node was given up before it had demoted its disk."""
+    world, wanted = off_with_its_disk_in_use()
+    plan = world.plan(wanted, verb="evacuate", node="node1", mode="both")
+    steps = [step for step in plan.steps if step.op != "replication.demote"]
+    cut = [step.op for step in steps].index("replication.disconnect")
+    world.apply(replace(plan, steps=tuple(steps[:cut])), wanted)
+    again = world.plan(wanted)
+    order = [(step.node, step.op) for step in sorted(again.steps, key=lambda step: step.wave)]
+    assert order.index(("node1", "replication.demote")) < order.index(("node2", "replication.configure"))

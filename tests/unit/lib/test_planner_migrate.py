@@ -306,3 +306,42 @@ def test_an_instance_that_runs_elsewhere_is_there_whatever_was_defined_again() -
     world.converge(wanted)
     assert list(world.nodes["node1"]["domains"]) == [] and not world.nodes["node1"]["volumes"]
     assert not world.plan(wanted).steps
+
+
+def off_on_both(template: str, **more: Any) -> tuple[World, Any]:
+    """All power was lost when the guest had gone on at its new node, and its old one had not heard of that."""
+    world, wanted = moved_and_killed(template, **more)
+    off = {**world.nodes["node2"]["domains"]["web1"], "state": "shutoff"}
+    for node in ("node1", "node2"):
+        world.nodes[node]["domains"]["web1"] = dict(off)
+    return world, wanted
+
+
+def test_a_guest_without_disks_goes_on_at_its_new_node_though_all_power_was_lost() -> None:
+    world, wanted = off_on_both("diskless", disks=[])
+    world.converge(wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    assert not world.nodes["node1"]["domains"] and not world.nodes["node1"]["definitions"]
+    assert not world.plan(wanted).steps
+
+
+def test_which_disks_are_the_last_after_a_move_that_was_cut_off_is_asked() -> None:
+    world, wanted = off_on_both("plain")
+    plan = world.plan(wanted)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["domain-elsewhere"])
+    assert "moved to node2" in plan.errors[0].message
+    assert "undefine it on node1" in plan.errors[0].remedy and "else on node2" in plan.errors[0].remedy
+    world.nodes["node1"]["domains"].clear()
+    world.converge(wanted)
+    world.converge(wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    assert not world.nodes["node1"]["volumes"] and not world.plan(wanted).steps
+
+
+def test_a_domain_where_nobody_moved_the_guest_is_still_said() -> None:
+    world, wanted = world_with(disk_template="plain", nodes=["node1"])
+    domain = world.nodes["node1"]["domains"]["web1"]
+    domain["state"] = "shutoff"
+    world.nodes["node2"]["domains"]["web1"] = dict(domain)
+    plan = world.plan(wanted)
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["domain-elsewhere"])

@@ -142,3 +142,19 @@ def test_who_has_no_second_copy_or_no_os_says_nothing(variables: dict[str, Any])
     plan = world.converge(wanted)
     written = [step.args["document"] for step in plan.steps if step.op == "definition.write"]
     assert written and not any(definition.OWED in document for document in written)
+
+
+def test_a_reinstallation_that_gave_up_nothing_yet_is_not_made_up_for_by_fresh_disks() -> None:
+    """The definitions say it, the disk with the guest's data does not: it was killed before that."""
+    anew = {"verb": "replace_disks", "instance": "web1", "on": "primary"}
+    world = stopped_at(ANEW, "volumes.owe_install@node1")
+    assert said(world) == ["node1", "node1"]
+    for limit in range(1, len(world.plan(WANTED, **anew).steps) + 1):
+        world = stopped_at(ANEW, "volumes.owe_install@node1")
+        world.apply(world.plan(WANTED, **anew), WANTED, limit)
+        for _turn in range(2):
+            plan = world.plan(WANTED)
+            assert "os.install" not in [step.op for step in plan.steps], limit
+            world.apply(plan, WANTED)
+            world.resync()
+        assert runs(world, "node1") and said(world) == [None, None], limit

@@ -81,16 +81,148 @@ def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(w
     assert not world.plan(wanted).steps
 
 
-def test_a_copy_that_was_set_aside_is_worth_saving() -> None:
-    """A replacement had begun to fill fresh volumes on node2 when node1's disk died."""
+def test_a_node_that_was_failed_over_from_and_comes_back_without_its_disks_is_filled_again() -> None:
+    """Its domain is left over there; each command said that the other one has to be run first."""
     world = healthy()
-    plan = world.plan(WANTED, verb="replace_disks", instance="web1", on="secondary")
-    made = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)].index("volumes.create") + 1
-    world.apply(plan, WANTED, limit=made)
+    world.power_off("node1")
+    world.apply(world.plan(WANTED, verb="failover", instance="web1", confirm_dead=["node1"]), WANTED)
+    world.power_on("node1")
     lose(world, "node1")
+    plan = world.plan(WANTED)
+    assert [finding.code for finding in plan.errors] == ["volume-missing"]
+    assert [(step.node, step.op) for step in plan.steps] == [("node1", "domain.undefine")]
+    world.apply(plan, WANTED)
+    again = recreate(world)
+    assert not again.errors
+    world.apply(again, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
+def test_the_only_domain_stays_where_the_disks_are_lost() -> None:
+    """The guest is off, and nobody knows what the other node has."""
+    world = healthy()
+    stale = dict(world.nodes["node1"]["domains"]["web1"], state="shutoff")
+    for node in ("node1", "node2"):
+        world.nodes[node]["domains"]["web1"] = dict(stale)
+    lose(world, "node1")
+    world.nodes["node2"]["resources"]["web1"].update(role=None, volumes=[])
+    assert "domain.undefine" not in [step.op for step in world.plan(WANTED).steps]
+
+
+def replaced(world: World, done: str, **how: Any) -> None:
+    """The second copy is being replaced when node1, with the only good one, loses its disks for good."""
+    plan = world.plan(WANTED, verb="replace_disks", instance="web1", **how)
+    made = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)].index(done) + 1
+    world.apply(plan, WANTED, limit=made)
+    world.documents()
+    lose(world, "node1")
+
+
+@pytest.mark.parametrize("done", ["volumes.set_aside", "volumes.create", "replication.configure"])
+def test_a_copy_that_was_set_aside_goes_on_with_a_word(done: str) -> None:
+    world = healthy()
+    replaced(world, done, on="secondary")
+    refused = recreate(world)
+    assert (refused.steps, [finding.code for finding in refused.errors]) == ((), ["not-confirmed"])
+    assert "from before its replacement" in refused.errors[0].message
+    plan = recreate(world, confirm="web1")
+    assert not plan.errors
+    assert all(step.risk for step in plan.steps if step.op in ("domain.stop", "replication.take_over"))
+    world.apply(plan, WANTED)
+    assert world.data_copies("web1") == ["node2"]
+    assert not [v for v in world.nodes["node2"]["volumes"] if v["name"].endswith("-old")]
+    world.apply(recreate(world), WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
+def test_going_back_is_gone_on_with_wherever_it_was_interrupted() -> None:
+    world = healthy()
+    replaced(world, "replication.configure", on="secondary")
+    for limit in range(1, len(recreate(world, confirm="web1").steps)):
+        world = healthy()
+        replaced(world, "replication.configure", on="secondary")
+        world.apply(recreate(world, confirm="web1"), WANTED, limit=limit)
+        world.converge(WANTED)
+        for _turn in range(3):
+            world.apply(recreate(world, confirm="web1"), WANTED)
+            world.converge(WANTED)
+        on_pair(world, "node1", "node2")
+        assert not world.plan(WANTED).steps
+
+
+@pytest.mark.parametrize("how", [{"on": "secondary"}, {"new_secondary": "node3"}])
+def test_lost_disks_are_filled_from_a_new_copy_that_is_whole_before_the_former_one_goes(how: dict[str, str]) -> None:
+    world = healthy()
+    replaced(world, "replication.wait", **how)
+    plan = recreate(world)
+    assert not plan.errors and {step.node for step in plan.steps} == {"node1"}
+    world.apply(plan, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", how.get("new_secondary", "node2"))
+
+
+def test_a_new_copy_that_is_lost_before_the_primary_looks_for_it_is_made_again() -> None:
+    """The definitions name node3, the primary is still connected with node2."""
+    world = healthy()
+    plan = world.plan(WANTED, verb="replace_disks", instance="web1")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.configure"))
+    world.nodes["node3"]["volumes"] = []
+    again = recreate(world)
+    assert not again.errors
+    configured = [step.node for step in again.steps if step.op == "replication.configure"]
+    assert configured == ["node3", "node1"]
+    world.apply(again, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node3")
+
+
+def test_a_disk_that_was_only_let_go_of_is_not_given_up_for_an_older_copy() -> None:
+    world = healthy()
+    replaced(world, "replication.configure", on="secondary")
+    volumes = healthy().nodes["node1"]["volumes"]
+    world.nodes["node1"]["volumes"] = volumes
+    plan = recreate(world, confirm="web1")
+    assert "volumes.put_back" not in [step.op for step in plan.steps]
+
+
+def test_a_copy_on_another_node_is_worth_saving() -> None:
+    """A replacement had begun to fill fresh volumes on node3 when node1's disk died; node2 has what was before."""
+    world = healthy()
+    replaced(world, "replication.disconnect")
     plan = recreate(world, confirm="web1")
     assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["partly-lost"])
-    assert "node2 is a copy that a replacement set aside" in plan.errors[0].message
+    assert "node2 is a copy from before a replacement" in plan.errors[0].message
+    assert "accept_stale=web1" in plan.errors[0].remedy
+
+
+def test_an_unfilled_copy_is_none() -> None:
+    """node2's disks were lost and just being filled again when node1 lost its own: nothing is left."""
+    world = healthy()
+    lose(world, "node2")
+    plan = recreate(world)
+    world.apply(plan, WANTED, limit=[step.op for step in plan.steps].index("replication.wait"))
+    world.documents()
+    lose(world, "node1")
+    refused = recreate(world)
+    assert (refused.steps, [finding.code for finding in refused.errors]) == ((), ["not-confirmed"])
+    world.apply(recreate(world, confirm="web1"), WANTED)
+    on_pair(world, "node1", "node2")
+
+
+def test_a_disk_that_was_only_let_go_of_is_not_lost_while_the_other_one_is_filled() -> None:
+    world = healthy()
+    lose(world, "node2")
+    plan = recreate(world)
+    world.apply(plan, WANTED, limit=[step.op for step in plan.steps].index("replication.wait"))
+    world.documents()
+    detach(world, "node1")
+    again = recreate(world, confirm="web1")
+    assert ("node1", "replication.configure") in [(step.node, step.op) for step in again.steps]
+    assert "volumes.remove" not in [step.op for step in again.steps]
 
 
 def part(world: World) -> None:
@@ -220,3 +352,14 @@ def test_disks_that_are_not_finished_are_not_activated() -> None:
     for intent in ({"verb": "activate_disks"}, {"verb": "grow", "disk": "0", "size": "2GiB"}):
         plan = world.plan(wanted, instance="web1", **intent)
         assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
+
+
+def test_an_instance_whose_move_was_cut_off_is_not_installed_anew() -> None:
+    """It runs where the definition does not say yet: which disks are its own is settled first."""
+    wanted = desired({"web1": instance(disk_template="plain", os="debian-13", nodes=["node1"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="migrate", instance="web1", target="node2")
+    world.apply(plan, wanted, limit=[step.op for step in plan.steps].index("domain.migrate") + 1)
+    again = world.plan(wanted, verb="reinstall", instance="web1", confirm="web1")
+    assert (again.steps, [finding.code for finding in again.errors]) == ((), ["not-settled"])

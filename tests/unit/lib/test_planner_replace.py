@@ -11,7 +11,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World
 
-from twofold.planner import Plan
+from twofold.planner import Plan, Step
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
 WANTED = desired({"web1": instance(**PAIR)})
@@ -29,6 +29,10 @@ def replace(world: World, **intent: Any) -> Plan:
 
 def ops(plan: Plan) -> list[tuple[str, str]]:
     return [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+
+
+def in_order(plan: Plan) -> list[Step]:
+    return sorted(plan.steps, key=lambda step: step.wave)
 
 
 def on_pair(world: World, first: str, second: str) -> None:
@@ -259,6 +263,36 @@ def test_a_guest_that_stopped_meanwhile_starts_on_the_copy_that_was_filled() -> 
     assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
 
 
+def test_a_disk_grows_after_the_replacement_that_is_gone_on_with() -> None:
+    world = healthy()
+    plan = replace(world, on="secondary")
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.wait"))
+    large = desired({"web1": instance(**PAIR, disks=[{"size": "256MiB"}])})
+    again = world.plan(large, verb="replace_disks", instance="web1", on="secondary")
+    assert "replication.wait" in [step.op for step in again.steps]
+    assert (again.errors, [f.code for f in again.findings]) == ([], ["disk-not-up-to-date", "grows-later"])
+    world.apply(again, large)
+    world.converge(large)
+    assert not world.plan(large).steps
+    assert {disk["size"] for doc in world.nodes.values() for disk in doc["volumes"] if "meta" not in disk["name"]} == {
+        256 << 20
+    }
+
+
+@pytest.mark.parametrize(("on", "fresh", "good"), [("secondary", "node2", "node1"), ("primary", "node1", "node2")])
+def test_fresh_volumes_wait_for_the_disk_that_fills_them(on: str, fresh: str, good: str) -> None:
+    """Both sides are without a disk: a Primary lets in nothing but the data that it saw last."""
+    world = healthy()
+    plan = replace(world, on=on)
+    world.apply(plan, WANTED, [step.op for step in plan.steps].index("replication.configure"))
+    world.documents()
+    for node in (fresh, good):
+        world.nodes[node]["resources"]["web1"]["volumes"][0]["disk"] = "Diskless"
+    steps = {step.node: step for step in world.plan(WANTED).steps if step.op == "replication.configure"}
+    assert set(steps) == {"node1", "node2"}
+    assert steps[good].id in steps[fresh].needs and steps[good].wave < steps[fresh].wave
+
+
 def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"]), "web2": instance(nodes=["node2", "node3"])})
     world = World(list(wanted.nodes))
@@ -271,3 +305,14 @@ def test_a_port_that_another_took_at_the_same_time_is_given_up() -> None:
     written = {step.node: step.args["document"]["port"] for step in plan.steps if step.op == "definition.write"}
     assert written.keys() == {"node1", "node2"} and len(set(written.values())) == 1
     assert not set(written.values()) & {other["port"]} and not plan.errors
+
+
+def test_a_former_copy_goes_only_under_the_definition_that_was_seen() -> None:
+    """Its node may be about to get a newer one, by a run that was killed but not on the nodes."""
+    world = healthy()
+    plan = replace(world)
+    gone = next(step for step in plan.steps if step.op == "volumes.remove")
+    assert (gone.node, gone.args["expect_generation"]) == ("node2", 2)
+    world.apply(plan, WANTED, [step.op for step in in_order(plan)].index("definition.write"))
+    cleared = next(step for step in world.plan(WANTED).steps if step.op == "volumes.remove")
+    assert (cleared.node, cleared.args["expect_generation"]) == ("node3", None)

@@ -223,3 +223,33 @@ def test_a_copy_that_never_was_whole_is_connected() -> None:
     plan = world.plan(WANTED)
     assert "replication.configure" in [step.op for step in plan.steps if step.node == "node2"]
     assert not [finding for finding in plan.errors if finding.code in ("split-brain", "stand-alone")]
+
+
+def test_who_is_down_comes_up_to_tell_what_was_written_there() -> None:
+    """One side was disconnected by hand, the other taken down: neither tells the generations of both."""
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    world.documents()
+    here, there = (world.nodes[node]["resources"]["web1"] for node in ("node1", "node2"))
+    here["connection"] = "StandAlone"
+    here["volumes"][0]["uuids"] = "AAAAAAAAAAAAAAA1:1111111111111110:0:0"
+    there.update(role=None, volumes=[], options={})
+    plan = world.plan(WANTED)
+    assert [(finding.code, "down on node2" in finding.message) for finding in plan.errors] == [("stand-alone", True)]
+    assert [(step.node, step.op) for step in plan.steps] == [("node2", "replication.configure")]
+    moved = world.plan(WANTED, verb="migrate", instance="web1")
+    assert (moved.steps, [finding.code for finding in moved.errors]) == ((), ["stand-alone"])
+    world.apply(plan, WANTED)
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["uuids"] = "1111111111111110:0:0:0"
+    world.converge(WANTED)
+    assert (world.plan(WANTED).steps, world.plan(WANTED).findings) == ((), ())
+
+
+def test_who_lost_disks_and_is_down_is_not_brought_up() -> None:
+    world = World(list(WANTED.nodes))
+    world.converge(WANTED)
+    world.documents()
+    world.nodes["node1"]["resources"]["web1"]["connection"] = "StandAlone"
+    world.nodes["node2"]["resources"]["web1"].update(role=None, volumes=[], options={})
+    world.nodes["node2"]["volumes"] = []
+    assert not world.plan(WANTED).steps

@@ -266,6 +266,9 @@ class World:
             volume["tags"] += wanted["tags"]
 
     def _volumes_remove(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        there = doc["definitions"].get(args["instance"], {}).get("generation")
+        if "expect_generation" in args and there not in (None, args["expect_generation"]):
+            raise Refused("changed meanwhile")
         for wanted in args["volumes"]:
             volume = self._find(doc, wanted["volume_group"], wanted["name"])
             if volume is None:

@@ -35,6 +35,8 @@ class Kernel:
         self.said = f"{JUST_CREATED:016X}:0:0:0:0:0:0"
         # A Primary that lost its disk: what it sees once its peer is connected.
         self.late: ResourceState | None = None
+        # Whether it lets in nothing but the data that a Primary saw last.
+        self.refuses = False
 
     def see(self, disk: str, peer_disk: str, **more: Any) -> None:
         volumes = (DiskState(0, 1000, disk, peer_disk, None, "/dev/vg0/web1-disk0"),)
@@ -63,7 +65,7 @@ class Kernel:
     def adjust(self, _name: str, dry: bool) -> bool:
         if self.now is not None and self.now.volumes[0].disk == "Diskless" and not dry:
             self.did.append("attach")
-            if not self.now.connected:
+            if self.refuses or not self.now.connected:
                 self.now = self.late or self.now
                 raise CommandFailed(["drbdadm", "attach"], 10, "", "Can only attach to data with current UUID=16")
             self.see("Inconsistent", "UpToDate", role="Primary")
@@ -148,6 +150,16 @@ def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: Node, kern
     with pytest.raises(CommandFailed, match="Can only attach"):
         configure(node)
     assert kernel.did == ["attach"]
+
+
+def test_a_fresh_disk_whose_peer_lost_the_data_is_told_what_to_do(node: Node, kernel: Kernel) -> None:
+    configure(node)
+    kernel.see("Diskless", "Diskless", role="Secondary", peer_role="Primary", connection="Connected")
+    kernel.refuses = True
+    with pytest.raises(CommandFailed, match="Can only attach") as error:
+        configure(node)
+    assert "the peer has lost its disk" in str(error.value.remedy)
+    assert "site.yml" in str(error.value.remedy)
 
 
 @pytest.mark.parametrize(

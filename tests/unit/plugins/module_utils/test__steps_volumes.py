@@ -138,3 +138,22 @@ def test_a_volume_of_another_instance_is_not_tagged_over(node: Node) -> None:
     wanted = [{"volume_group": "vg0", "name": "web1-disk0", "tags": ["twofold.instance=web1"]}]
     with pytest.raises(Refused, match="is marked twofold.instance=db1".replace(".", r"\.")):
         run(node, "volumes.tag", instance="web1", volumes=wanted)
+
+
+def test_volumes_that_a_definition_claims_meanwhile_stay(node: Node) -> None:
+    """Somebody else's run, which made them, wrote it after the plan to remove them was made."""
+    create(node, DATA, META)
+    listed = [{"volume_group": one["volume_group"], "name": one["name"]} for one in (DATA, META)]
+    _definitions.write(node.files, {"format": 1, "name": "web1", "generation": 2, "nodes": ["node1", "node2"]})
+    for expected in (None, 1):
+        with pytest.raises(Refused, match="generation 2") as error:
+            run(node, "volumes.remove", instance="web1", volumes=listed, expect_generation=expected)
+        assert error.value.remedy == "somebody changed it meanwhile; plan again"
+    assert len(list(node.volumes.volumes())) == 2
+    assert run(node, "volumes.remove", instance="web1", volumes=listed, expect_generation=2).changed
+
+
+def test_volumes_go_once_more_when_the_definition_is_gone(node: Node) -> None:
+    create(node, DATA)
+    listed = [{"volume_group": "vg0", "name": "web1-disk0"}]
+    assert run(node, "volumes.remove", instance="web1", volumes=listed, expect_generation=1).changed
