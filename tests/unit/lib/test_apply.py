@@ -11,7 +11,7 @@ from twofold import apply
 
 
 def step(name: str, *needs: str, always: bool = False) -> dict[str, Any]:
-    return {"id": name, "needs": list(needs), "always": always}
+    return {"id": name, "op": "seed.remove", "args": {}, "needs": list(needs), "always": always}
 
 
 def result(name: str, status: str) -> dict[str, Any]:
@@ -55,3 +55,16 @@ def test_a_request_says_who_and_how_long() -> None:
     )
     assert (made["run"], made["holder"], made["lease"], made["lock_wait"]) == ("r", "me@here", 9, 3)
     assert made["held"] and made["release"] and made["steps"] == [step("a")] and made["secrets"] == {"k": "v"}
+
+
+def test_who_only_looks_waits_for_nobody() -> None:
+    """Unless he relies on a definition that the plan knew: its run must be at its end."""
+
+    def locks(*steps: dict[str, Any], held: bool = False) -> bool:
+        made = apply.request({"id": "r", "holder": "me"}, list(steps), {}, held=held, last=True, lease=9, wait=3)
+        return bool(made["lock"])
+
+    look = {**step("look"), "op": "definition.absent", "args": {"name": "web1", "expect_generation": None}}
+    known = {**look, "args": {"name": "web1", "expect_generation": 1}}
+    assert not locks(look, look)
+    assert locks(known) and locks(look, known) and locks(look, step("a")) and locks(look, held=True)
