@@ -82,6 +82,8 @@ def look(name: str) -> Request | None:
 def answer(request: Request) -> Request:
     """Everything that was asked for, in this order."""
     said = {name: call(name, *one) for name, one in request.get("calls", {}).items()}
+    # libvirt renames files and does not wait until that is on the disk: a cut of power could take it back.
+    os.sync()
     return {"said": said, "states": {name: look(name) for name in request.get("look", ())}}
 
 
