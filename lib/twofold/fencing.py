@@ -174,7 +174,7 @@ def _oob_state(ran: Ran) -> str:
     if ran.code == 0:
         try:
             powered = json.loads(ran.stdout)["powered"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return SILENT
     return {True: ON, False: OFF}.get(powered, SILENT) if isinstance(powered, bool) else SILENT
 
@@ -182,7 +182,7 @@ def _oob_state(ran: Ran) -> str:
 def _health(ran: Ran) -> list[dict[str, str]]:
     try:
         return [{"item": str(item), "status": str(status)} for item, status in json.loads(ran.stdout)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return [{"item": "health", "status": "UNKNOWN"}]
 
 
