@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .findings import ERROR, INFO, WARNING, Finding
 from .model import Desired, FenceDevice, Node
+from .observed import Observed
 
 ON, OFF, SILENT = "on", "off", "silent"
 # Exit status of an agent's status command; the line on standard output has to agree.
@@ -184,6 +185,16 @@ def _health(ran: Ran) -> list[dict[str, str]]:
         return [{"item": str(item), "status": str(status)} for item, status in json.loads(ran.stdout)]
     except (ValueError, TypeError, RecursionError):
         return [{"item": "health", "status": "UNKNOWN"}]
+
+
+def guests(observed: dict[str, Any], node: str) -> list[str]:
+    """What runs on a node that answers, by name; in words if it cannot tell."""
+    view = Observed({node: observed.get(node)}).views[node]
+    if view is None:
+        return []
+    if view.document.get("domains") is None:
+        return ["guests that it could not tell"]
+    return sorted(name for name, domain in view.domains.items() if domain.active)
 
 
 def review(desired: Desired, observed: dict[str, Any], said: dict[str, list[Said]]) -> list[Finding]:

@@ -95,8 +95,9 @@ class ActionModule(ClusterAction):
 
     def _refuse_living(self, cluster: Cluster, name: str, action: str) -> None:
         """Refuse to take the power of a node that answers and runs guests, unless that is asked for."""
-        domains = (cluster.observed.get(name) or {}).get("domains") or {}
-        guests = sorted(guest for guest, domain in domains.items() if domain["state"] == "running")
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
+
+        guests = fencing.guests(cluster.observed, name)
         if guests and not self.arguments["force"]:
             raise AnsibleActionFail(
                 f"{name} answers and runs {', '.join(guests)}; they would lose their power too. Nothing was done. "
