@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[3]
 Place = tuple[str | int, ...]
 DEEP: Any = {"a": [{"a": [{"a": [None]}]}]}
 HOSTILE: list[Any] = [
-    None, True, 3, -1, 2**80, 0.5, float("nan"), float("inf"), "x", "", "\ud800", "9" * 5000, [], ["x"], [None], [[]], {},
-    {"x": 3}, {"x": None}, {"x": {}}, {"": []}, DEEP,
+    None, True, 3, -1, 2**80, 0.5, float("nan"), float("inf"), "x", "", "\ud800", "9" * 5000, [], ["x"], [None],
+    [[]], {}, {"x": 3}, {"x": None}, {"x": {}}, {"": []}, DEEP,
 ]  # fmt: skip
 OPTIONAL = sorted(set(shape.OBSERVED) - set(NEEDED))
 
