@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .findings import ERROR, INFO, WARNING, Finding
 from .model import Desired, FenceDevice, Node
+from .observed import Observed
 
 ON, OFF, SILENT = "on", "off", "silent"
 # Exit status of an agent's status command; the line on standard output has to agree.
@@ -199,7 +200,7 @@ def _oob_state(ran: Ran) -> str:
     if ran.code == 0:
         try:
             powered = json.loads(ran.stdout)["powered"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return SILENT
     return {True: ON, False: OFF}.get(powered, SILENT) if isinstance(powered, bool) else SILENT
 
@@ -207,8 +208,18 @@ def _oob_state(ran: Ran) -> str:
 def _health(ran: Ran) -> list[dict[str, str]]:
     try:
         return [{"item": str(item), "status": str(status)} for item, status in json.loads(ran.stdout)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return [{"item": "health", "status": "UNKNOWN"}]
+
+
+def guests(observed: dict[str, Any], node: str) -> list[str]:
+    """What runs on a node that answers, by name; in words if it cannot tell."""
+    view = Observed({node: observed.get(node)}).views[node]
+    if view is None:
+        return []
+    if view.document.get("domains") is None:
+        return ["guests that it could not tell"]
+    return sorted(name for name, domain in view.domains.items() if domain.active)
 
 
 def review(desired: Desired, observed: dict[str, Any], said: dict[str, list[Said]]) -> list[Finding]:

@@ -390,10 +390,10 @@ class Instance(Model):
         default={}, description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated"
     )
     firmware: Literal["bios", "uefi"] = Field(default="bios", description="What boots the guest")
-    machine: str = Field(default="q35", pattern=r"^[A-Za-z0-9._-]+$", description="QEMU's machine type")
+    machine: str = Field(default="q35", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="QEMU's machine type")
     cpu: str = Field(
         default="host-passthrough",
-        pattern=r"^[A-Za-z0-9._-]+$",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="host-passthrough, host-model, maximum, or a model that all nodes have",
     )
     virtualization: Literal["kvm", "qemu"] = Field(

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from . import shape
-from .errors import DocumentError
 
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
 NEEDED = ("hostname", "memory", "volume_groups", "volumes", "resources", "domains", "definitions", "seeds", "bridges")
-# What every definition has, and the type of each part.
-DEFINITION: dict[str, type] = {
-    "generation": int, "cluster": str, "disk_template": str, "nodes": list, "state": str, "memory": int, "vcpus": int,
-    "disks": list, "nics": list,
-}  # fmt: skip
 MARK = "twofold"
+# What to do about parts that are files of ours on the node, and about an answer as a whole.
+REMEDIES = {
+    "answer": "use the same version of Twofold for all runs; if it persists, look at what answers there in its place",
+    "journal": "when no run is at work, remove the damaged file from /var/lib/twofold/journal there",
+    "left_off": "remove /var/lib/twofold/power_back.json there; the node writes it anew",
+    "lock": "run break_lock.yml for the node when no run is at work, or remove /run/twofold/lock.json there",
+    "maintenance": "run undrain.yml for the node, which removes its note",
+    "rolling": "remove /var/lib/twofold/rolling.json there; the notes of the other nodes will do",
+    "seeds": "look at /var/lib/twofold/seeds there",
+}
 TAG = "twofold.instance="
 RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
 OFF = frozenset({"shutoff", "shut off"})
@@ -243,7 +246,7 @@ class NodeView:
         return None if note is None or note["boot"] != self.document.get("boot_id") else str(note["holder"])
 
     @property
-    def problems(self) -> list[dict[str, str]]:
+    def problems(self) -> list[dict[str, Any]]:
         """What the node could not read."""
         return list(self.document.get("problems") or [])
 
@@ -414,48 +417,38 @@ class Observed:
         return found
 
 
-def _view(name: str, document: dict[str, Any] | None) -> NodeView | None:
+def _view(name: str, document: Any) -> NodeView | None:
     if document is None:
         return None
+    said: dict[str, Any] = dict.fromkeys(NEEDED)
     if not isinstance(document, dict):
-        raise DocumentError(f"{name}: the node's answer is no document")
-    if document.get("format") != FORMAT:
-        raise DocumentError(f"{name}: the observed document has format {document.get('format')!r}, not {FORMAT}")
-    damaged = _damaged(document.get("definitions"))
-    # What is wrong with a definition has been said then.
-    document = _whole(document, [part for part in shape.OBSERVED if not (damaged and part == "definitions")])
+        said["problems"] = [_not_understood("answer", f"it is a {type(document).__name__}")]
+    elif document.get("format") != FORMAT:
+        said["problems"] = [_not_understood("answer", f"its format is {document.get('format')!r}, not {FORMAT}")]
+    else:
+        said |= _whole(document)
+    damaged = _damaged(said["definitions"])
     # Who cannot tell what a definition says, is not to be planned with.
-    missing = tuple(part for part in NEEDED if document.get(part) is None or (damaged and part == "definitions"))
-    return NodeView(name, document, missing, damaged)
+    missing = tuple(part for part in NEEDED if said[part] is None or (damaged and part == "definitions"))
+    return NodeView(name, said, missing, damaged)
 
 
-def _damaged(definitions: Any) -> dict[str, str]:
-    """The definitions that cannot be used, each with what it lacks."""
-    if not isinstance(definitions, dict):
-        return {}
-    return {key: fault for key, found in definitions.items() if (fault := _fault(key, found))}
+def _damaged(definitions: dict[str, Any] | None) -> dict[str, str]:
+    """The definitions that cannot be used, each with what is wrong with it."""
+    return {key: fault for key, found in (definitions or {}).items() if (fault := shape.definition(key, found))}
 
 
-def _fault(name: str, found: Any) -> str | None:
-    """What a definition lacks."""
-    if not isinstance(found, dict):
-        return f"it is a {type(found).__name__}"
-    if found.get("format") != FORMAT:
-        return f"its format is {found.get('format')!r}, not {FORMAT}"
-    if found.get("name") != name:
-        return f"it is that of {found.get('name')!r}"
-    lacking = [key for key, kind in DEFINITION.items() if not isinstance(found.get(key), kind)]
-    return f"it lacks {', '.join(lacking)}" if lacking else None
+def _whole(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without those of its parts that are not as its format says; they count as not known."""
+    found = {part: document[part] for part in shape.OBSERVED if document.get(part) is not None}
+    wrong = {part: fault for part, value in found.items() if (fault := shape.observed_part(part, value))}
+    if not wrong:
+        return document
+    problems = [_not_understood(part, fault) for part, fault in wrong.items()]
+    told = [] if "problems" in wrong else found.get("problems", [])
+    return {**document, **dict.fromkeys(wrong), "problems": [*told, *problems]}
 
 
-def _whole(document: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:
-    """The document without those of the parts that are not as its format says; they count as not known."""
-    problems = []
-    for part in parts:
-        if document.get(part) is not None and (wrong := shape.observed_part(part, document[part])):
-            remedy = "update the node's Python and tools, or look at what stands in its way"
-            problems.append({"object": part, "message": f"the answer cannot be understood: {wrong}", "remedy": remedy})
-            document = {**document, part: None}
-    if problems:
-        document = {**document, "problems": [*(document.get("problems") or []), *problems]}
-    return document
+def _not_understood(part: str, fault: str) -> dict[str, str]:
+    remedy = REMEDIES.get(part, "update the node's Python and tools, or look at what stands in its way")
+    return {"object": part, "message": f"the answer cannot be understood: {fault}", "remedy": remedy}

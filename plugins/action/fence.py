@@ -104,12 +104,11 @@ class ActionModule(ClusterAction):
 
     def _refuse_living(self, cluster: Cluster, name: str, action: str) -> None:
         """Refuse to take the power of a node that runs guests, or lives and may run some, unless that is asked for."""
-        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
 
         if self.arguments["force"]:
             return
-        domains = (cluster.observed.get(name) or {}).get("domains") or {}
-        guests = sorted(guest for guest, domain in domains.items() if domain["state"] == "running")
+        guests = fencing.guests(cluster.observed, name)
         if guests:
             raise AnsibleActionFail(
                 f"{name} answers and runs {', '.join(guests)}; they would lose their power too. Nothing was done. "

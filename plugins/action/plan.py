@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
+from ansible_collections.twofold.cluster.plugins.module_utils import _json
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import Cluster, ClusterAction
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
 
@@ -75,13 +76,13 @@ def save(plan: Plan, path: Path) -> list[str]:
 
 def load(path: str, cluster: Cluster) -> Plan:
     """Return a saved plan, if what it was based on is still so."""
-    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Plan, planner
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Plan, TwofoldError, planner
 
     try:
-        plan = Plan.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        plan = Plan.from_json(_json.read(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TwofoldError) as error:
         raise AnsibleActionFail(f"{path} is not a plan of ours ({error}). Save one with playbooks/plan.yml.") from error
     stale = planner.check_saved(plan, cluster.desired, cluster.observed)
     if stale:

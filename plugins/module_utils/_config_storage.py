@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from typing import Any, NamedTuple
 
+from . import _json
 from ._config_host import Change, Host, Problem
 from ._devices import SystemDevices
 from ._errors import ParseFailed, Refused
@@ -50,7 +50,7 @@ def _ask_groups(host: Host) -> Groups:
     argv = ["pvs", "--reportformat", "json", "--options", "pv_name,vg_name,vg_tags"]
     text = host.query(argv, check=True).stdout
     try:
-        rows = json.loads(text)["report"][0]["pv"]
+        rows = _json.read(text)["report"][0]["pv"]
         volumes = {os.path.realpath(row["pv_name"]): row["vg_name"] for row in rows if row["pv_name"] != UNKNOWN}
         missing = frozenset(row["vg_name"] for row in rows if row["pv_name"] == UNKNOWN)
         tags = {row["vg_name"]: set(filter(None, row["vg_tags"].split(","))) for row in rows if row["vg_name"]}

@@ -19,6 +19,8 @@ REPLICATING = {
     "VerifyS", "VerifyT", "PausedSyncS", "PausedSyncT", "Ahead", "Behind",
 }  # fmt: skip
 TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([{};])|([^\s{};"#]+)|#[^\n]*')
+# DRBD's own blocks are four deep.
+DEPTH = 16
 Statement = tuple[list[str], Union[list[Any], None]]
 
 
@@ -57,7 +59,7 @@ def _event(one: dict[str, Any], kind: str, facts: dict[str, str]) -> None:
         volume["peer_disk"] = facts["peer-disk"]
         volume["replication"] = facts.get("replication")
         if "done" in facts:
-            volume["done"] = float(facts["done"])
+            volume["done"] = _share(facts["done"])
 
 
 def _volume(one: dict[str, Any], number: int) -> dict[str, Any]:
@@ -66,6 +68,14 @@ def _volume(one: dict[str, Any], number: int) -> dict[str, Any]:
     }  # fmt: skip
     volume: dict[str, Any] = one["volumes"].setdefault(number, empty)
     return volume
+
+
+def _share(text: str) -> float:
+    """Percent."""
+    share = float(text)
+    if not 0 <= share <= 100:
+        raise ValueError(f"{text}%")
+    return share
 
 
 def connection(word: str) -> str:
@@ -77,10 +87,10 @@ def parse_proc(text: str) -> dict[int, float]:
     """Reads /proc/drbd of 8.4: how far a minor's resync is, in percent."""
     minor, done = None, {}
     for line in text.splitlines():
-        start = re.match(r"\s*(\d+): cs:", line)
+        start = re.match(r"\s*(\d{1,7}): cs:", line)
         if start:
             minor = int(start.group(1))
-        share = re.search(r"(?:sync'ed|verified):\s*([0-9.]+)%", line)
+        share = re.search(r"(?:sync'ed|verified):\s*(\d{1,3}(?:\.\d{1,3})?)%", line)
         if share and minor is not None:
             done[minor] = float(share.group(1))
     return done
@@ -90,10 +100,10 @@ def parse_out_of_sync(text: str) -> dict[int, int]:
     """Reads /proc/drbd of 8.4: how much of a minor differs from the peer, in bytes."""
     minor, found = None, {}
     for line in text.splitlines():
-        start = re.match(r"\s*(\d+): cs:", line)
+        start = re.match(r"\s*(\d{1,7}): cs:", line)
         if start:
             minor = int(start.group(1))
-        amount = re.search(r"\boos:(\d+)", line)
+        amount = re.search(r"\boos:(\d{1,18})\b", line)
         if amount and minor is not None:
             found[minor] = int(amount.group(1)) * 1024
     return found
@@ -110,6 +120,8 @@ def parse_config(text: str) -> list[Statement]:
         position = match.end()
         quoted, mark, word = match.groups()
         if mark == "{":
+            if len(stack) > DEPTH:
+                raise ParseFailed("the DRBD configuration", " ".join(words), "it is nested too deeply")
             block: list[Any] = []
             stack[-1].append((words, block))
             stack.append(block)
@@ -165,9 +177,15 @@ def _show_block(block: list[Any], options: dict[str, str], backing: dict[int, st
                 if option and option[0] not in ("shared-secret", "_name", "size"):
                     options[option[0]] = option[1] if len(option) > 1 else "yes"
         elif name == "volume":
-            _show_block(inner, options, backing, int(words[1]))
+            _show_block(inner, options, backing, _number(words))
         else:
             _show_block(inner, options, backing, volume)
+
+
+def _number(words: list[str]) -> int:
+    if len(words) != 2 or re.fullmatch("[0-9]{1,5}", words[1]) is None:
+        raise ParseFailed("drbdsetup show", " ".join(words), "no number of a volume")
+    return int(words[1])
 
 
 SECRET = re.compile(r'(\bshared-secret\s+)(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')

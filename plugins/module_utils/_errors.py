@@ -38,11 +38,10 @@ class TimedOut(TwofoldError):
 class ParseFailed(TwofoldError):
     """A tool said something that is not understood."""
 
-    def __init__(self, tool: str, text: str, where: str) -> None:
+    def __init__(self, tool: str, text: str, where: str, remedy: str | None = None) -> None:
         shown = text if len(text) <= 300 else text[:300] + "..."
-        super().__init__(
-            f"cannot understand what {tool} said ({where}): {shown!r}", f"report this with the version of {tool}"
-        )
+        remedy = remedy or f"report this with the version of {tool}"
+        super().__init__(f"cannot understand what {tool} said ({where}): {shown!r}", remedy)
 
 
 class CommandFailed(TwofoldError):

@@ -10,10 +10,12 @@ import json
 import os
 from typing import Any, Protocol
 
+from . import _json
 from ._errors import ParseFailed
 
 STATE = "/var/lib/twofold"
 RUN = "/run/twofold"
+DAMAGED = "restore the file from a backup or the other node, or remove it when no run is at work"
 
 
 class Files(Protocol):
@@ -39,7 +41,7 @@ class SystemFiles:
         except FileNotFoundError:
             return None
         except UnicodeDecodeError as error:
-            raise ParseFailed(path, "bytes that are no UTF-8", str(error)) from error
+            raise ParseFailed(path, "bytes that are no UTF-8", str(error), DAMAGED) from error
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Replaces a file as a whole; after a crash there is the old or the new one."""
@@ -97,11 +99,11 @@ def read_json(files: Files, path: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = _json.read(text)
     except ValueError as error:
-        raise ParseFailed(path, text, str(error)) from error
+        raise ParseFailed(path, text, str(error), DAMAGED) from error
     if not isinstance(value, dict):
-        raise ParseFailed(path, text, "not an object")
+        raise ParseFailed(path, text, "not an object", DAMAGED)
     return value
 
 

@@ -11,10 +11,10 @@ reading it would read that file of the node's.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import Any, Callable, Protocol
 
+from . import _json
 from ._errors import ParseFailed, Refused, TwofoldError, UsageError
 from ._files import STATE, sync_folder
 from ._names import digest
@@ -152,7 +152,7 @@ def known_format(image_format: str) -> str:
 def parse_info(text: str) -> dict[str, Any]:
     """Reads `qemu-img info --output json`."""
     try:
-        info = json.loads(text)
+        info = _json.read(text)
         int(info["virtual-size"])
     except (ValueError, KeyError, TypeError) as error:
         raise ParseFailed("qemu-img info", text, f"{type(error).__name__}: {error}") from error

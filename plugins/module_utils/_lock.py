@@ -54,7 +54,7 @@ class FileLock:
         try:
             lapsed = self._age(lease) > float(lease["lease"])
             lease["run"], lease["holder"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ParseFailed(self.lease_path, str(lease), repr(error)) from error
         return None if lapsed else lease
 

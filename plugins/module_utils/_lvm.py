@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple, Protocol
 
+from . import _json
 from ._errors import ParseFailed
 from ._runner import Runner
 
@@ -180,7 +180,7 @@ def device(volume_group: str, name: str) -> str:
 def parse_report(text: str) -> tuple[dict[str, Group], list[Volume]]:
     """Reads the output of REPORT."""
     try:
-        reports: list[dict[str, Any]] = json.loads(text)["report"]
+        reports: list[dict[str, Any]] = _json.read(text)["report"]
         groups: dict[str, Group] = {}
         volumes: list[Volume] = []
         for report in reports:

@@ -41,6 +41,9 @@ def observe(node: Node, name: str) -> Document:
         except TwofoldError as error:
             document[part] = None
             problems.append(_problem(part, error))
+        except OSError as error:
+            document[part] = None
+            problems.append({"object": part, "message": str(error), "remedy": "look at the node's file systems"})
     document["problems"] = problems
     return document
 

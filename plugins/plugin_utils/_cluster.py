@@ -74,6 +74,7 @@ class ClusterAction(ActionBase):
                 "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
                 "has to name the group that they are in."
             )
+        _inventory.Sources(task_vars).refuse_bombs()
         name = self.arguments["observed"]
         observed: dict[str, dict[str, Any] | None] = {}
         for node in members(task_vars, NODE_GROUP, "nodes"):

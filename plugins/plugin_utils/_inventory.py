@@ -10,13 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleError
 
 PREFIX = "twofold_"
 # Ansible's own variables that the library understands.
 ANSIBLE = ("ansible_host", "group_names")
 # A variable that cannot be templated is handed on as this, so that only its host suffers.
 UNDEFINED = "\0undefined: "
+# A few lines of aliases hold more values than a machine has room for.
+LARGEST = 100_000
+YAML = ("", ".yml", ".yaml", ".json")
 
 
 def plain(value: Any) -> Any:
@@ -34,8 +38,21 @@ def plain(value: Any) -> Any:
 
 
 def variables(task_vars: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return our variables of each host, templated; a value that cannot be is a text that starts with UNDEFINED."""
-    return {host: dict(_variables(task_vars["hostvars"][host])) for host in hosts}
+    """Return our variables of each host, templated; a value that cannot be is a text that starts with UNDEFINED.
+
+    :raises AnsibleActionFail: a file with them cannot be read; the message names it.
+    """
+    return {host: _of_host(task_vars, host) for host in hosts}
+
+
+def _of_host(task_vars: Mapping[str, Any], host: str) -> dict[str, Any]:
+    try:
+        return dict(_variables(task_vars["hostvars"][host]))
+    except AnsibleError as error:
+        found = "; ".join(Sources(task_vars).faults(host)) or str(error)
+        raise AnsibleActionFail(
+            f"The variables of {host} cannot be read: {found}. Nothing was done. Correct the file, then run this again."
+        ) from error
 
 
 def _variables(host_vars: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -52,7 +69,7 @@ class Sources:
 
     def __init__(self, task_vars: Mapping[str, Any]) -> None:
         self._sources = [Path(str(source)) for source in task_vars.get("ansible_inventory_sources") or []]
-        self._hostvars = task_vars["hostvars"]
+        self._groups = task_vars.get("groups") or {}
 
     def locate(self, host: str, variable: str) -> str | None:
         """Return ``file:line`` of the most specific place that sets ``variable`` for ``host``, or None."""
@@ -63,8 +80,36 @@ class Sources:
                     return f"{path}:{number}"
         return None
 
+    def faults(self, host: str) -> Iterator[str]:
+        """Yield what is wrong with the files of a host's variables, as ``file:line: what``."""
+        for path in dict.fromkeys(self._files(host)):
+            fault = _fault(path)
+            if fault is not None:
+                yield fault
+
+    def refuse_bombs(self) -> None:
+        """Look at the files with aliases before Ansible does, which would take all memory for them.
+
+        :raises AnsibleActionFail: a file holds more than can be meant.
+        """
+        for path in self._all_files():
+            lines = "\n".join(_lines(path))
+            if "&" in lines and "*" in lines and _expanded(lines) > LARGEST:
+                raise AnsibleActionFail(
+                    f"{path}: with its aliases written out it holds more than {LARGEST} values. Nothing was done. "
+                    "Write it without aliases of aliases, then run this again."
+                )
+
+    def _all_files(self) -> Iterator[Path]:
+        for source in self._sources:
+            yield from [source] if source.is_file() else source.glob("*")
+            base = source if source.is_dir() else source.parent
+            for folder in ("group_vars", "host_vars"):
+                yield from (path for path in sorted((base / folder).rglob("*")) if path.suffix in YAML)
+
     def _files(self, host: str) -> Iterator[Path]:
-        groups = [str(group) for group in reversed(list(self._hostvars[host].get("group_names", [])))]
+        named = {str(group) for group, hosts in self._groups.items() if host in hosts} - {"all", "ungrouped"}
+        groups = sorted(named, reverse=True)
         wanted = [("host_vars", host), *(("group_vars", group) for group in [*groups, "all"])]
         for folder, name in wanted:
             for source in self._sources:
@@ -75,6 +120,41 @@ class Sources:
                 yield from sorted((base / name).glob("**/*.y*ml"))
         for source in self._sources:
             yield from (sorted(source.glob("*.y*ml")) if source.is_dir() else [source])
+
+
+def _fault(path: Path) -> str | None:
+    """Return what keeps a file from being read as YAML; None if nothing does, or if only its values are wrong."""
+    try:
+        yaml.compose(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        return f"{path}: it is no UTF-8 ({error.reason} at byte {error.start})"
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        return f"{path}{line}: {error.problem or error}"
+    except (yaml.YAMLError, RecursionError, OSError) as error:
+        return f"{path}: {error}"
+    return None
+
+
+def _expanded(text: str) -> int:
+    """Return how many values a text holds with its aliases written out; 0 for one that is no YAML."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            # One that holds itself has no end.
+            sizes[id(node)] = LARGEST
+            inner = node.value if isinstance(node, yaml.SequenceNode) else []
+            if isinstance(node, yaml.MappingNode):
+                inner = [one for pair in node.value for one in pair]
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        return sizes[id(node)]
+
+    try:
+        return size(yaml.compose(text))
+    except (yaml.YAMLError, RecursionError):
+        # What it is instead, Ansible says.
+        return 0
 
 
 def _lines(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.twofold.cluster.plugins.module_utils import _json
 
 # Owned by the user that runs there (root, or whom become names), so nobody else can put code into it.
 CACHE = "/var/cache/twofold"
@@ -120,15 +121,25 @@ def _complaint(result: dict[str, Any]) -> str:
     return lines[-1] if lines else f"exit status {result['rc']}"
 
 
+def _understood(text: str) -> dict[str, Any]:
+    """Return the answer of a text; raise if it is an error, or none of ours."""
+    try:
+        said = _json.read(text)
+        if "error" in said:
+            raise AnsibleActionFail(" ".join(filter(None, [said["error"]["message"], said["error"].get("remedy")])))
+        return dict(said["answer"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AnsibleActionFail(
+            f"The node's answer cannot be understood: {type(error).__name__}: {error}. "
+            "Look at what answers there in its place, and at the node's Python."
+        ) from error
+
+
 def _answer(result: dict[str, Any]) -> dict[str, Any]:
     """Return the answer in a call's output; raise if there is none or if it is an error."""
     for line in reversed(result["stdout"].splitlines()):
         if line.startswith(MARK):
-            answer: dict[str, Any] = json.loads(line[len(MARK) :])
-            if "error" in answer:
-                error = answer["error"]
-                raise AnsibleActionFail(" ".join(filter(None, [error["message"], error.get("remedy")])))
-            return answer["answer"]
+            return _understood(line[len(MARK) :])
     raise AnsibleActionFail(
         f"The node gave no answer: {_complaint(result)}. It needs Python 3.9 or later as ansible_python_interpreter, "
         "and the connection's user must be root or use become."

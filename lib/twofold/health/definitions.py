@@ -19,11 +19,6 @@ FIX = "run site.yml, or verify with -e fix=true"
 
 def findings(seen: Seen) -> Iterator[Finding]:
     """What is wrong with the definitions."""
-    for view in seen.answered:
-        for name, fault in sorted(view.damaged.items()):
-            message = f"its definition on {view.name} is damaged: {fault}"
-            remedy = f"copy /var/lib/twofold/instances/{name}.json of its other node, or from a backup"
-            yield error("definition-damaged", f"instance {name}", message, remedy)
     for trace, base in seen.settled:
         yield from _layout(trace, base)
         for node in base["nodes"]:

@@ -37,9 +37,8 @@ def _clocks(views: list[NodeView]) -> Iterator[Finding]:
     """Each node against the one in the middle, as far as the time that the answer took can tell."""
     bounds = {}
     for view in views:
-        asked = view.document.get("asked")
-        if asked:
-            read = float(view.document["time"])
+        asked, read = view.document.get("asked"), view.document.get("time")
+        if asked is not None and read is not None:
             bounds[view.name] = (read - asked[1], read - asked[0])
     if len(bounds) < 2:
         return
@@ -77,7 +76,7 @@ def _versions(views: list[NodeView]) -> Iterator[Finding]:
 
 def key_of(version: str) -> list[int]:
     """A version as a key for comparisons: its numbers."""
-    return [int(number) for number in re.findall(r"\d+", version)]
+    return [int(number) for number in re.findall(r"\d{1,18}", version)]
 
 
 def _older(seen: Seen) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
-from ..observed import Observed
+from ..observed import NodeView, Observed
 from . import (
     activate,
     converge,
@@ -232,10 +232,19 @@ def _nodes(context: Context) -> None:
             context.findings.append(Finding(ERROR, "node-incomplete", target, message, remedy))
         for problem in view.problems:
             message = f"{problem.get('object', '')}: {problem.get('message', '')}"
-            context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy", "")))
+            context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy") or ""))
+        _damaged(context, view)
         for entry in view.journal:
             _journal(context, target, entry)
     _left_off(context)
+
+
+def _damaged(context: Context, view: NodeView) -> None:
+    """Definitions that are of no use."""
+    for name, fault in sorted(view.damaged.items()):
+        message = f"its definition on {view.name} is damaged: {fault}"
+        remedy = f"copy /var/lib/twofold/instances/{name}.json of its other node, or from a backup"
+        context.error("definition-damaged", name, message, remedy)
 
 
 def _left_off(context: Context) -> None:

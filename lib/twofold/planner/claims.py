@@ -17,8 +17,8 @@ from ..observed import NodeView, Observed
 
 # Ports in DRBD's usual range that other programs of an ordinary cluster take: 7788 is every DRBD guide's example.
 AVOIDED_PORTS = frozenset({7788})
-_PORT = re.compile(r"address\s+[^;]*:(\d+)\s*;")
-_MINOR = re.compile(r"\bminor\s+(\d+)\s*;")
+_PORT = re.compile(r"address\s+[^;]*:(\d{1,5})\s*;")
+_MINOR = re.compile(r"\bminor\s+(\d{1,7})\s*;")
 
 
 class Claims:

@@ -115,7 +115,7 @@ def options(settings: ReplicationSettings, observed: dict[str, str]) -> list[str
 
 
 def _number(text: str) -> str | int:
-    match = re.fullmatch(r"(\d+)([kmg]?)", text.strip().strip('"').lower())
+    match = re.fullmatch(r"(\d{1,18})([kmg]?)", text.strip().strip('"').lower())
     return int(match[1]) * _SCALE[match[2]] if match else text.strip().strip('"')
 
 

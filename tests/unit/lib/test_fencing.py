@@ -96,6 +96,22 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
+UNTOLD = "guests that it could not tell"
+PAUSED = {"uuid": "", "state": "paused"}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (None, []), ({"format": 1, "domains": {}}, []), ({"format": 1}, [UNTOLD]),
+        ({"format": 1, "domains": {"web1": 3}}, [UNTOLD]), (3, [UNTOLD]),
+        ({"format": 1, "domains": {"b": {**PAUSED, "state": "shutoff"}, "a": PAUSED}}, ["a"]),
+    ],
+)  # fmt: skip
+def test_who_would_lose_its_power_is_told_of_any_answer(said: Any, found: list[str]) -> None:
+    assert fencing.guests({"node1": said}, "node1") == found
+
+
 def test_an_agent_is_told_everything_on_standard_input(bench: Bench) -> None:
     fence = bench.fence(bench.device("ipmi", AGENT))
     assert fence.status() == fencing.Said(ON, "fence_ipmi", "says on")

@@ -275,7 +275,7 @@ CASES = [
         set_definition("node2", generation=0, memory=1),
     ),
     Case("definition-conflict", ERROR, WEB1, "of generation 2 differ", set_definition("node2", memory=1)),
-    Case("definition-damaged", ERROR, WEB1, "it lacks disks", half_a_definition, *UNKNOWN),
+    Case("definition-damaged", ERROR, WEB1, "damaged: disks is missing", half_a_definition, *UNKNOWN),
     Case("definition-damaged", ERROR, WEB1, "its format is 2", set_definition("node1", format=2), *UNKNOWN),
     Case("definition-damaged", ERROR, WEB1, "it is that of 'x'", misnamed, *UNKNOWN),
     Case(

@@ -132,7 +132,14 @@ def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> Non
     assert "has changed: instance web1" in shown and "Nothing was done" in shown
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("{}", "not a plan"), ("[", "not a plan")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"), ("{}", "not a plan"), ("[", "not a plan"), ("[" * 50_000, "nested too deeply"),
+        ('{"format": 1, "steps": 3}', "the plan is damaged"),
+    ],
+    ids=["missing", "empty", "torn", "endless", "damaged"],
+)  # fmt: skip
 def test_what_is_no_plan_is_refused(operator: Operator, content: str | None, said: str) -> None:
     path = operator.directory / "saved.json"
     if content is not None:

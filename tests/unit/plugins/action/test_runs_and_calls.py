@@ -67,6 +67,16 @@ def test_a_node_without_an_answer_says_what_it_needs() -> None:
         _node_call._answer({"rc": 127, "stdout": "", "stderr": "python3: no such file\n"})
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["", "{", "3", "[]", "{}", '{"answer": 3}', '{"error": 3}', '{"error": {"message": 3}}', "[" * 50_000],
+    ids=lambda said: said[:12],
+)
+def test_an_answer_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(AnsibleActionFail, match="cannot be understood"):
+        _node_call._answer({"rc": 0, "stdout": f"{_node_call.MARK}{said}\n", "stderr": ""})
+
+
 def python(program: str, data: bytes) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-I", "-c", program], input=data, capture_output=True, check=False)
     return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _runner
+from ansible_collections.twofold.cluster.plugins import module_utils
+from ansible_collections.twofold.cluster.plugins.module_utils import _runner, _steps
 from ansible_collections.twofold.cluster.plugins.module_utils._apply import apply
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import parse_generations
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import parse_events, parse_proc, parse_show
@@ -33,13 +37,25 @@ DIGEST = "ab" * 32
 STEPS: dict[str, Any] = {
     "definition.write": lambda name: {"document": {"name": name, "generation": 1}, "expect_generation": None},
     "definition.remove": lambda name: {"name": name, "expect_generation": 1},
+    "definition.absent": lambda name: {"name": name, "expect_generation": None},
     "volumes.create": lambda name: {"instance": name, "volumes": []},
     "volumes.tag": lambda name: {"instance": name, "volumes": []},
     "volumes.remove": lambda name: {"instance": name, "volumes": []},
+    "volumes.set_aside": lambda name: {"instance": name, "volumes": []},
+    "volumes.put_back": lambda name: {"instance": name, "volumes": []},
+    "volumes.keep": lambda name: {"instance": name, "volumes": [], "reason": "split-brain"},
+    "volumes.owe_install": lambda name: {"instance": name, "volume_group": "vg0", "name": "web1-disk0"},
+    "volumes.grow": lambda name: {"instance": name, "volumes": []},
     "replication.configure": lambda name: {"resource": name, "config": "", "secret": "s", "volumes": []},
     "replication.initialise": lambda name: {"resource": name},
     "replication.promote": lambda name: {"resource": name},
     "replication.demote": lambda name: {"resource": name},
+    "replication.take_over": lambda name: {"resource": name, "peer": "node2", "proof": "it is off", "stale": True},
+    "replication.detach": lambda name: {"resource": name},
+    "replication.disconnect": lambda name: {"resource": name},
+    "replication.wait": lambda name: {"resource": name},
+    "replication.discard": lambda name: {"resource": name, "kept": [], "anew": []},
+    "replication.resize": lambda name: {"resource": name, "clean": True, "volumes": []},
     "replication.dual_primary": lambda name: {"resource": name, "allow": True},
     "replication.settle": lambda name: {"resource": name, "domain": name},
     "replication.remove": lambda name: {"resource": name},
@@ -49,6 +65,7 @@ STEPS: dict[str, Any] = {
     "domain.undefine": lambda name: {"name": name},
     "domain.start": lambda name: {"name": name, "resource": None, "volumes": []},
     "domain.stop": lambda name: {"name": name},
+    "domain.resize": lambda name: {"name": name, "target": "vda", "device": "/dev/drbd1000"},
     "domain.migrate": lambda name: {"name": name, "uri": "qemu+tls://192.0.2.12/system"},
 }
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,6 +78,32 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"instance": "web1", "volumes": [{"volume_group": "vg0", "name": "--yes"}]},
     ),
     "volumes of a wrong type": ("volumes.create", {"instance": "web1", "volumes": "all"}),
+    "a volume to set aside that is a path": (
+        "volumes.set_aside",
+        {"instance": "web1", "volumes": [{"volume_group": "vg0", "name": "../web1-disk0"}]},
+    ),
+    "metadata to put back that is an option": (
+        "volumes.put_back",
+        {"instance": "web1", "volumes": [{"volume_group": "vg0", "name": "web1-disk0", "meta": "--force"}]},
+    ),
+    "a snapshot that is a path": (
+        "volumes.keep",
+        {"instance": "web1", "reason": "x", "volumes": [{"volume_group": "vg0", "name": "v", "snapshot": "/dev/sda"}]},
+    ),
+    "a volume for an OS that is a path": (
+        "volumes.owe_install",
+        {"instance": "web1", "volume_group": "vg0", "name": "../../sda"},
+    ),
+    "a volume to grow without a size": (
+        "volumes.grow",
+        {"instance": "web1", "volumes": [{"volume_group": "vg0", "name": "v", "size": "all", "minor": 1000}]},
+    ),
+    "a disk to resize that is no volume": (
+        "replication.resize",
+        {"resource": "web1", "volumes": [{"volume": 0, "minor": 1000, "disk": "/dev/../etc/x", "meta": "", "size": 1}]},
+    ),
+    "a note that is none": ("rolling.begin", {"note": "x"}),
+    "keys that are no list": ("journal.clear", {"keys": "all"}),
     "an image that is a path": ("image.fetch", {"sha256": "../" * 21 + "x", "url": "/etc/shadow", "format": "raw"}),
     "an image of an unknown format": ("image.fetch", {"sha256": DIGEST, "url": "/x", "format": "vmdk; reboot"}),
     "an image by another protocol": ("image.fetch", {"sha256": DIGEST, "url": "gopher://x", "format": "raw"}),
@@ -101,6 +144,23 @@ def refused(node: Node, op: str, args: dict[str, Any]) -> None:
     assert (result["status"], answer["changed"]) == ("failed", False), result
     assert result["message"] and "Traceback" not in result["message"] and len(result["message"]) < 1500
     assert node.files.names("/var/lib/twofold/instances") == [] == node.journal.entries()
+
+
+NO_STEPS = {"os.system", "volumes.__import__"}
+# It takes none.
+WITHOUT_ARGUMENTS = {"rolling.end"}
+
+
+def test_every_step_is_tried() -> None:
+    for module in pkgutil.iter_modules(module_utils.__path__):
+        if module.name.startswith("_steps"):
+            importlib.import_module(f"{module_utils.__name__}.{module.name}")
+    assert set(_steps.REGISTRY) - WITHOUT_ARGUMENTS == {*STEPS, *(op for op, _args in OTHERS.values())} - NO_STEPS
+
+
+def short(text: str) -> str:
+    """For the name of a test."""
+    return repr(text[:40])
 
 
 @pytest.mark.parametrize("op", STEPS)
@@ -154,29 +214,73 @@ def test_a_file_that_is_not_text_is_a_problem_of_its_part_alone(node: Node, tmp_
         node.files.read("/var/lib/twofold/instances/web1.json")
 
 
-DAMAGED = ["", "{", "[]", "null", "7", '"x"', "{}", '{"time": "x", "lease": [], "pid": "x", "run": 1, "step": 3}', "\0"]
+NESTED = "[" * 50_000
+DAMAGED = [
+    "", "{", "[]", "null", "7", '"x"', "{}", '{"time": "x", "lease": [], "pid": "x", "run": 1, "step": 3}', "\0",
+    NESTED, '{"a": ' * 500 + "1" + "}" * 500, '{"name": "web1", "nodes": 3, "disks": {"x": 1}, "port": []}',
+    '{"time": 1, "lease": 1' + "0" * 400 + ', "run": "r", "holder": "h", "uptime": 1}', "1" + "0" * 5000,
+    '{"name": "web1", "generation": "x", "nodes": [[]], "disks": [3], "port": "x", "left": 3}',
+]  # fmt: skip
+DAMAGED_STEPS: dict[str, Any] = {
+    "definition.write": {"document": {"name": "web2", "generation": 1, "nodes": ["node1"]}, "expect_generation": None},
+    "definition.absent": {"name": "web1", "expect_generation": None},
+    "definition.remove": {"name": "web1", "expect_generation": 1},
+    "volumes.tag": {
+        "instance": "web1",
+        "volumes": [{"volume_group": "vg0", "name": "web1-disk0", "tags": ["twofold"]}],
+    },
+    "journal.clear": {"keys": ["k"]},
+    "rolling.begin": {"note": {"format": 1, "packages": "", "boots": {}}},
+    "rolling.end": {},
+}
 
 
-@pytest.mark.parametrize("text", DAMAGED, ids=repr)
-def test_damaged_files_of_ours_do_not_stop_a_node_from_answering(
-    node: Node, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in ("instances/web1.json", "journal/k.json"):
-        node.files.write(f"/var/lib/twofold/{path}", text)
-    node.files.write("/run/twofold/lock.json", text)
+@pytest.fixture
+def ruined(node: Node, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Node]:
+    """A node all of whose files of ours hold the same text."""
     monkeypatch.setattr(node.replication, "states", dict)
     monkeypatch.setattr(node.host, "tool_versions", dict)
-    document = json.loads(json.dumps(observe(node, "node1")))
-    assert document["format"] == 1
-    args = {"document": {"name": "web2", "generation": 1, "nodes": ["node1"]}, "expect_generation": None}
-    step = {"id": "s", "op": "definition.write", "args": args}
-    request = {"format": 1, "run": "r", "holder": "h", "lock_wait": 0, "steps": [step]}
-    try:
-        answer = apply(node, request)
-    except TwofoldError as error:
-        assert error.message
-        return
-    assert answer["results"][0]["status"] in ("changed", "failed", "skipped")
+
+    def ruin(text: str) -> Node:
+        for path in ("instances/web1.json", "journal/k.json", "rolling.json", "power_back.json"):
+            node.files.write(f"/var/lib/twofold/{path}", text)
+        node.files.write("/run/twofold/lock.json", text)
+        return node
+
+    return ruin
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=short)
+def test_damaged_files_of_ours_do_not_stop_a_node_from_answering(text: str, ruined: Callable[[str], Node]) -> None:
+    document = json.loads(json.dumps(observe(ruined(text), "node1")))
+    assert document["format"] == 1 and document["volumes"] == []
+    for problem in document["problems"]:
+        assert problem["object"] and problem["message"] and problem["remedy"]
+
+
+@pytest.mark.parametrize("op", DAMAGED_STEPS)
+@pytest.mark.parametrize("text", DAMAGED, ids=short)
+def test_a_step_on_damaged_files_says_so(text: str, op: str, ruined: Callable[[str], Node]) -> None:
+    step = {"id": "s", "op": op, "args": DAMAGED_STEPS[op]}
+    node = ruined(text)
+    for lock in (True, False):
+        request = {"format": 1, "run": "r", "holder": "h", "lock_wait": 0, "lock": lock, "steps": [step]}
+        try:
+            answer = apply(node, request)
+        except TwofoldError as error:
+            assert error.message
+            continue
+        assert answer["results"][0]["status"] in ("changed", "unchanged", "failed", "skipped")
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_problem_of_its_part_alone(
+    ruined: Callable[[str], Node], tmp_path: Path
+) -> None:
+    node = ruined("{}")
+    (tmp_path / "var/lib/twofold/journal/k.json").unlink()
+    (tmp_path / "var/lib/twofold/journal/k.json").mkdir()
+    document = observe(node, "node1")
+    assert document["journal"] is None and document["volumes"] == []
 
 
 TEXTS = st.text(max_size=80) | st.text(alphabet='resource "{};:a1\n-\\0%', max_size=80)
