@@ -39,7 +39,6 @@ HISTORIES = 2000
 MOVES = ("converge", "migrate")
 # Nothing but the planner keeps these from running twice.
 UNSHARED = ("plain", "diskless")
-CRASHES = ("power", "power of another", "process killed", "control process", "management link")
 CUTS = ("power", "management link", "replication link", "frozen")
 TAKE_OVER = ("converge", "failover", "recover")
 Patch = tuple[Any, str, Any]
@@ -171,7 +170,7 @@ MUTATIONS = (
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
              ((_steps_domain, "_look_there", _nothing),), MOVES),
     Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
-             ((_power_back.Look, "judge", _forget_moves),), MOVES, UNSHARED, CRASHES),
+             ((_power_back.Look, "judge", _forget_moves),), ("migrate",), ("diskless",), ("power",)),
     Mutation(ONCE, "planner: a node that is silent counts as dead without any proof",
              ((Proofs, "of", _no_proof_needed),), TAKE_OVER, ("drbd",), CUTS),
     Mutation(ONCE, "planner: whatever a fence device says counts as off",
