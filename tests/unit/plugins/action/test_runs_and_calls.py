@@ -99,7 +99,7 @@ def test_the_place_of_a_variable_is_the_most_specific_one(tmp_path: Path) -> Non
     (tmp_path / "host_vars" / "web1.yml").write_text("---\n# twofold_memory\ntwofold_memory: 2GiB\n")
     task_vars = {
         "ansible_inventory_sources": [str(tmp_path / "hosts.yml")],
-        "hostvars": {"web1": {"group_names": ["web"]}, "web2": {"group_names": ["web"]}},
+        "groups": {"all": ["web1", "web2"], "web": ["web1", "web2"]},
     }
     sources = _inventory.Sources(task_vars)
     assert sources.locate("web1", "twofold_memory") == f"{tmp_path}/host_vars/web1.yml:3"
