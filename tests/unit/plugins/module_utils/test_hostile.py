@@ -103,6 +103,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"resource": "web1", "volumes": [{"volume": 0, "minor": 1000, "disk": "/dev/../etc/x", "meta": "", "size": 1}]},
     ),
     "a note that is none": ("rolling.begin", {"note": "x"}),
+    "a node that is none": ("maintenance.begin", {"node": 3}),
     "keys that are no list": ("journal.clear", {"keys": "all"}),
     "an image that is a path": ("image.fetch", {"sha256": "../" * 21 + "x", "url": "/etc/shadow", "format": "raw"}),
     "an image of an unknown format": ("image.fetch", {"sha256": DIGEST, "url": "/x", "format": "vmdk; reboot"}),
@@ -148,7 +149,7 @@ def refused(node: Node, op: str, args: dict[str, Any]) -> None:
 
 NO_STEPS = {"os.system", "volumes.__import__"}
 # It takes none.
-WITHOUT_ARGUMENTS = {"rolling.end"}
+WITHOUT_ARGUMENTS = {"rolling.end", "maintenance.ready"}
 
 
 def test_every_step_is_tried() -> None:

@@ -52,17 +52,17 @@ def mutated(draw: st.DrawFn, text: str) -> str:
         kind = draw(st.sampled_from(PARTS))
         parts = kind.findall(text)
         one, other = (draw(st.integers(0, max(len(parts) - 1, 0))) for _side in range(2))
-        match draw(st.sampled_from(["delete", "double", "swap", "replace", "cut"])) if parts else "cut":
-            case "delete":
-                del parts[one]
-            case "double":
-                parts.insert(other, parts[one])
-            case "swap":
-                parts[one], parts[other] = parts[other], parts[one]
-            case "replace":
-                parts[one] = draw(CHARACTERS | VALUES)
-            case "cut":
-                parts = parts[:one]
+        what = draw(st.sampled_from(["delete", "double", "swap", "replace", "cut"])) if parts else "cut"
+        if what == "delete":
+            del parts[one]
+        elif what == "double":
+            parts.insert(other, parts[one])
+        elif what == "swap":
+            parts[one], parts[other] = parts[other], parts[one]
+        elif what == "replace":
+            parts[one] = draw(CHARACTERS | VALUES)
+        else:
+            parts = parts[:one]
         text = "".join(parts)
     return text
 
