@@ -104,6 +104,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a note that is none": ("rolling.begin", {"note": "x"}),
     "a node that is none": ("maintenance.begin", {"node": 3}),
+    "packages that are none": ("rolling.upgraded", {"packages": 3}),
     "keys that are no list": ("journal.clear", {"keys": "all"}),
     "an image that is a path": ("image.fetch", {"sha256": "../" * 21 + "x", "url": "/etc/shadow", "format": "raw"}),
     "an image of an unknown format": ("image.fetch", {"sha256": DIGEST, "url": "/x", "format": "vmdk; reboot"}),
@@ -148,8 +149,8 @@ def refused(node: Node, op: str, args: dict[str, Any]) -> None:
 
 
 NO_STEPS = {"os.system", "volumes.__import__"}
-# It takes none.
-WITHOUT_ARGUMENTS = {"rolling.end", "maintenance.ready"}
+# They take none.
+WITHOUT_ARGUMENTS = {"rolling.end", "maintenance.ready", "maintenance.end"}
 
 
 def test_every_step_is_tried() -> None:
@@ -232,6 +233,7 @@ DAMAGED_STEPS: dict[str, Any] = {
     },
     "journal.clear": {"keys": ["k"]},
     "rolling.begin": {"note": {"format": 1, "packages": "", "boots": {}}},
+    "maintenance.begin": {"node": "node1"},
     "rolling.end": {},
 }
 
