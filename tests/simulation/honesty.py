@@ -60,7 +60,7 @@ class Act(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that happens to all: `cut`, `join`, `off` or `on` of a node."""
+    """Something that happens to all: `cut`, `join`, `off`, `on` of a node, or `restart` of its libvirtd."""
 
     node: str
     what: str
@@ -153,6 +153,21 @@ def canonical(ends: tuple[End, End]) -> tuple[End, End]:
     return one, other
 
 
+def happen(world: World, event: Event) -> None:
+    """Let an event happen to the nodes of the simulation."""
+    machine = world.machines[event.node]
+    if event.what == "off":
+        machine.power_off()
+    elif event.what == "on":
+        machine.power_on()
+    elif event.what == "cut":
+        world.cut_link(*NODES)
+    elif event.what == "restart":
+        machine.libvirt.restarted()
+    else:
+        world.mend_links()
+
+
 class Modelled(Pair, Protocol):
     """Two nodes of the model."""
 
@@ -212,15 +227,7 @@ class Model:
         return None
 
     def happen(self, event: Event) -> None:
-        machine = self.world.machines[event.node]
-        if event.what == "off":
-            machine.power_off()
-        elif event.what == "on":
-            machine.power_on()
-        elif event.what == "cut":
-            self.world.cut_link(*NODES)
-        else:
-            self.world.mend_links()
+        happen(self.world, event)
 
     def rest(self, expected: Sides | None) -> Sides:
         self.world.engine.wait(REST)

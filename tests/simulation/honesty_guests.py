@@ -14,7 +14,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._errors import Two
 from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import OFF, Domain
 from ansible_collections.twofold.cluster.plugins.module_utils._migration import Migration
 
-from .honesty import NODES, REST, Act, Event, Program, States, acts
+from .honesty import NODES, REST, Act, Event, Program, States, acts, happen
 from .libvirt import SimHypervisor
 from .machine import Machine
 from .world import World
@@ -119,17 +119,7 @@ class GuestModel:
         return self._hypervisor(machine.name, between).migrate(wanted, lambda _stats: aborted).error
 
     def happen(self, event: Event) -> None:
-        machine = self.world.machines[event.node]
-        if event.what == "off":
-            machine.power_off()
-        elif event.what == "on":
-            machine.power_on()
-        elif event.what == "cut":
-            self.world.cut_link(*NODES)
-        elif event.what == "join":
-            self.world.mend_links()
-        else:
-            machine.libvirt.restarted()
+        happen(self.world, event)
 
     def rest(self, _expected: Any) -> States:
         self.world.engine.wait(REST)
