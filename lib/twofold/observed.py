@@ -426,7 +426,7 @@ def _view(name: str, document: Any) -> NodeView | None:
     elif document.get("format") != FORMAT:
         said["problems"] = [_not_understood("answer", f"its format is {document.get('format')!r}, not {FORMAT}")]
     else:
-        said |= _whole(document)
+        said |= {"format": FORMAT} | _whole(document)
     damaged = _damaged(said["definitions"])
     # Who cannot tell what a definition says, is not to be planned with.
     missing = tuple(part for part in NEEDED if said[part] is None or (damaged and part == "definitions"))
@@ -439,14 +439,15 @@ def _damaged(definitions: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _whole(document: dict[str, Any]) -> dict[str, Any]:
-    """The document without those of its parts that are not as its format says; they count as not known."""
+    """What the format names in the document; parts that are not as it says count as not known."""
     found = {part: document[part] for part in shape.OBSERVED if document.get(part) is not None}
     wrong = {part: fault for part, value in found.items() if (fault := shape.observed_part(part, value))}
+    good = {part: shape.known(part, value) for part, value in found.items() if part not in wrong}
     if not wrong:
-        return document
+        return good
     problems = [_not_understood(part, fault) for part, fault in wrong.items()]
     told = [] if "problems" in wrong else found.get("problems", [])
-    return {**document, **dict.fromkeys(wrong), "problems": [*told, *problems]}
+    return {**good, **dict.fromkeys(wrong), "problems": [*told, *problems]}
 
 
 def _not_understood(part: str, fault: str) -> dict[str, str]:

@@ -182,6 +182,23 @@ def observed_part(part: str, value: Any) -> str | None:
     return problem(value, OBSERVED[part], part)
 
 
+def known(part: str, value: Any) -> Any:
+    """What the format names in a part of the right shape: what else a node may say there is not passed on."""
+    return _named(value, OBSERVED[part])
+
+
+def _named(value: Any, shape: Shape) -> Any:
+    if isinstance(shape, Each) and value is not None:
+        return {key: _named(one, shape.shape) for key, one in value.items()}
+    if isinstance(shape, dict) and value is not None:
+        inner = {key.removesuffix(OPTIONAL): one for key, one in shape.items()}
+        return {key: _named(one, inner[key]) for key, one in value.items() if key in inner}
+    if isinstance(shape, list) and value is not None:
+        each = shape if len(shape) > 1 else shape * len(value)
+        return [_named(one, inner) for one, inner in zip(value, each, strict=True)]
+    return value
+
+
 def definition(name: str, document: Any) -> str | None:
     """What is wrong with an instance's definition; None if nothing is."""
     if not isinstance(document, dict):

@@ -131,11 +131,20 @@ class Guest:
         changed = self.c.chain.has(self.node, "replication.configure") or self.c.chain.has(
             self.node, "replication.settle"
         )
+        if needed and self._is_primary_alone() and self._configuring():
+            # Taken over and never used: the peer that comes back may have what this copy lacks. They meet first.
+            self._add(
+                "replication.demote", self.c.settings(), kind=self.c.kind, why="it meets its peer before it is used"
+            )
+            changed = True
         if needed and (changed or self.resource is None or not self.resource.primary):
             self._add(
                 "replication.promote", self.c.settings(), kind=self.c.kind, why="it is used here", after=self._both()
             )
         return True
+
+    def _is_primary_alone(self) -> bool:
+        return self.resource is not None and self.resource.primary and not self.resource.connected
 
     def _peer_without_copy(self) -> str | None:
         """The other node, if this one need not wait for it: it has no copy that the guest can have run on."""

@@ -46,9 +46,9 @@ def losses(desired: Desired, observed: Observed, claims: Claims) -> Losses:
 def findings(found: Losses, when: str = "") -> Iterator[Finding]:
     """What is said of each loss; `when` is that so, if it is not now."""
     for target, hurt in found.items():
-        first, reason = next(iter(hurt.items()))
-        names = listing(list(hurt))
-        message = f"{when}its loss could not be absorbed: {names} would not run again; {first}: {reason}"
+        names = list(hurt)
+        why = f"{names[0]}: {hurt[names[0]]}"
+        message = f"{when}its loss could not be absorbed: {listing(names)} would not run again; {why}"
         yield Finding(WARNING, CODE, target, message, REMEDY)
 
 

@@ -118,6 +118,12 @@ def test_a_place_that_is_damaged_stops_nobody(cluster: str, data: st.DataObject)
     attempt(cluster, path, new, [data.draw(st.sampled_from(CLUSTERS[cluster][1]))])
 
 
+def test_what_the_format_does_not_name_is_not_passed_on() -> None:
+    """A lock has a format, and a node may say more than we know."""
+    for path in (("lock", "format"), ("lock", "more"), ("volume_groups", "twofold", "more")):
+        look(damaged("lost", path, float("nan")), [{"verb": "converge"}])
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_what_is_damaged_stops_no_intent(cluster: str) -> None:
