@@ -7,6 +7,7 @@ Every flow begins with the same cluster: serve1 writes on node1 with its second 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,7 +89,8 @@ def _stopped_and_tuned(cluster: Cluster) -> None:
     assert cluster.running("tiny1") == []
     for node in ("node1", "node2"):
         for name in cluster.instances:
-            assert "resync-rate 51200k" in cluster.sh(node, f"drbdsetup show {name}").replace("\t", " "), (node, name)
+            shown = cluster.sh(node, f"drbdsetup show {name}")
+            assert re.search(r"resync-rate\s+51200k", shown), (node, name, shown)
 
 
 FLOWS = (

@@ -35,6 +35,7 @@ def test_placed_apart_with_reasons_and_counted(cluster: Cluster) -> None:
     assert sorted(name for node in document["nodes"] for name in node["restarted"]) == sorted(NAMES)
 
 
+@pytest.mark.nightly
 def test_balance_moves_a_guest_that_counts_on(cluster: Cluster) -> None:
     cluster.instances = {name: {"twofold_nodes": ["node1", "node2"]} for name in NAMES[:2]}
     cluster.play("converge")

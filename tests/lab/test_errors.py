@@ -48,6 +48,7 @@ def test_a_wrong_cluster_variable_stops_everything(cluster: Cluster) -> None:
     assert all(cluster.sh(node, "ls /var/lib/twofold/instances") == "" for node in cluster.lab.nodes)
 
 
+@pytest.mark.nightly
 def test_an_image_that_is_not_what_it_should_be(cluster: Cluster) -> None:
     path = cluster.directory / "forged.raw"
     path.write_bytes(b"forged" * 100)
@@ -78,6 +79,7 @@ def test_a_node_that_does_not_answer_is_unknown_not_down(cluster: Cluster) -> No
     assert cluster.running("needs1") == ["node1"]
 
 
+@pytest.mark.nightly
 def test_migrations_that_cannot_be(cluster: Cluster) -> None:
     cluster.instances = {
         "here1": {"twofold_nodes": ["node1", "node2"]},

@@ -107,6 +107,7 @@ def test_after_an_outage_of_all_one_copy_is_taken_when_that_is_accepted(cluster:
     every_record(cluster, writer)
 
 
+@pytest.mark.nightly
 def test_failover_while_both_answer(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"], "twofold_shutdown_timeout": 1}}
     cluster.play("converge")

@@ -53,6 +53,7 @@ def test_restore_brings_disks_memory_and_clock_back(fresh: Lab) -> None:
     assert abs(float(fresh.run("node1", "date +%s").stdout) - time.time()) < 60
 
 
+@pytest.mark.nightly
 def test_snapshots_build_on_each_other(fresh: Lab) -> None:
     fresh.put("node1", "/var/tmp/one", "1\n")
     fresh.save("one")
@@ -96,6 +97,7 @@ def test_frozen_node_goes_on(fresh: Lab) -> None:
     assert fresh.run("node2", "echo here").stdout == "here\n"
 
 
+@pytest.mark.nightly
 def test_slow_disk(fresh: Lab) -> None:
     write = "dd if=/dev/zero of=/dev/vdc bs=1M count=4 oflag=direct 2>/dev/null"
     fresh.throttle("node1", "vdc", bytes_per_second=1 << 20)
@@ -106,6 +108,7 @@ def test_slow_disk(fresh: Lab) -> None:
         fresh.throttle("node1", "sda")
 
 
+@pytest.mark.nightly
 def test_labs_side_by_side(fresh: Lab) -> None:
     other = Lab(f"{default_name()}-two"[:20])
     other.up(nodes=1)

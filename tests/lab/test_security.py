@@ -34,6 +34,7 @@ def test_a_stranger_on_the_same_networks_is_refused(cluster: Cluster) -> None:
     assert connects(cluster, "node2", NODE1[1], "16514")
 
 
+@pytest.mark.nightly
 def test_without_the_firewall_tls_still_refuses(cluster: Cluster) -> None:
     cluster.sh("node1", "nft delete table inet twofold")
     assert connects(cluster, "outsider", NODE1[0], "16514")
