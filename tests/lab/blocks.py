@@ -23,6 +23,7 @@ HEADER = re.compile(rb"block (\d+) ([0-9a-f]{64})")
 def program(device: str, gateway: str) -> str:
     """What a guest runs: it says where it begins, then each number once that is durable.
 
+    A block costs an emulated guest half a second of processor, so it pauses: its node has to get its share.
     It ends the one of a lost connection, which may not have noticed yet. The pings are for who listens to the
     network: the guest is never silent for more than a second.
     """
@@ -42,7 +43,7 @@ while :; do
 $body" | dd of={device} bs={SIZE} seek=$(({FIRST} + number % {SLOTS})) count=1 \\
         iflag=fullblock oflag=direct conv=notrunc 2>/dev/null || exit 1
     echo "$number"
-    usleep 100000
+    usleep 1000000
 done
 """
 
