@@ -332,7 +332,9 @@ INTENTS = {
     "replacement-unfinished": Code(ERROR, "another replacement of the copy is not finished", SITE),
     "running": Code(ERROR, "the guest runs, and should not for this", "stop it"),
     "seed-missing": Code(EITHER, "the seed is missing, and cannot be made as it was", LOOK),
-    "still-drained": Code(ERROR, "the inventory still says that a node is drained", CORRECT),
+    "still-drained": Code(
+        f"{ERROR}, {INFO}", "the inventory still says that a node is drained (and it was only rebooted: info)", CORRECT
+    ),
     "target-does-not-fit": Code(ERROR, "a node cannot take the instance", LOOK),
     "target-without-disk": Code(ERROR, "a node does not have the instance's disks", LOOK),
     "unknown-disk": Code(ERROR, "there is no such disk", CORRECT),
