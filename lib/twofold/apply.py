@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from . import shape
+
 Document = dict[str, Any]
 DONE = ("changed", "unchanged")
 # After this the node is rebooted at once, and nobody is to get in before.
@@ -87,3 +89,39 @@ def request(
         "steps": steps,
         "secrets": secrets,
     }
+
+
+def understood(said: Any, sent: Document) -> Document:
+    """What a node answered to a request; if that is no answer to it, its steps count as failed."""
+    wrong = shape.problem(said, shape.ANSWER, "answer") or _missed(said["results"], sent["steps"])
+    return damaged(wrong, sent) if wrong else {key: said[key] for key in shape.ANSWER}
+
+
+def _missed(results: list[Document], steps: list[Document]) -> str | None:
+    """What is wrong if the results are not one for each step that was sent."""
+    told, asked = [result["id"] for result in results], [step["id"] for step in steps]
+    if len(told) == len(asked) and set(told) == set(asked):
+        return None
+    lacking, others = sorted(set(asked) - set(told)), sorted(set(told) - set(asked))
+    if lacking:
+        return f"it does not tell what became of {lacking[0]}"
+    return f"it tells of {others[0]}, which it was not sent" if others else "it tells of a step twice"
+
+
+def damaged(why: str, sent: Document) -> Document:
+    """The answer in the place of one that cannot be understood.
+
+    What was done is not known, so nothing that needs it goes on. Nor is it known whether the lock is still there: with
+    `held` the node itself sees to that, and does no more than clean up if it is not.
+    """
+    message = f"the node's answer cannot be understood, so it is not known what was done: {why}"
+    remedy = "look at what answers there in its place; then run the same again, it goes on from what it finds"
+    results = [_unknown(step, f"not known, as {sent['steps'][0]['id']}") for step in sent["steps"]]
+    if results:
+        results[0].update(message=message, remedy=remedy)
+    held = sent["lock"] and not sent["release"]
+    return {"results": results, "changed": True, "lock": "held" if held else "released", "problem": message}
+
+
+def _unknown(step: Document, message: str) -> Document:
+    return {"id": step["id"], "status": "failed", "message": message, "remedy": None, "seconds": 0.0}

@@ -299,6 +299,7 @@ INTENTS = {
         ERROR, "a node does not answer, but lives: DRBD is connected to it", "restore the management network to it"
     ),
     "disks": Code(INFO, "where the disks of an instance can be used", LOOK),
+    "foreign-guest": Code(ERROR, "a node that is to be rebooted runs a guest that is no instance", LOOK),
     "home-without-disk": Code(WARNING, "an instance cannot come home, for its copy has left the node", LOOK),
     "grows-later": Code(
         INFO, "a creation or replacement that was interrupted is ended first; its disks grow after it", SITE
@@ -330,8 +331,10 @@ INTENTS = {
     "protocol": Code(ERROR, "DRBD's protocol does not allow a live migration", LOOK),
     "replacement-unfinished": Code(ERROR, "another replacement of the copy is not finished", SITE),
     "running": Code(ERROR, "the guest runs, and should not for this", "stop it"),
-    "seed-missing": Code(ERROR, "the seed cannot be made as it was", LOOK),
-    "still-drained": Code(ERROR, "the inventory still says that a node is drained", CORRECT),
+    "seed-missing": Code(EITHER, "the seed is missing, and cannot be made as it was", LOOK),
+    "still-drained": Code(
+        f"{ERROR}, {INFO}", "the inventory still says that a node is drained (and it was only rebooted: info)", CORRECT
+    ),
     "target-does-not-fit": Code(ERROR, "a node cannot take the instance", LOOK),
     "target-without-disk": Code(ERROR, "a node does not have the instance's disks", LOOK),
     "unknown-disk": Code(ERROR, "there is no such disk", CORRECT),

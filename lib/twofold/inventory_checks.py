@@ -121,7 +121,7 @@ class Checks:
             message = f"the template {instance.disk_template} lives on one node"
             self._wrong(instance, "twofold_nodes", "too-many-nodes", message, "name one node")
         if instance.disk_template == "drbd" and len(self.nodes) < PAIR:
-            message = "drbd needs two nodes and there is one"
+            message = f"drbd needs two nodes and there is {'one' if self.nodes else 'none'}"
             self._wrong(instance, "twofold_disk_template", "too-few-nodes", message, "add a node or use plain")
 
     def _os(self, instance: Instance) -> None:

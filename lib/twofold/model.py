@@ -184,6 +184,7 @@ class OsTemplate(Model):
     environment: dict[Variable, NoZero] = Field(
         default={}, description="Environment variables of the script; names start with TWOFOLD_"
     )
+    timeout: int = Field(default=3600, ge=1, description="Seconds that the script may take; then it is killed")
     seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
 
 

@@ -236,3 +236,9 @@ PLAN: Shape = {
     "findings": [{"severity": TEXT, "code": TEXT, "object": TEXT, "message": TEXT, "remedy": TEXT}],
     "summary": [{"instance": TEXT, "change": TEXT, "on": [TEXT], "why": TEXT}],
 }  # fmt: skip
+# What a node answers to a call that carries out steps, and when it refuses to carry out any.
+_RESULT = {
+    "id": TEXT, "status": _one_of(("changed", "unchanged", "failed", "skipped")), "message?": MAYBE_TEXT,
+    "remedy?": MAYBE_TEXT, "seconds?": REAL, "data?": dict,
+}  # fmt: skip
+ANSWER: Shape = {"results": [_RESULT], "changed": bool, "lock": _one_of(("held", "released", "refused"))}

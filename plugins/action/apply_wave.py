@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import read_desired
-from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
+from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction, NotUnderstood
 from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Document, Run
 
@@ -46,6 +46,9 @@ class ActionModule(NodeAction):
         answer["results"] += turn.blocked
         run.record(node, wave, answer)
         result.update(changed=answer["changed"], results=answer["results"])
+        if "problem" in answer:
+            # The task does not fail: the node would be taken out of the play, and with it what cleans up.
+            result["warnings"] = [f"{node}: {answer['problem']}"]
         return result
 
     def _call(self, run: Run, steps: list[Document], last: bool, task_vars: dict[str, Any]) -> Document:
@@ -61,7 +64,10 @@ class ActionModule(NodeAction):
             wait=int(task_vars.get("twofold_lock_wait", 150)),
         )
         with Progress(task_vars["inventory_hostname"], self._connection):
-            return self.call_node("apply", request, task_vars)
+            try:
+                return apply.understood(self.call_node("apply", request, task_vars), request)
+            except NotUnderstood as error:
+                return apply.damaged(str(error), request)
 
     def _bring(self, step: Document) -> Document:
         """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""

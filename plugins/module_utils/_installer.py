@@ -5,7 +5,8 @@
 """Scripts that put an operating system on a disk.
 
 A script runs on the instance's primary as root, in a mount and a process namespace of its own, so that whatever it
-mounts or leaves running is gone when it ends. It finds its instance's disk made into ext4 and mounted. It gets:
+mounts or leaves running is gone when it ends, or when its time is up. It finds its instance's disk made into ext4 and
+mounted. It gets:
 
 TWOFOLD_TARGET    the folder where the disk is mounted
 TWOFOLD_DEVICE    the block device
@@ -21,20 +22,24 @@ import os
 import re
 from typing import Protocol
 
-from ._errors import CommandFailed, TwofoldError, UsageError
+from ._errors import CommandFailed, TimedOut, TwofoldError, UsageError
 from ._files import RUN, write_bytes
 from ._names import instance_name
-from ._runner import Runner
+from ._runner import Ended, Watcher
 
 VARIABLE = re.compile(r"TWOFOLD_[A-Z0-9_]+\Z")
 LABEL = 16
-# Runs in the new namespaces. The target is unmounted when the script ends; if it cannot be, the end of the mount
-# namespace does it.
+# So many lines, and so many characters, of a script's last words are shown.
+LINES, SHOWN = 10, 1500
+AGAIN = "then run again: the disk is made anew"
+# Runs in the new namespaces. What the script left running is ended, for it would write on. The target is unmounted when
+# the script ends; if it cannot be, the end of the mount namespace does it.
 INSIDE = """
 set -eu
 mount -t ext4 "$TWOFOLD_DEVICE" "$TWOFOLD_TARGET"
 code=0
 "$1" </dev/null || code=$?
+kill -s KILL -- -1 2>/dev/null || true
 sync -f "$TWOFOLD_TARGET"
 umount --recursive "$TWOFOLD_TARGET" || umount --recursive --lazy "$TWOFOLD_TARGET"
 exit $code
@@ -50,7 +55,7 @@ class Installer(Protocol):
 class SystemInstaller:
     """The real thing."""
 
-    def __init__(self, runner: Runner, folder: str = f"{RUN}/install") -> None:
+    def __init__(self, runner: Watcher, folder: str = f"{RUN}/install") -> None:
         self.runner = runner
         self.folder = folder
 
@@ -64,14 +69,29 @@ class SystemInstaller:
         try:
             argv = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum_seed", "-L", instance[:LABEL], device]
             self.runner.run(argv, mutates=True, timeout=600)
-            self.runner.run(namespaced(program), mutates=True, timeout=timeout, env=variables)
+            _judge(instance, self.runner.watch(namespaced(program), timeout=timeout, env=variables), timeout)
         except CommandFailed as error:
-            said = (error.stderr.strip() or error.stdout.strip())[-1500:]
-            what = "making a file system" if error.argv[0] == "mkfs.ext4" else "the OS script"
-            message = f"{what} for {instance} ended with {error.code}: {said}"
-            raise TwofoldError(message, "correct the script and run again; the disk is made anew") from None
+            said = (error.stderr.strip() or error.stdout.strip())[-SHOWN:]
+            message = f"making a file system for {instance} ended with {error.code}: {said}"
+            raise TwofoldError(message, "see what uses the disk, then run again") from None
         finally:
             os.unlink(program)
+
+
+def _judge(instance: str, ended: Ended, timeout: float) -> None:
+    """Raises TwofoldError unless the script ended well."""
+    if ended.code == 0:
+        return
+    said = _last_words(ended.said)
+    if ended.code is None:
+        message = f"the OS script for {instance} did not end within {timeout:g} s and was killed: {said}"
+        raise TimedOut(message, f"see what it waits for, or give it more time; {AGAIN}")
+    raise TwofoldError(f"the OS script for {instance} ended with {ended.code}: {said}", f"correct the script; {AGAIN}")
+
+
+def _last_words(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return " | ".join(lines[-LINES:])[-SHOWN:] or "it said nothing"
 
 
 def namespaced(program: str) -> list[str]:

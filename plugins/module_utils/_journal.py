@@ -10,7 +10,8 @@ import os
 import re
 from typing import Any, Protocol
 
-from ._files import STATE, Files, read_json, write_json
+from ._errors import ParseFailed
+from ._files import DAMAGED, STATE, Files, read_json, write_json
 
 FOLDER = f"{STATE}/journal"
 
@@ -35,8 +36,11 @@ class FileJournal:
         """Every entry, with `running` telling whether its process is still at work."""
         found = []
         for name in self.files.names(FOLDER):
-            entry = read_json(self.files, f"{FOLDER}/{name}")
+            path = f"{FOLDER}/{name}"
+            entry = read_json(self.files, path)
             if entry is not None:
+                if not _is_whole(entry):
+                    raise ParseFailed(path, str(entry), "it is no entry of a step", DAMAGED)
                 running = entry.get("process") == self._identity(_number(entry.get("pid")))
                 found.append({**entry, "key": name[: -len(".json")], "running": running})
         return found
@@ -57,6 +61,11 @@ class FileJournal:
 
     def _identity(self, pid: int) -> str | None:
         return process_identity(pid)
+
+
+def _is_whole(entry: dict[str, Any]) -> bool:
+    step, holder = entry.get("step"), entry.get("holder")
+    return isinstance(step, dict) and isinstance(step.get("id"), str) and isinstance(holder, (str, type(None)))
 
 
 def _number(value: Any) -> int:

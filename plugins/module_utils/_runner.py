@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ._errors import CommandFailed, Missing, TimedOut
 
+# Of what a program of somebody else's says, so many bytes at its end are kept.
+KEPT = 8192
+# Seconds between two looks whether it has ended, and for what it started to be gone when it is killed.
+LOOK, GONE = 0.2, 10.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -36,6 +40,19 @@ class Runner(Protocol):
         timeout: float | None = None,
         env: dict[str, str] | None = None,
     ) -> Result: ...
+
+
+class Ended(NamedTuple):
+    """How a program of somebody else's ended: its code, None if its time was up, and its last words."""
+
+    code: int | None
+    said: str
+
+
+class Watcher(Runner, Protocol):
+    """Runs programs of somebody else's too."""
+
+    def watch(self, argv: list[str], *, timeout: float, env: dict[str, str] | None = None) -> Ended: ...
 
 
 class CheckModeViolation(AssertionError):
@@ -83,6 +100,89 @@ class SystemRunner:
         if check and result.code != 0:
             raise CommandFailed(argv, result.code, result.stdout, result.stderr)
         return result
+
+    def watch(self, argv: list[str], *, timeout: float, env: dict[str, str] | None = None) -> Ended:
+        """Runs a program that may hang, say anything without end, or leave others behind; it changes something.
+
+        Whatever happens, its process group is gone afterwards, also if it is this process that is killed.
+        """
+        import subprocess
+
+        if self.check_mode:
+            raise CheckModeViolation(f"in check mode: {argv}")
+        try:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment(env),
+                cwd="/",
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise Missing("setpriv is not installed", "install util-linux") from error
+        with process:
+            return _watched(process, timeout)
+
+
+def _watched(process: Any, timeout: float) -> Ended:
+    """Listens until a program ends or its time is up; then ends what is left of it, and takes what it said last."""
+    import time
+
+    tail, deadline = _Tail(process.stdout.fileno()), time.monotonic() + timeout
+    ended = False
+    try:
+        while not ended and time.monotonic() < deadline:
+            if not tail.read(min(LOOK, max(0.0, deadline - time.monotonic()))) and tail.closed:
+                time.sleep(LOOK)
+            ended = _has_ended(process.pid)
+    finally:
+        # It was not waited for yet, so nobody else can have the number of its group.
+        _kill_group(process.pid)
+        code = process.wait()
+    gone = time.monotonic() + GONE
+    while not tail.closed and time.monotonic() < gone:
+        tail.read(LOOK)
+    return Ended(code if ended else None, tail.text())
+
+
+class _Tail:
+    """The end of what comes through a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self.kept = b""
+        self.closed = False
+
+    def read(self, seconds: float) -> bool:
+        """Waits so long for something, and takes a part of it; whether there was something."""
+        import select
+
+        if self.closed or not select.select([self.pipe], [], [], seconds)[0]:
+            return False
+        found = os.read(self.pipe, 1 << 16)
+        self.kept = (self.kept + found)[-KEPT:]
+        self.closed = not found
+        return bool(found)
+
+    def text(self) -> str:
+        """What of it can be shown."""
+        text = self.kept.decode(errors="replace")
+        return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has ended; it stays to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _kill_group(pid: int) -> None:
+    import contextlib
+    import signal
+
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:

@@ -47,7 +47,8 @@ options:
     description:
       - The text of a script. It runs as root in a mount namespace of its own with the device, made into ext4, mounted
         on the folder that the environment variable E(TWOFOLD_TARGET) names. E(TWOFOLD_DEVICE), E(TWOFOLD_INSTANCE) and
-        E(TWOFOLD_HOSTNAME) are set too.
+        E(TWOFOLD_HOSTNAME) are set too. What it leaves running when it ends is killed. If it fails, the last lines that it
+        said are shown.
     type: str
   name:
     description:
@@ -61,7 +62,7 @@ options:
     default: {}
   script_timeout:
     description:
-      - How many seconds the script may take.
+      - How many seconds the script may take. Then it is killed, with everything that it started.
     type: float
     default: 3600
   zeroed:

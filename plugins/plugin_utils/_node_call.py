@@ -84,6 +84,10 @@ def node_library() -> tuple[str, bytes]:
     return hashlib.sha256(data).hexdigest()[:32], data
 
 
+class NotUnderstood(AnsibleActionFail):
+    """What a node answered is no answer; it may have done what it was asked to."""
+
+
 class NodeAction(ActionBase):
     """An action plugin that calls the node-side library on its host."""
 
@@ -94,6 +98,7 @@ class NodeAction(ActionBase):
         """Run ``operation`` of the node-side library on this host and return its answer.
 
         :raises AnsibleActionFail: the node could not run it, or it refused; the message says what to do.
+        :raises NotUnderstood: what it answered is damaged; it may have run it.
         :raises AnsibleConnectionFailure: the node does not answer.
         """
         digest, archive = node_library()
@@ -129,7 +134,7 @@ def _understood(text: str) -> dict[str, Any]:
             raise AnsibleActionFail(" ".join(filter(None, [said["error"]["message"], said["error"].get("remedy")])))
         return dict(said["answer"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AnsibleActionFail(
+        raise NotUnderstood(
             f"The node's answer cannot be understood: {type(error).__name__}: {error}. "
             "Look at what answers there in its place, and at the node's Python."
         ) from error

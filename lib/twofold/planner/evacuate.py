@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..findings import ERROR, WARNING, Finding
+from ..findings import ERROR, INFO, WARNING, Finding
 from ..model import Instance
 from . import abandon, copies, replace
 from .context import Context
@@ -54,14 +54,19 @@ def drain(context: Context, name: str) -> None:
     leave(context, name, held(context, name)[0], home=True)
 
 
-def undrain(context: Context, name: str, after: Sequence[str] = ()) -> None:
-    """Add the steps that bring home what a drain of this node moved; the first waits for the steps `after`."""
+def undrain(context: Context, name: str, after: Sequence[str] = (), *, rebooted: bool = False) -> None:
+    """Add the steps that bring home what a drain of this node moved; the first waits for the steps `after`.
+
+    Nobody who only `rebooted` the node meant to end a drain that the operator had begun.
+    """
     if not answers(context, name):
         return
-    if context.desired.nodes[name].state != "online":
-        message = f"the inventory says that it is {context.desired.nodes[name].state}"
-        remedy = "set twofold_node_state to online for it, then run this again"
-        context.findings.append(Finding(ERROR, "still-drained", f"node {name}", message, remedy))
+    state = context.desired.nodes[name].state
+    if state != "online":
+        message = f"the inventory says that it is {state}, so no guest comes home to it"
+        remedy = f"set twofold_node_state to online for it, then undrain.yml -e node={name}"
+        severity = INFO if rebooted else ERROR
+        context.findings.append(Finding(severity, "still-drained", f"node {name}", message, remedy))
         return
     for wanted in _instances(context):
         base = context.observed.trace(wanted.name).newest

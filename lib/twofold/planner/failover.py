@@ -256,10 +256,12 @@ class Moved:
         digest = self.base["seed_digest"]
         if digest is None or self.trace.seeds.get(self.target) == digest:
             return True
-        files = seed.render(self.wanted, self.base, self.context.desired.cluster.networks) if self.wanted else None
-        if files is None or seed.seed_digest(files) != digest:
-            message = f"its seed is not on {self.target}, and the inventory describes another one"
-            self.error("seed-missing", message, "put its user data back as it was, then run this again")
+        files = seed.again(self.wanted, self.base, self.context.desired.cluster.networks) if self.wanted else None
+        if files is None:
+            why, remedy = "the inventory describes another one", "put its variables back as they were"
+            if self.wanted is None:
+                why, remedy = "its variables in the inventory are wrong", "correct them"
+            self.error("seed-missing", f"its seed is not on {self.target}, and {why}", f"{remedy}, then run this again")
             return False
         built = definition.Wanted(self.built.document, files, None)
         self.add("seed.write", seed_args(self.name, built), "the seed is missing there")

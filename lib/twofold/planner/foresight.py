@@ -38,11 +38,16 @@ def moved(trace: Trace, source: str, target: str, document: dict[str, Any]) -> T
     )
 
 
-def copied(trace: Trace, primary: str, target: str, document: dict[str, Any]) -> Trace:
-    """After the second copy of a replicated instance went to another node, and what was elsewhere is removed."""
+def copied(trace: Trace, primary: str, target: str, document: dict[str, Any], *, seeded: bool) -> Trace:
+    """After the second copy of a replicated instance went to another node, and what was elsewhere is removed.
+
+    `seeded`: its seed was written there.
+    """
     own = trace.resources[primary]
     peer = replace(own, role="Secondary")
-    seeds = {node: trace.seeds[primary] for node in (primary, target) if primary in trace.seeds}
+    seeds = {node: trace.seeds[node] for node in (primary, target) if node in trace.seeds}
+    if seeded:
+        seeds[target] = document["seed_digest"]
     return replace(
         trace,
         definitions=dict.fromkeys(document["nodes"], document),

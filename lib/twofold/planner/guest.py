@@ -232,6 +232,7 @@ class Guest:
             "format": template.format,
             "script": {FILE: template.script} if template.script else None,
             "environment": {**template.environment, "TWOFOLD_INSTANCE": self.name},
+            "timeout": template.timeout,
         }
         after = [self._image()] if template.kind == "image" and not self._cached() else []
         why = f"write {document['os']} to the disk"

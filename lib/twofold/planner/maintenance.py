@@ -95,9 +95,13 @@ def _rejoin(context: Context, name: str, node: str) -> None:
 
 
 def undrain(context: Context, intent: dict[str, Any]) -> None:
-    """`{"verb": "undrain", "node": "node1,node2"}`: these nodes take guests, and those that left them come home."""
+    """`{"verb": "undrain", "node": "node1,node2", "rebooted": bool}`: these nodes take guests, and theirs come home.
+
+    A node that was `rebooted` may have been drained by the operator before: then it stays so.
+    """
     for name in _nodes(context, intent):
-        evacuate.undrain(context, name, rebooting.give_back(context, name))
+        after = rebooting.give_back(context, name)
+        evacuate.undrain(context, name, after, rebooted=bool(intent.get("rebooted")))
 
 
 def removable(context: Context, name: str) -> None:

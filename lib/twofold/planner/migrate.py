@@ -11,6 +11,7 @@ from typing import Any
 from .. import definition, names
 from ..model import Instance
 from ..observed import Domain, Trace
+from ..render import seed
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
@@ -124,8 +125,7 @@ class Migration:
         except definition.Impossible as error:
             self._error(error.code, str(error), error.remedy)
             return None
-        self._seed(target, built)
-        return built
+        return built if self._seeded(target, built.document) else None
 
     def _build(self, target: str) -> definition.Wanted:
         nodes = (target, self.source) if self.base["disk_template"] == "drbd" else (target,)
@@ -204,13 +204,19 @@ class Migration:
             return False
         return True
 
-    def _seed(self, target: str, built: definition.Wanted) -> None:
-        """The target needs the same seed, or QEMU does not start there."""
-        digest = self.base["seed_digest"]
-        if digest is None or self.trace.seeds.get(target) == digest or built.seed is None:
-            return
-        args = seed_args(self.wanted.name, built)
+    def _seeded(self, target: str, document: dict[str, Any]) -> bool:
+        """Whether the target gets the same seed, without which QEMU does not start there; a finding if it cannot."""
+        digest = document["seed_digest"]
+        if digest is None or self.trace.seeds.get(target) == digest:
+            return True
+        files = seed.again(self.wanted, document, self.context.desired.cluster.networks)
+        if files is None:
+            message = f"its seed is not on {target}, and the inventory describes another one"
+            self._error("seed-missing", message, "run site.yml first, or put its variables back as they were")
+            return False
+        args = seed_args(self.wanted.name, definition.Wanted(document, files, None))
         self.chain.add(target, "seed.write", args, kind=plan.MOVE, why="the seed is missing there")
+        return True
 
     def _migrate_args(self, target: str, *, xml: str | None, copy: list[str]) -> dict[str, Any]:
         settings, node = self.wanted.migration, self.context.desired.nodes[target]

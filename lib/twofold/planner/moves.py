@@ -57,7 +57,9 @@ class Mover:
         added = [step for step in context.steps if step not in known]
         document = _written(context, added, target, before)
         primary = next(node for node in document["nodes"] if node != target)
-        context.observed = context.observed.foreseeing(foresight.copied(before, primary, target, document))
+        seeded = any(context.steps[step].op == "seed.write" for step in added)
+        foreseen = foresight.copied(before, primary, target, document, seeded=seeded)
+        context.observed = context.observed.foreseeing(foreseen)
         return added
 
 

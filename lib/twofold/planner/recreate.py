@@ -223,8 +223,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     disk = volumes.os_disk(base, trace, node)
     if disk is None or wanted.os is None:
-        message = "it has no OS to install" if wanted.os is None else f"its first disk is not on {node}"
-        context.error("nothing-to-install", name, message, "set twofold_os, and see what verify says")
+        context.error("nothing-to-install", name, *_why_nothing(wanted, base, node))
         return
     if not named.confirmed(context, name, confirm, f"{wanted.os} is written over its first disk: its data is lost"):
         return
@@ -245,6 +244,15 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     # Nothing is given up for an OS that cannot be written.
     if context.errors > known:
         context.call_off()
+
+
+def _why_nothing(wanted: Instance, base: dict[str, Any], node: str) -> tuple[str, str]:
+    """Why there is nothing to install, and what to do about it."""
+    if not base["disks"]:
+        return "it has no disk to install an OS to", "nothing can be installed without twofold_disks"
+    if wanted.os is None:
+        return "it has no OS to install", "set twofold_os"
+    return f"its first disk is not on {node}", "see what verify says of it"
 
 
 def _say_owed(chain: Chain, context: Context, trace: Trace, situation: Situation) -> tuple[Trace, Situation]:

@@ -16,6 +16,7 @@ from typing import Any
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
+from ..render import seed
 from . import copies, diff, fit, named, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
@@ -210,7 +211,7 @@ class Replacement:
 
     def _steps(self, target: str, built: definition.Wanted) -> None:
         chain, document = self.chain, built.document
-        self._seed(target, built)
+        self._seed(target, built.document)
         if target in copies.former(self.trace, self.situation.nodes) and not copies.never_served(self.trace, target):
             self._set_former_aside(target)
         made = copies.make(chain, document, self.wanted, target, f"room for the copy that {self.old} has now")
@@ -249,13 +250,18 @@ class Replacement:
         resource = self.trace.resources.get(self.old)
         return resource is not None and resource.up
 
-    def _seed(self, target: str, built: definition.Wanted) -> None:
-        digest = self.base["seed_digest"]
-        if digest is None or built.seed is None or self.trace.seeds.get(target) == digest:
+    def _seed(self, target: str, document: dict[str, Any]) -> None:
+        """Write the seed too; no copy waits for one that cannot be made as it was, for it is the disks that count."""
+        digest = document["seed_digest"]
+        if digest is None or self.trace.seeds.get(target) == digest:
             return
-        args = seed_args(self.name, built)
-        if args["digest"] == digest:
-            self.chain.add(target, "seed.write", args, kind=plan.REPLACE, why="the seed is missing there")
+        files = seed.again(self.wanted, document, self.context.desired.cluster.networks)
+        if files is None:
+            message = f"its seed is not on {target}, and the inventory describes another one, so it gets none yet"
+            self.context.warning("seed-missing", self.name, message, "run site.yml afterwards, it writes the new one")
+            return
+        args = seed_args(self.name, definition.Wanted(document, files, None))
+        self.chain.add(target, "seed.write", args, kind=plan.REPLACE, why="the seed is missing there")
 
     # The same node
 

@@ -24,6 +24,14 @@ def render(instance: Instance, document: dict[str, Any], networks: dict[str, Net
     }
 
 
+def again(instance: Instance, document: dict[str, Any], networks: dict[str, Network]) -> dict[str, str] | None:
+    """The seed that a definition names, if the inventory still describes that one."""
+    if any(nic["network"] not in networks for nic in document["nics"]):
+        return None
+    files = render(instance, document, networks)
+    return files if seed_digest(files) == document["seed_digest"] else None
+
+
 def seed_digest(files: dict[str, str]) -> str:
     """SHA-256 of a seed's sources."""
     return digest(files)

@@ -150,6 +150,10 @@ def lose_tag(documents: Documents) -> None:
     at(documents, "node2")["volumes"][0]["tags"].remove("twofold.role=data")
 
 
+def resized(documents: Documents) -> None:
+    at(documents, "node2")["volumes"][0]["size"] = GIB
+
+
 def stray_volume(documents: Documents) -> None:
     volume = {"volume_group": "twofold", "name": "old-disk0", "size": GIB, "tags": [], "open": False}
     at(documents, "node2")["volumes"].append(volume)
@@ -289,6 +293,8 @@ CASES = [
     ),
     # Instances
     Case("should-run", ERROR, WEB1, "shutoff on node1", set_domain(state="shutoff"), "primary-unused"),
+    Case("guest-state", WARNING, WEB1, "it is paused on node1", set_domain(state="paused")),
+    Case("volume-size", WARNING, WEB1, "web1-disk0 on node2 has 1GiB, the definition says 128MiB", resized),
     Case("bridge-missing", ERROR, WEB1, "node1 has no bridge br-lan: it cannot start", set_node("node1", bridges=[])),
     Case("bridge-missing", WARNING, WEB1, "node2 has no bridge br-lan: it cannot move", set_node("node2", bridges=[])),
     Case("domain-differs", WARNING, WEB1, "source@bridge", edit_domain("br-lan", "br-evil")),

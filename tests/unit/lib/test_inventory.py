@@ -81,6 +81,10 @@ WRONG: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "migration": ({"migration_postcopy": "maybe"}, "bad-value", "twofold_migration_postcopy", "correct"),
     "replication": ({"replication_protocol": "D"}, "bad-value", "twofold_replication_protocol", "correct"),
     "user data": ({"user_data": "#!/bin/sh"}, "bad-value", "twofold_user_data", "correct"),
+    "node group": ({"groups": ["defalt"]}, "unknown-group", "twofold_groups", "did you mean default?"),
+    "affinity": ({"affinity": ["wbe1"]}, "unknown-group", "twofold_affinity", "did you mean web1?"),
+    "soft anti-affinity": ({"soft_anti_affinity": ["x"]}, "unknown-group", "twofold_soft_anti_affinity", "web1, web2"),
+    "tag": ({"required_tags": ["ssd"]}, "unknown-tag", "twofold_required_tags", "there are none"),
     "undefined": ({"memory": inventory.UNDEFINED + "'x' is undefined"}, "undefined", "twofold_memory", "define"),
 }  # fmt: skip
 
@@ -93,6 +97,15 @@ def test_a_wrong_instance_is_named_and_left_out(given: dict[str, Any], code: str
     assert finding.message.startswith(f"{variable} of web2 (host_vars/web2.yml:7): ")
     assert remedy in finding.remedy
     assert desired.rejected == {"web2"} and set(desired.instances) == {"web1"} and not desired.blocked
+
+
+@pytest.mark.parametrize(("count", "there"), [(0, "there is none"), (1, "there is one")])
+def test_a_pair_of_disks_needs_two_nodes(count: int, there: str) -> None:
+    desired, findings = inventory.load(nodes(count), {"web1": {**CLUSTER, **instance()}})
+    (found,) = [one for one in findings if one.code == "too-few-nodes"]
+    assert (found.severity, found.object) == ("error", "instance web1")
+    assert f"drbd needs two nodes and {there}" in found.message and "plain" in found.remedy
+    assert desired.rejected == {"web1"}
 
 
 @pytest.mark.parametrize("name", ["we_b", "-web", "Web", "w" * 64, "a..b", "a/b"])

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import MIB, World
 
+from twofold import planner, report
 from twofold.model import Desired
 from twofold.planner import Plan
 
@@ -353,6 +354,66 @@ def test_addresses_are_the_lowest_free_ones_and_stay() -> None:
     assert not world.plan(fewer).steps
 
 
+ONE_ADDRESS = {"lan": {"bridge": "br-lan", "cidr": "203.0.113.0/30", "gateway": "203.0.113.1"}}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "code", "said", "remedy"),
+    [
+        ({"twofold_drbd_ports": "7000-7001"}, "no-free-port", "free on node1 and node2", "twofold_drbd_ports"),
+        ({"twofold_drbd_minors": "1000-1001"}, "no-free-minor", "both node1 and node2", "twofold_drbd_minors"),
+        ({"twofold_networks": ONE_ADDRESS}, "no-free-address", "no address of lan (203.0.113.0/30)", "wider"),
+    ],
+)
+def test_what_is_used_up_is_named_and_nothing_of_the_instance_is_made(
+    cluster: dict[str, Any], code: str, said: str, remedy: str
+) -> None:
+    without_address = {"nics": []} if code != "no-free-address" else {}
+    names = ["web1", "web2", "web3"] if code != "no-free-address" else ["web1", "web2"]
+    wanted = desired({name: instance(nodes=["node1", "node2"], **without_address) for name in names}, cluster=cluster)
+    world = World(list(wanted.nodes))
+    for plan in (world.converge(wanted), world.plan(wanted)):
+        (found,) = plan.errors
+        assert (found.code, found.object) == (code, f"instance {names[-1]}")
+        assert said in found.message and remedy in found.remedy
+        assert names[-1] not in {step.instance for step in plan.steps}
+    assert set(world.nodes["node1"]["definitions"]) == set(names[:-1])
+    # Those that are there keep what they have, and what goes away makes room.
+    fewer = {name: instance(nodes=["node1", "node2"], **without_address) for name in names}
+    fewer["web1"] |= {"twofold_state": "absent"}
+    world.converge(desired(fewer, cluster=cluster))
+    assert not world.converge(desired({**fewer}, cluster=cluster)).errors
+    assert names[-1] in world.nodes["node1"]["definitions"]
+
+
+def test_a_node_that_left_the_inventory_too_early_stops_what_lives_there_and_nothing_else() -> None:
+    given = {"web1": instance(nodes=["node1", "node3"]), "web2": instance(nodes=["node1", "node2"])}
+    wanted = desired(given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    fewer = desired({name: instance(memory="320MiB") for name in given}, 2)
+    documents = {name: document for name, document in world.documents().items() if name != "node3"}
+    plan = planner.plan(fewer, documents, {"verb": "converge"})
+    (found,) = plan.errors
+    assert (found.code, found.object) == ("node-not-in-inventory", "instance web1")
+    assert "lives on node3" in found.message and "put the node back" in found.remedy
+    assert {step.instance for step in plan.steps} == {"web2"}
+    assert ("node-not-in-inventory", "instance web1") in {(f.code, f.object) for f in report.verify(fewer, documents)}
+
+
+def test_what_a_node_could_not_read_is_passed_on_with_its_remedy() -> None:
+    wanted = desired({"web1": instance(nodes=["node1", "node2"])})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    problem = {"object": "left_off", "message": "power_back.json is damaged", "remedy": "remove it"}
+    world.nodes["node1"].update(left_off=None, problems=[problem])
+    plan = world.plan(wanted)
+    (found,) = plan.findings
+    assert (found.code, found.severity, found.object) == ("node-problem", "warning", "node node1")
+    assert (found.message, found.remedy) == ("left_off: power_back.json is damaged", "remove it")
+    assert report.verify(wanted, world.documents()) == [found] and not plan.steps
+
+
 def test_a_stopped_instance_starts_only_where_memory_is_left() -> None:
     stopped = instance(state="stopped", memory="3GiB", disk_template="plain", nodes=["node1"])
     other = instance(memory="3GiB", disk_template="plain", nodes=["node1"])
@@ -368,6 +429,14 @@ def test_the_plan_does_not_depend_on_the_order_of_anything() -> None:
     one = World(["node1", "node2", "node3"]).plan(desired(given))
     other = World(["node3", "node1", "node2"]).plan(desired(dict(reversed(given.items()))))
     assert one.to_json() == other.to_json()
+
+
+def test_an_intent_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    world, wanted = world_with()
+    plan = world.plan(wanted, verb="convrege")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "unknown-intent", "cluster")
+    assert "'convrege'" in found.message and "converge" in found.remedy
 
 
 def test_instances_of_the_intent_alone() -> None:

@@ -274,6 +274,24 @@ def test_of_two_operators_the_one_is_believed_who_moved_the_guest() -> None:
     assert not world.plan(wanted).steps and not world.nodes["node3"]["volumes"]
 
 
+@pytest.mark.parametrize(
+    ("state", "said", "remedy"),
+    [
+        ("shutoff", "it is off, and its disks are only on node1", "start it first"),
+        ("paused", "it stays on node1, because it is paused", "bring it to run or stop it"),
+    ],
+)
+def test_what_cannot_leave_as_it_is_stays_and_is_named(state: str, said: str, remedy: str) -> None:
+    wanted = desired({"web1": instance(nodes=["node1"], disk_template="plain", os="debian-13")})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node1"]["domains"]["web1"]["state"] = state
+    plan = world.plan(wanted, verb="drain", node="node1")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "not-moved", "instance web1")
+    assert found.message == said and found.remedy.startswith(remedy)
+
+
 def test_a_guest_that_is_off_goes_on_where_its_move_was_cut_off() -> None:
     wanted = desired({"off1": instance(**PAIR, state="stopped")}, COUNT)
     count = len(healthy(wanted).plan(wanted, verb="evacuate", node="node1", mode="primaries").steps)

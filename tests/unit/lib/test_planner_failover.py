@@ -379,6 +379,39 @@ def test_a_seed_that_is_missing_is_written_again() -> None:
     world.apply(plan, wanted)
 
 
+OTHER = desired({"web1": instance(**PAIR, user_data={"packages": ["git"]})})
+BARE = {"twofold_networks": {"bare": {"bridge": "br-lan"}}}
+WITHOUT_ITS_NETWORK = desired({"web1": instance(**PAIR, nics=[])}, cluster=BARE)
+WRONG_VARIABLES = Desired(OTHER.cluster, OTHER.nodes, {}, frozenset({"web1"}))
+ANOTHER = "the inventory describes another one"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "intent", "said"),
+    [
+        (OTHER, {"verb": "failover", "confirm_dead": "node1"}, ANOTHER),
+        (OTHER, {"verb": "recover", "confirm_dead": "node1"}, ANOTHER),
+        (OTHER, {"verb": "failover"}, ANOTHER),
+        (WITHOUT_ITS_NETWORK, {"verb": "recover", "confirm_dead": "node1"}, ANOTHER),
+        (WITHOUT_ITS_NETWORK, {"verb": "failover"}, ANOTHER),
+        (WRONG_VARIABLES, {"verb": "recover", "confirm_dead": "node1"}, "its variables in the inventory are wrong"),
+    ],
+)
+def test_a_seed_that_cannot_be_made_as_it_was_is_named(wanted: Desired, intent: dict[str, Any], said: str) -> None:
+    world, before = world_with()
+    del world.nodes["node2"]["seeds"]["web1"]
+    if "confirm_dead" in intent:
+        world.power_off("node1")
+    plan = world.plan(wanted, instance="web1", **intent)
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "seed-missing", "instance web1")
+    assert found.message == f"its seed is not on node2, and {said}"
+    assert found.remedy.endswith("then run this again")
+    # The remedy is one: with the inventory as it was the same goes on.
+    world.apply(world.plan(before, instance="web1", **intent), before)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+
+
 def test_recovery_leaves_alone_what_runs_and_what_should_not() -> None:
     wanted = desired({
         "here": instance(nodes=["node2", "node1"]),

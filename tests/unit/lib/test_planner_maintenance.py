@@ -75,6 +75,31 @@ def test_a_node_is_cleared_rebooted_and_filled_again() -> None:
     assert not world.plan(WANTED).steps
 
 
+@pytest.mark.parametrize("emptied", [True, False], ids=["its guests had left", "they run there still"])
+def test_a_node_that_was_drained_before_its_reboot_stays_so(emptied: bool) -> None:
+    drained, world = desired(GUESTS, node1={"twofold_node_state": "drained"}), healthy()
+
+    def run(verb: str, wanted: Desired, **intent: Any) -> Plan:
+        plan = world.plan(wanted, verb=verb, node="node1", **intent)
+        world.apply(plan, wanted)
+        return plan
+
+    for verb in ("drain", "maintain", "depart") if emptied else ("maintain", "depart"):
+        assert not run(verb, drained).findings
+    world.reboot("node1")
+    assert not run("rejoin", drained).findings
+    plan = run("undrain", drained, rebooted=True)
+    (found,) = plan.findings
+    assert (found.code, found.severity, found.object) == ("still-drained", "info", "node node1")
+    assert "is drained" in found.message and "undrain.yml -e node=node1" in found.remedy
+    assert running(world, "node1") == set() and world.nodes["node1"]["maintenance"] is None
+    assert not world.plan(drained).steps
+    # Who asks for the end of the drain is told what is in the way of it.
+    assert codes(run("undrain", drained)) == [("node node1", "still-drained")]
+    assert not run("undrain", WANTED).findings
+    assert running(world, "node1") == {"web1", "bare1"}
+
+
 def test_nothing_goes_to_another_node_that_is_cleared_too() -> None:
     world = healthy()
     assert not play(world, "maintain", node="node1,node3").errors

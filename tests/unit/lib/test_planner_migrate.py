@@ -178,6 +178,25 @@ def moved_and_killed(template: str, **more: Any) -> tuple[World, Any]:
     return world, wanted
 
 
+@pytest.mark.parametrize("given", [PAIR, {"nodes": ["node1"], "os": "debian-13", "disk_template": "plain"}])
+@pytest.mark.parametrize("change", [{"user_data": {"packages": ["git"]}}, {"ssh_keys": ["ssh-ed25519 AAAA ann"]}])
+def test_a_guest_whose_seed_cannot_be_made_as_it_was_waits_for_a_converge(
+    given: dict[str, Any], change: dict[str, Any]
+) -> None:
+    world, before = world_with(**given)
+    world.nodes["node2"]["seeds"].clear()
+    wanted = desired({"web1": instance(**given, **change)})
+    plan = migrate(world, wanted, "node2")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "seed-missing", "instance web1")
+    assert "is not on node2" in found.message and "another one" in found.message and "site.yml" in found.remedy
+    world.converge(wanted)
+    world.apply(migrate(world, wanted, "node2"), wanted)
+    assert world.nodes["node2"]["seeds"]["web1"] == world.nodes["node2"]["definitions"]["web1"]["seed_digest"]
+    world, before = world_with(**given)
+    world.apply(migrate(world, before, "node2"), before)
+
+
 @pytest.mark.parametrize(("template", "more"), [("plain", {}), ("diskless", {"disks": []})])
 def test_what_was_moved_is_not_started_again_while_its_new_node_does_not_answer(
     template: str, more: dict[str, Any]

@@ -68,6 +68,19 @@ def test_what_is_foreseen_is_what_comes(route: Route, end: tuple[str, str], stat
     assert not world.plan(wanted).steps
 
 
+def test_a_guest_does_not_follow_its_new_copy_to_a_node_that_will_lack_its_seed() -> None:
+    world, _wanted, _context = begun("running")
+    other = instance(nodes=["node1", "node2"], os="debian-13", user_data={"packages": ["git"]})
+    wanted, seen = desired({NAME: other}, 4), Observed(world.documents())
+    context = Context(wanted, seen, Claims(wanted, seen))
+    mover = Mover(context)
+    assert mover.replace(NAME, "node3")
+    assert mover.migrate(NAME, "node3") == []
+    assert [(one.severity, one.code) for one in context.findings] == [
+        ("warning", "seed-missing"), ("error", "seed-missing"),
+    ]  # fmt: skip
+
+
 def test_a_move_waits_for_the_one_before() -> None:
     plan = planned(begun("running")[2], ROUTES[0])
     moved = max(step.wave for step in plan.steps if step.op in ("domain.migrate", "replication.settle"))

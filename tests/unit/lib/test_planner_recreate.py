@@ -318,6 +318,30 @@ def test_an_os_is_installed_anew_on_an_explicit_word() -> None:
     assert ops.index("os.install") < ops.index("domain.start")
 
 
+LOST_FIRST_DISK = {"nodes": ["node1"], "os": "debian-13", "disk_template": "plain"}
+DISKLESS = {"nodes": ["node1"], "disk_template": "diskless", "disks": []}
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "remedy"),
+    [
+        ({"nodes": ["node1", "node2"]}, "it has no OS to install", "set twofold_os"),
+        (DISKLESS, "it has no disk to install an OS to", "nothing can be installed"),
+        (LOST_FIRST_DISK, "its first disk is not on node1", "see what verify says"),
+    ],
+)
+def test_where_there_is_nothing_to_install_it_is_said_why(given: dict[str, Any], said: str, remedy: str) -> None:
+    wanted = desired({"web1": instance(**given)})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    if given is LOST_FIRST_DISK:
+        world.nodes["node1"]["volumes"] = []
+    plan = world.plan(wanted, verb="reinstall", instance="web1", confirm="web1")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "nothing-to-install", "instance web1")
+    assert (found.message, found.remedy.startswith(remedy)) == (said, True)
+
+
 def test_nothing_is_given_up_for_an_os_that_cannot_be_written() -> None:
     world = healthy()
     lose(world, "node2")

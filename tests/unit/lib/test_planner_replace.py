@@ -116,6 +116,47 @@ def finished(world: World) -> bool:
     return not world.plan(WANTED).steps
 
 
+def test_a_new_copy_does_not_wait_for_a_seed_that_cannot_be_made_as_it_was() -> None:
+    """It is the disks that are to be safe; a converge writes the seed that is wanted now."""
+    world, other = healthy(), desired({"web1": instance(**PAIR, user_data={"packages": ["git"]})})
+    plan = world.plan(other, verb="replace_disks", instance="web1", new_secondary="node3")
+    (found,) = plan.findings
+    assert (found.code, found.severity, found.object) == ("seed-missing", "warning", "instance web1")
+    assert "is not on node3" in found.message and "site.yml" in found.remedy
+    world.apply(plan, other)
+    assert "web1" not in world.nodes["node3"]["seeds"]
+    world.converge(other)
+    assert world.nodes["node3"]["seeds"] == world.nodes["node1"]["seeds"]
+    assert not world.plan(other).steps
+
+
+def test_another_replacement_waits_for_the_end_of_the_first() -> None:
+    world = healthy()
+    first = replace(world, new_secondary="node3")
+    cut = next(number for number, step in enumerate(in_order(first)) if step.op == "replication.wait")
+    world.apply(first, WANTED, cut)
+    plan = replace(world, new_secondary="node2")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "replacement-unfinished", "instance web1")
+    assert "its copies are on node1 and node3" in found.message
+    assert found.remedy == "run replace_disks.yml without new_secondary first"
+    # So one does, then the same again.
+    world.apply(replace(world), WANTED)
+    on_pair(world, "node1", "node3")
+    world.apply(replace(world, new_secondary="node2"), WANTED)
+    on_pair(world, "node1", "node2")
+
+
+def test_a_new_copy_needs_a_port_of_its_own() -> None:
+    wanted = desired({"web1": instance(**PAIR), "web2": instance(**PAIR)}, cluster={"twofold_drbd_ports": "7000-7001"})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    (found,) = plan.errors
+    assert (plan.steps, found.code, found.object) == ((), "no-free-port", "instance web1")
+    assert "free on node1 and node3" in found.message and "twofold_drbd_ports" in found.remedy
+
+
 def test_the_new_node_can_be_named() -> None:
     world = healthy()
     world.apply(replace(world, new_secondary="node3"), WANTED)

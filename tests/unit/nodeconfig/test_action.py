@@ -164,6 +164,8 @@ def test_a_node_that_cannot_be_looked_at_stops_the_others(play: Play) -> None:
     play.nodes["node2"].answer = broken  # type: ignore[method-assign]
     play.inspect()
     assert "no python here" in play.run("review", "node1")["msg"]
+    (found,) = [one for one in play.run("compare", "node1")["findings"] if one["severity"] == "error"]
+    assert (found["code"], found["object"]) == ("node-call", "node node2") and found["remedy"]
 
 
 def test_a_node_that_does_not_answer_is_left_alone(play: Play) -> None:

@@ -327,7 +327,8 @@ class TestSystem:
         item.apply(host, {})
         assert runner.changes == ["modprobe -- drbd"]
         wanted = {"modules": ["drbd", "dm_mod", "tun", "vhost_net"]}
-        assert [problem.object for problem in preflight.kernel_modules(host, wanted)] == ["kernel module vhost_net"]
+        found = [(problem.code, problem.object) for problem in preflight.kernel_modules(host, wanted)]
+        assert found == [("kernel", "kernel module vhost_net")]
 
     def test_a_kernel_whose_modules_are_gone_needs_a_reboot(self, host: hosts.Host) -> None:
         found = list(preflight.kernel_modules(host, {"modules": ["drbd"]}))
@@ -358,7 +359,15 @@ class TestPreflight:
         (root / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\n')
         assert list(preflight.release(host, wanted)) == []
         (root / "etc/os-release").write_text('ID=fedora\nVERSION_ID="44"\n')
-        assert [problem.message for problem in preflight.release(host, wanted)] == ["fedora 44 is not supported"]
+        found = [(problem.code, problem.message) for problem in preflight.release(host, wanted)]
+        assert found == [("release", "fedora 44 is not supported")]
+
+    def test_a_package_that_is_too_old(self, host: hosts.Host, runner: FakeRunner) -> None:
+        wanted = {"versions": {"drbd-utils": "9.22.0"}}
+        runner.answers["dpkg-query"] = "drbd-utils\tinstalled\t9.15.0-1\n"
+        found = list(preflight.versions(host, wanted))
+        assert [(problem.code, problem.object) for problem in found] == [("version", "package drbd-utils")]
+        assert "9.15.0-1 is too old" in found[0].message and "9.22.0 or later" in found[0].remedy
 
     def test_hosts_that_contradict_the_inventory(self, host: hosts.Host, root: Path) -> None:
         (root / "etc/hosts").write_text(
@@ -366,7 +375,8 @@ class TestPreflight:
             "# BEGIN twofold\n192.0.2.99 node3\n# END twofold\n"
         )
         wanted = {"names": {}, "hosts": {"node2": "192.0.2.2", "node3": "192.0.2.3"}}
-        assert [problem.object for problem in preflight.names(host, wanted)] == ["name node2"]
+        found = [(problem.code, problem.object) for problem in preflight.names(host, wanted)]
+        assert found == [("name", "name node2")]
 
     def test_ports_of_others(self, host: hosts.Host, root: Path) -> None:
         def row(port: int, inode: int, state: str = "0A") -> str:
@@ -384,7 +394,8 @@ class TestPreflight:
         uses.append(("migration", 49152, 49215, ["qemu"]))
         wanted = [{"use": use, "first": first, "last": last, "owners": owners} for use, first, last, owners in uses]
         found = list(preflight.ports(host, {"ports": wanted}))
-        assert [(problem.object, "nginx" in problem.message) for problem in found] == [("TCP port 7101", True)]
+        assert [(problem.code, problem.object) for problem in found] == [("port", "TCP port 7101")]
+        assert "nginx" in found[0].message
 
     def test_a_filter_of_the_admins_is_not_overridden_silently(
         self, host: hosts.Host, root: Path, runner: FakeRunner

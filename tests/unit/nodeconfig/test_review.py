@@ -63,6 +63,7 @@ def test_machines_that_were_cloned_are_found() -> None:
     twin = nodeconfig.Answer(facts={"hostname": "node1", "machine_id": "id of node1"})
     found = review({"node1": answer("node1"), "node2": twin})
     assert {item.message.split(":")[0] for item in found} == {"machine-id", "host name"}
+    assert {(item.severity, item.code) for item in found} == {("error", "duplicate")}
     assert all("node1, node2" in item.message for item in found)
 
 
@@ -71,6 +72,7 @@ def test_addresses_that_were_given_twice_are_found() -> None:
     nodes = [nodeconfig.read_member(name, same) for name in ("node1", "node2")]
     found = nodeconfig.review({"node1": answer("node1"), "node2": answer("node2")}, nodes, 1.0)
     assert {item.message.split(":")[0] for item in found} == {"address", "replication address"}
+    assert {(item.severity, item.code) for item in found} == {("error", "duplicate")}
 
 
 @pytest.mark.parametrize(("silent", "severity"), [(True, "warning"), (False, "error")])
@@ -116,3 +118,4 @@ def test_an_authority_that_ends_is_told_in_time(days: int, severity: str | None)
     made = pki.create_authority("lab", NOW, days=3650)
     found = nodeconfig.authority_finding(made.certificate, "ca.pem", NOW + timedelta(days=3650 - days))
     assert (found.severity if found else None) == severity
+    assert found is None or (found.code, found.object) == ("authority", "cluster")

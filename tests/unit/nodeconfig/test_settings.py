@@ -53,7 +53,7 @@ def test_members_that_are_wrong(given: dict[str, Any], variable: str) -> None:
     with pytest.raises(nodeconfig.SettingError) as caught:
         nodeconfig.read_member("node1", given)
     finding = caught.value.finding
-    assert (finding.object, finding.message.split(":")[0]) == ("node node1", variable)
+    assert (finding.code, finding.object, finding.message.split(":")[0]) == ("setting", "node node1", variable)
     assert finding.remedy
 
 
@@ -83,7 +83,7 @@ def test_settings_that_are_wrong(given: dict[str, Any], variable: str) -> None:
     with pytest.raises(nodeconfig.SettingError) as caught:
         nodeconfig.read_settings("node1", given)
     finding = caught.value.finding
-    assert (finding.object, finding.message.split(":")[0]) == ("node node1", variable)
+    assert (finding.code, finding.object, finding.message.split(":")[0]) == ("setting", "node node1", variable)
     assert finding.remedy
 
 

@@ -19,7 +19,7 @@ from twofold.health import configuration
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # Who makes findings, with the places among the arguments where the code may be.
 MAKERS = {
-    "Finding": (1,), "Impossible": (0,), "Problem": (0,), "_error": (0, 1), "_known": (3,), "_report": (0,),
+    "Finding": (1,), "Impossible": (0,), "Problem": (0,), "_error": (0, 1, 2), "_known": (3,), "_report": (0,),
     "_wrong": (1, 2), "error": (0, 1), "info": (0,), "once": (1,), "warning": (0,),
 }  # fmt: skip
 # What judges a node's configuration; verify shows its codes with `node-` before them.
@@ -89,6 +89,15 @@ def test_the_table_has_no_code_that_nothing_has(root: Path, paths: list[Path], f
     text = "".join(path.read_text(encoding="utf-8") for path in sources(root, paths))
     unused = [code for code in codes.ALL if code not in found and f'"{code.removeprefix("node-")}"' not in text]
     assert unused == []
+
+
+def test_every_code_is_provoked_by_a_test(root: Path, paths: list[Path]) -> None:
+    """As far as that can be told by its name: in a test that names it, somebody has looked at what brings it about."""
+    tests = [path for path in paths if path.suffix == ".py" and path.as_posix().startswith("tests/unit/")]
+    text = "".join((root / path).read_text(encoding="utf-8") for path in tests if "repository" not in path.parts)
+    ours = "".join((root / path).read_text(encoding="utf-8") for path in tests if "nodeconfig" in path.parts)
+    bootstrap = {code for code in codes.ALL if f'"{code.removeprefix("node-")}"' in ours and code.startswith("node-")}
+    assert [code for code in codes.ALL if f'"{code}"' not in text and code not in bootstrap] == []
 
 
 def test_the_documentation_shows_the_table(root: Path) -> None:

@@ -258,6 +258,26 @@ def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
     assert "failed=0" in shown and "changed=0" in shown
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [('{"answer": {"results": [], "changed": true}}', "answer.lock is missing"), ("{", "JSONDecodeError")],
+)
+def test_a_damaged_answer_fails_its_steps_and_not_the_play(
+    operator: Operator, tmp_path: Path, said: str, why: str
+) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    run = operator.run("plan")[1]["run"]
+    broken = tmp_path / "python3"
+    call = f"*twofold_node._entry*) echo 'TWOFOLD-ANSWER {said}' ;;"
+    broken.write_text(f'#!/bin/sh\ncase "$*" in {call} *) exec {sys.executable} "$@" ;; esac\n', encoding="utf-8")
+    broken.chmod(0o755)
+    shown, answer = operator.run("apply_wave", "-e", f"ansible_python_interpreter={broken}", run=run, wave=0)
+    assert "failed=0" in shown and "cannot be understood" in shown and why in shown
+    assert {one["status"] for one in answer["results"]} == {"failed"}
+    shown, _ignored = operator.run("report", status=2, run=run)
+    assert shown.count(why) == 1 and "run the same again" in shown, "it is said once"
+
+
 def test_node_apply_refuses_what_is_no_step(operator: Operator) -> None:
     step = {"id": "x", "op": "no.such.step"}
     shown, _ignored = operator.run("node_apply", status=2, run="r1", holder="me@here", lock=False, steps=[step])

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _steps
 from ansible_collections.twofold.cluster.plugins.module_utils._apply import apply, hide, resolve
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TwofoldError, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
+    ParseFailed,
+    Refused,
+    TwofoldError,
+    UsageError,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._lock import FileLock
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from hypothesis import given
@@ -94,6 +99,18 @@ def test_an_interrupted_step_leaves_its_entry(node: Node) -> None:
     clear = {"id": "c", "op": "journal.clear", "args": {"keys": [left["key"]]}}
     assert statuses(apply(node, request(clear))) == ["changed"]
     assert node.journal.entries() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"step": 3}', '{"step": {"id": 3}}', '{"step": {"id": "s"}, "holder": ["ann"]}']
+)
+def test_an_entry_that_is_damaged_is_named_by_its_file(node: Node, text: str) -> None:
+    node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "s"}})
+    path = "/var/lib/twofold/journal/r1.web1-os.install-node1.json"
+    node.files.write(path, text)
+    with pytest.raises(ParseFailed) as caught:
+        node.journal.entries()
+    assert path in caught.value.message and "remove it" in (caught.value.remedy or "")
 
 
 def test_a_running_step_is_not_cleared(node: Node) -> None:
