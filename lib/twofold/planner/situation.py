@@ -85,7 +85,8 @@ def _report_untold(context: Context, name: str, untold: list[str]) -> None:
     message = "nothing is done: its second copy is being replaced, and what was written last may be on the former one, "
     remedy = (
         "run this again, once more if a node's DRBD was down; bring a node back that does not answer, or set "
-        "twofold_node_state to offline for it if what its disks may have is given up"
+        "twofold_node_state to offline for it if what its disks may have is given up; if it is dead, evacuate.yml with "
+        "the proof goes on without it"
     )
     context.error("former-copy-unknown", name, f"{message}but {', '.join(untold)} did not tell", remedy)
 

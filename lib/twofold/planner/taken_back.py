@@ -69,9 +69,14 @@ def _former(trace: Trace, primary: str) -> Iterator[tuple[str, Document]]:
 
 
 def _is_ahead(trace: Trace, node: str, primary: str) -> bool:
-    """Whether a node's copy was written without the primary's, from the state on that the primary's is in."""
+    """Whether a node's copy was written without the primary's, from the state on that the primary's is in.
+
+    What is in use on the primary's own disk by now is a state of its own, whatever was given up before.
+    """
     old, own = trace.resources.get(node), trace.resources.get(primary)
-    return old is not None and own is not None and old.whole and split_brain.gone_on(old, own)
+    if old is None or own is None or (own.primary and own.all_disks("UpToDate")):
+        return False
+    return old.whole and split_brain.gone_on(old, own)
 
 
 def _is_up(trace: Trace, node: str) -> bool:
