@@ -104,7 +104,7 @@ def decisions(world: World, plan: Plan) -> list[dict[str, Any]]:
             active = [one.name for one in world.machines.values() if _active(one, name)]
             survivor = (active or [one.machine.name for one in world.drbd.sides(name)])[0]
             found.append({"verb": "resolve_split_brain", "instance": name, "survivor": survivor})
-        elif finding.code in ("volume-missing", "disk-lost") and name in world.rules.lost:
+        elif finding.code in ("volume-missing", "disk-lost") and name in world.rules.lost | world.rules.called_off:
             found.append({"verb": "recreate_disks", "instance": name, "confirm": name})
         elif finding.code in ("node-rebooting", "reboot-unfinished") and finding.object.startswith("node "):
             found.append({"verb": "undrain", "node": finding.object.removeprefix("node ")})

@@ -78,6 +78,22 @@ def test_no_guest_starts_without_its_os_whenever_its_primary_is_lost(
     assert refused > 3 and taken > 3, "its primary was lost while the OS was being written, and after that"
 
 
+@pytest.mark.parametrize("kind", ["process killed", "power"])
+def test_an_instance_that_was_being_removed_can_be_wanted_again(kind: str) -> None:
+    """Its removal ends at any moment; then it runs again, and what was removed already is made anew by a word."""
+    wanted = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), "twofold_nodes": ["node1", "node2"]}}
+    wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
+    removed = {"a": {**wanted["a"], "twofold_state": "absent"}}
+    words = 0
+    for breath in range(1 + (kind == "power"), 90, 4):
+        struck = Action({"verb": "converge"}, removed, (Fault(breath, kind, 1),))
+        again = Action({"verb": "converge"}, wanted)
+        done = play(Story(5, 2, 16 * GIB, (Action({"verb": "converge"}, wanted), struck, again)))
+        assert done.violation is None, (breath, done.violation, done.lines)
+        words += any("'recreate_disks'" in line for line in done.lines)
+    assert words, "it was ended with a part of the disks gone"
+
+
 def test_the_order_of_sets_decides_nothing() -> None:
     """Python orders a set of strings anew in each process, unless it is told how."""
     argv = [sys.executable, "-m", "tests.simulation", "--histories", "200", "--seed", "1"]

@@ -140,6 +140,74 @@ def test_a_primary_whose_disk_failed_in_a_replacement_gets_it_back(how: dict[str
     assert serves(primary)
 
 
+def let_go_of_in_vain() -> tuple[World, Instances]:
+    """A second copy moves; the primary's disk fails when the new pair was written down, so the old peer is needed."""
+    world, wanted = at_peace()
+    primary, new = world.machines["node1"], world.machines["node3"]
+    intent = {"verb": "replace_disks", "instance": "a", "new_secondary": "node3"}
+    task = Run(world, inventories.desired(wanted, 3), intent, "replacing@here").start()
+    world.engine.advance(lambda: any(lv.tagged("instance") == "a" for lv in new.storage.volumes.values()))
+    for lv in primary.storage.volumes.values():
+        lv.failing = lv.failing or lv.tagged("instance") == "a"
+    world.engine.advance(lambda: task.over)
+    world.engine.wait(LAPSED)
+    old = world.machines["node2"].kernel.resources["a"]
+    assert all(device.peer_disk == "Diskless" for device in old.devices.values()), "what is written is there alone"
+    return world, wanted
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["a link breaks", "a link breaks and the primary loses its power"])
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_the_copy_that_was_to_be_replaced_comes_back_when_it_alone_has_the_last_state(power: bool, state: str) -> None:
+    """The guest has no disk then, and its node looks for the new peer, which knows nothing."""
+    world, wanted = let_go_of_in_vain()
+    primary = world.machines["node1"]
+    world.cut_link("node1", "node2")
+    if power:
+        primary.power_off()
+        primary.heal()
+    world.engine.wait(30)
+    run(world, wanted, {"verb": "converge"})
+    wanted["a"]["twofold_state"] = state
+    make_peace(world, wanted)
+    assert state == "stopped" or serves(primary)
+    assert "a" not in world.machines["node3"].kernel.resources and "a" in world.machines["node2"].kernel.resources
+
+
+def test_nothing_starts_while_a_silent_node_may_have_the_last_state() -> None:
+    """The copy that was to be replaced cannot be asked, and its primary has an older one, which looks good."""
+    world, wanted = let_go_of_in_vain()
+    primary, old = world.machines["node1"], world.machines["node2"]
+    for machine in (primary, old):
+        machine.power_off()
+    primary.heal()
+    world.engine.wait(60)
+    refused = run(world, wanted, {"verb": "converge"})
+    assert refused.plan is not None
+    assert ["node2" in one.message for one in refused.plan.errors if one.code == "former-copy-unknown"] == [True]
+    assert not serves(primary)
+    make_peace(world, wanted)
+    assert serves(primary)
+
+
+@pytest.mark.parametrize("names", [("node1",), ("node2",), ("node1", "node2")])
+def test_drbd_that_is_down_tells_first_where_the_last_state_is(names: tuple[str, ...]) -> None:
+    world, wanted = let_go_of_in_vain()
+    machines = [world.machines[name] for name in ("node1", "node2")]
+    for machine in machines:
+        machine.power_off()
+        machine.brings_up = float(machine.name not in names)
+    world.cut_link("node1", "node2")
+    for machine in machines:
+        machine.heal()
+    world.engine.wait(60)
+    asked = run(world, wanted, {"verb": "converge"})
+    assert asked.plan is not None
+    assert {step.id for step in asked.plan.steps} >= {f"a/replication.configure@{name}" for name in names}
+    make_peace(world, wanted)
+    assert serves(machines[0])
+
+
 @pytest.mark.parametrize("on", ["primary", "secondary"])
 def test_the_copy_that_was_set_aside_goes_on_when_the_other_disks_are_lost_for_good(on: str) -> None:
     world, wanted = at_peace()

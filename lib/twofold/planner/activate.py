@@ -23,13 +23,17 @@ def activate(context: Context, name: str) -> None:
     base, node = situation.base or {}, situation.primary
     if volumes.report_unfinished(context, base, trace, situation.nodes):
         return
+    resource = trace.resources.get(node)
+    if resource is not None and any(volume.disk == "Inconsistent" for volume in resource.volumes):
+        message, remedy = f"its copy on {node} is not whole yet", "run site.yml, and this when its resync has ended"
+        context.error("disk-not-up-to-date", name, message, remedy)
+        return
     chain = Chain(context, name)
     if base["disk_template"] == "drbd":
         for one in situation.nodes:
             reasons = replicated.reasons(wanted, base, trace, one, has_data=True)
             if reasons:
                 copies.configure(chain, base, one, "; ".join(reasons))
-        resource = trace.resources.get(node)
         if chain.added or resource is None or not resource.primary:
             args = copies.settings(trace, wanted.replication.timeout)
             chain.add(node, "replication.promote", args, why="its disks are used", after=tuple(chain.last.values()))

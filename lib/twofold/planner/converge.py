@@ -17,7 +17,7 @@ from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size, round_up
-from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, volumes
+from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, taken_back, volumes
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -45,16 +45,18 @@ def instance(context: Context, wanted: Instance) -> None:
 
 
 def _bring_up_the_silent(context: Context, trace: Trace) -> None:
-    """Bring up DRBD where it is down and the other side is disconnected: then both tell what they have written.
+    """Bring up DRBD where it is down and what is to be done depends on what both sides have written: then they tell.
 
-    They do not meet by that, so nothing is decided yet.
+    If the other side is disconnected they do not meet by that, so nothing is decided yet; if a copy was to be replaced
+    they do, and go on with the last state.
     """
     said = {finding.code for finding in context.findings if finding.object == f"instance {trace.name}"}
-    nodes = split_brain.down(trace) if "stand-alone" in said else []
+    nodes = dict.fromkeys(split_brain.down(trace), trace.newest or {}) if "stand-alone" in said else {}
+    nodes |= taken_back.down(trace) if "former-copy-unknown" in said else {}
     chain = Chain(context, trace.name)
-    for node in nodes:
-        args = replicated.configure_args(trace.newest or {}, node)
-        chain.add(node, "replication.configure", args, why="see what was written there while DRBD was disconnected")
+    for node, document in nodes.items():
+        args = replicated.configure_args(document, node)
+        chain.add(node, "replication.configure", args, why="see what was written there")
     if nodes:
         context.change(trace.name, "update", nodes, "DRBD is down")
 

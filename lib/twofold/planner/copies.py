@@ -67,9 +67,7 @@ def never_served(trace: Trace, node: str) -> bool:
 
 def unserved(trace: Trace, node: str) -> bool:
     """Whether a node that answers has no copy that a guest can have run on: nothing at all, or one never filled."""
-    data = [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]
-    unfilled = bool(data) and all(volumes.SYNC in one.pending for one in data)
-    return node not in trace.domains and (unfilled or node not in trace.nodes)
+    return node not in trace.domains and (volumes.unfilled(trace, node) or node not in trace.nodes)
 
 
 def rebuildable(trace: Trace, node: str, peer: str) -> bool:

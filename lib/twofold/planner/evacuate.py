@@ -33,7 +33,7 @@ def node(context: Context, intent: dict[str, Any]) -> None:
         return
     proofs = Proofs(context, intent)
     if mode != "primaries":
-        _go_on(context, name)
+        _go_on(context, name, {name} if is_silent(context, name) and proofs.given(name) else set())
     if mode != "primaries" and is_silent(context, name):
         lost, dead = abandon.losses(context, name, _instances(context), proofs)
         _Exodus(context, name, lost, "secondaries", dead=dead).run()
@@ -106,8 +106,11 @@ def answers(context: Context, name: str) -> bool:
     return True
 
 
-def _go_on(context: Context, name: str) -> None:
-    """Bring replacements to their end that were interrupted after the new pair of nodes was written down."""
+def _go_on(context: Context, name: str, dead: Collection[str]) -> None:
+    """Bring replacements to their end that were interrupted after the new pair of nodes was written down.
+
+    Of a node that is proven to be dead nobody waits to hear whether its copy is a later one.
+    """
     for wanted in _instances(context):
         trace = context.observed.trace(wanted.name)
         base = trace.newest
@@ -116,7 +119,7 @@ def _go_on(context: Context, name: str) -> None:
         left = name in copies.former(trace, base["nodes"]) and not copies.kept(trace, name)
         begun = copies.unfinished(trace, base["nodes"]) if is_silent(context, name) else left
         if begun and all(context.observed.known(node) is not None for node in base["nodes"]):
-            replace.instance(context, wanted.name)
+            replace.instance(context, wanted.name, dead=dead)
 
 
 def _is_mode(context: Context, name: str, mode: str) -> bool:

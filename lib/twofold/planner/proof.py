@@ -90,6 +90,12 @@ class Proofs:
         self._error(node, UNPROVEN, f"it does not answer, but may run {waiting}", self._remedy(node))
         return None
 
+    def given(self, node: str) -> bool:
+        """Whether a node is proven to be dead, without a finding if it is not."""
+        return self._is_off(node) or (
+            node in self._confirmed and replicating_with(self._context.observed, node) is None
+        )
+
     def _is_off(self, node: str) -> bool:
         return node in self._fenced and self._fenced[node]["state"] == OFF
 

@@ -12,7 +12,7 @@ from typing import Any
 from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import named, split_brain
+from . import named, split_brain, taken_back
 from .context import Context
 
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
@@ -22,8 +22,8 @@ RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and 
 class Situation:
     """An instance that can be planned.
 
-    `nodes` is primary first, `base` the newest definition, `undefine` the nodes whose stale domain goes, `has_data`
-    whether a disk may hold something worth keeping.
+    `nodes` is primary first, `base` the definition that it goes by, `undefine` the nodes whose stale domain goes,
+    `has_data` whether a disk may hold something worth keeping.
     """
 
     nodes: tuple[str, ...]
@@ -59,8 +59,12 @@ def assess(
     if base is None:
         place = context.places.get(instance.name)
         return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
+    base = taken_back.definition(trace) or base
     needed = [node for node in holders(base) if node not in without]
     if not ours(context, instance.name, trace, base) or not _all_known(context, instance, needed):
+        return None
+    if untold := taken_back.in_doubt(trace, [node for node in silent_nodes(context) if node not in without]):
+        _report_untold(context, instance.name, untold)
         return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
@@ -75,6 +79,16 @@ def assess(
         _report_elsewhere(context, instance.name, base, elsewhere, cut_off=cut_off)
         return None
     return _existing(context, instance, trace, base, tuple(base["nodes"]))
+
+
+def _report_untold(context: Context, name: str, untold: list[str]) -> None:
+    message = "nothing is done: its second copy is being replaced, and what was written last may be on the former one, "
+    remedy = (
+        "run this again, once more if a node's DRBD was down; bring a node back that does not answer, or set "
+        "twofold_node_state to offline for it if what its disks may have is given up; if it is dead, evacuate.yml with "
+        "the proof goes on without it"
+    )
+    context.error("former-copy-unknown", name, f"{message}but {', '.join(untold)} did not tell", remedy)
 
 
 def _report_elsewhere(
@@ -124,13 +138,18 @@ def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
 
 def all_heard(context: Context, name: str, what: str) -> bool:
     """Whether no node is left on which an instance may have been made that has never run as far as is known."""
-    nodes = context.desired.nodes
-    unknown = [node for node in context.observed.unknown if node not in nodes or nodes[node].state != "offline"]
+    unknown = silent_nodes(context)
     if unknown:
         message = f"{what}, but may exist already on {', '.join(unknown)}, of which nothing is known"
         remedy = "bring the node back, or set twofold_node_state to offline for it if it is off for sure"
         context.error("node-unknown", name, message, remedy)
     return not unknown
+
+
+def silent_nodes(context: Context) -> list[str]:
+    """The nodes of which nothing is known and of which the inventory does not say that they are off."""
+    nodes = context.desired.nodes
+    return [node for node in context.observed.unknown if node not in nodes or nodes[node].state != "offline"]
 
 
 def ours(context: Context, name: str, trace: Trace, base: dict[str, Any]) -> bool:

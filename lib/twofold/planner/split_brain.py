@@ -115,6 +115,20 @@ def same_start(resources: list[Resource]) -> bool:
     )
 
 
+def gone_on(one: Resource, other: Resource) -> bool:
+    """Whether a disk of one was written from the very state on that the other's is in: so the other's lacks that."""
+    return any(
+        mine.uuids and theirs.uuids and _generations(mine.uuids)[1] == _generations(theirs.uuids)[0]
+        for mine, theirs in _pairs(one, other)
+    )
+
+
+def written_alone(resource: Resource) -> bool:
+    """Whether every disk has been in use without a peer's copy since the peers were parted."""
+    volumes = resource.volumes
+    return bool(volumes) and all(volume.uuids and _generations(volume.uuids)[1] for volume in volumes)
+
+
 def _pairs(one: Resource, other: Resource) -> list[tuple[ResourceVolume, ResourceVolume]]:
     """Each volume with the same one on the other side."""
     return [(mine, theirs) for mine in one.volumes for theirs in other.volumes if mine.volume == theirs.volume]

@@ -98,6 +98,12 @@ def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
 
 
+def unfilled(trace: Trace, node: str) -> bool:
+    """Whether a node has data volumes of a copy that was never filled."""
+    data = [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]
+    return bool(data) and all(SYNC in one.pending for one in data)
+
+
 def os_disk(document: dict[str, Any], trace: Trace, node: str) -> Volume | None:
     """The disk on which the OS is, if it is there."""
     there = trace.volumes.get(node, {})

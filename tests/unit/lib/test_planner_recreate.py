@@ -378,6 +378,15 @@ def test_disks_that_are_not_finished_are_not_activated() -> None:
         assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disks-unfinished"])
 
 
+def test_disks_that_were_never_whole_are_not_activated() -> None:
+    """Its creation was killed when the second node's DRBD was not up yet: no step could promote the first one's."""
+    world = World(list(OFF.nodes))
+    world.converge(OFF)
+    world.nodes["node1"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
+    plan = world.plan(OFF, verb="activate_disks", instance="web1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["disk-not-up-to-date"])
+
+
 def test_an_instance_whose_move_was_cut_off_is_not_installed_anew() -> None:
     """It runs where the definition does not say yet: which disks are its own is settled first."""
     wanted = desired({"web1": instance(disk_template="plain", os="debian-13", nodes=["node1"])})
