@@ -22,8 +22,8 @@ from . import block_writer, guest, wiretap
 from .block_writer import BlockWriter
 from .cluster import ROOT, Cluster
 from .conftest import Prepared
-from .fault_table import NONSENSE
 from .errors import LabError
+from .fault_table import NONSENSE
 from .faults import FAULTS, Fault, Scene
 from .flows import FLOWS, SERVING, Flow, instances
 from .paths import digest
