@@ -113,6 +113,11 @@ INSTANCES = {
         "migrate it",
         ("EINSTANCEPOLICY", "EEXTAGS"),
     ),
+    "former-copy-unknown": Code(
+        ERROR,
+        "a second copy is being replaced, and the former one may have the last state",
+        "let the nodes that are named tell",
+    ),
     "groups-split": Code(
         WARNING, "the nodes of an instance are of different node groups", LOOK, ("EINSTANCESPLITGROUPS",)
     ),

@@ -93,7 +93,8 @@ def test_the_table_has_no_code_that_nothing_has(root: Path, paths: list[Path], f
 
 def test_every_code_is_provoked_by_a_test(root: Path, paths: list[Path]) -> None:
     """As far as that can be told by its name: in a test that names it, somebody has looked at what brings it about."""
-    tests = [path for path in paths if path.suffix == ".py" and path.as_posix().startswith("tests/unit/")]
+    folders = ("tests/unit/", "tests/simulation/test_")
+    tests = [path for path in paths if path.suffix == ".py" and path.as_posix().startswith(folders)]
     text = "".join((root / path).read_text(encoding="utf-8") for path in tests if "repository" not in path.parts)
     ours = "".join((root / path).read_text(encoding="utf-8") for path in tests if "nodeconfig" in path.parts)
     bootstrap = {code for code in codes.ALL if f'"{code.removeprefix("node-")}"' in ours and code.startswith("node-")}
