@@ -16,6 +16,7 @@ pytestmark = pytest.mark.lab
 NAMES = ("web1", "web2", "web3")
 
 
+@pytest.mark.nightly
 def test_placed_apart_with_reasons_and_counted(cluster: Cluster) -> None:
     cluster.instances = {name: {"twofold_anti_affinity": list(NAMES)} for name in NAMES}
     planned = cluster.play("converge", "--check", "--diff").output

@@ -43,6 +43,7 @@ def test_create_once_and_only_once(cluster: Cluster) -> None:
     assert status["pair1"]["state"] == "running" and status["off1"]["state"] == "stopped"
 
 
+@pytest.mark.nightly
 def test_a_new_disk_needs_no_sync_and_shows_no_old_data(cluster: Cluster) -> None:
     for node in ("node1", "node2"):
         cluster.sh(node, "lvcreate -qy -Wn -n old -l 100%FREE twofold && tr '\\0' 'X' </dev/zero | "
@@ -57,6 +58,7 @@ def test_a_new_disk_needs_no_sync_and_shows_no_old_data(cluster: Cluster) -> Non
         assert cluster.sh(node, "tr -d '\\0' </dev/twofold/clean1-disk0 | head -c 16 | wc -c") == "0"
 
 
+@pytest.mark.nightly
 def test_what_was_changed_behind_our_back_is_found_and_mended(cluster: Cluster) -> None:
     cluster.instances = {
         name: {"twofold_nodes": ["node1", "node2"]} for name in ("xml1", "option1", "tag1", "file1", "stopped1")

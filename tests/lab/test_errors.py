@@ -24,6 +24,7 @@ MISTAKES: dict[str, tuple[Variables, str]] = {
 }
 
 
+@pytest.mark.nightly
 def test_one_wrong_instance_does_not_block_the_others(cluster: Cluster) -> None:
     cluster.instances = {name: variables for name, (variables, _ignored) in MISTAKES.items()}
     cluster.instances["twin2"] = MISTAKES["twin1"][0]
@@ -40,6 +41,7 @@ def test_one_wrong_instance_does_not_block_the_others(cluster: Cluster) -> None:
     assert cluster.sh("node1", "lvs --noheadings -o lv_name twofold").split() == ["good1-disk0", "good1-disk0-meta"]
 
 
+@pytest.mark.nightly
 def test_a_wrong_cluster_variable_stops_everything(cluster: Cluster) -> None:
     cluster.instances = {"good1": {}}
     cluster.variables = {"twofold_networks": {"lan": {"bridge": "a-name-that-is-too-long-for-linux"}}}

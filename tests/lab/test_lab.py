@@ -46,6 +46,7 @@ def test_nodes_are_plain(fresh: Lab) -> None:
     assert len(keys) == 2
 
 
+@pytest.mark.nightly
 def test_restore_brings_disks_memory_and_clock_back(fresh: Lab) -> None:
     fresh.run("node1", "echo changed > /var/tmp/file && echo changed > /dev/shm/file && date -s 2001-01-01 && sync")
     fresh.restore("fresh")
@@ -88,6 +89,7 @@ def test_one_network_is_cut_alone(fresh: Lab) -> None:
     fresh.wait(lambda: fresh.run("node1", ping, check=False).returncode == 0, what="the network is back")
 
 
+@pytest.mark.nightly
 def test_frozen_node_goes_on(fresh: Lab) -> None:
     fresh.freeze("node2")
     used = fresh.cpu_seconds()["node2"]

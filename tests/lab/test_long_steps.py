@@ -24,7 +24,10 @@ SILENT = "time.sleep(5)"
 RESTARTED = "import subprocess; subprocess.run(['systemctl', 'restart', 'libvirtd'], check=True)"
 
 
-@pytest.mark.parametrize("meanwhile", [SILENT, RESTARTED], ids=["silent", "libvirtd restarted"])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [pytest.param(SILENT, id="silent"), pytest.param(RESTARTED, id="libvirtd restarted", marks=pytest.mark.nightly)],
+)
 def test_libvirt_is_still_there_afterwards(cluster: Cluster, meanwhile: str) -> None:
     # It hangs up on who does not answer for two seconds, which are thirty by default.
     settings = "printf 'keepalive_interval = 1\\nkeepalive_count = 1\\n' >>/etc/libvirt/libvirtd.conf"

@@ -57,6 +57,7 @@ def test_twenty_times_there_and_back(cluster: Cluster) -> None:
     there_and_back(cluster, 20)
 
 
+@pytest.mark.nightly
 def test_a_plain_instance_takes_its_disk_along(cluster: Cluster) -> None:
     cluster.instances = {"plain1": {"twofold_nodes": ["node1"], "twofold_disk_template": "plain"}}
     cluster.play("converge")

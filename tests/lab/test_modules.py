@@ -181,6 +181,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         lab.down()
 
 
+@pytest.mark.nightly
 def test_a_pair_is_made_and_runs_a_guest(hosts: Hosts) -> None:
     hosts.play("pair.yml")
     status = hosts.lab.run("node1", "drbdsetup status counter").stdout

@@ -28,6 +28,7 @@ echo "$TWOFOLD_FLAVOUR from $(hostname)" > "$TWOFOLD_TARGET/made"
 LEFT = "mount | grep -c /run/twofold; pgrep -fc 'sleep 1000'"
 
 
+@pytest.mark.nightly
 def test_a_script_is_run_once_and_again_only_after_a_failure(cluster: Cluster) -> None:
     script = cluster.directory / "bootstrap.sh"
     script.write_text(BROKEN, encoding="utf-8")
