@@ -28,10 +28,10 @@ if busybox grep -q labprobe /proc/cmdline; then
 fi
 for module in /modules/*; do busybox insmod $module; done
 until [ -b /dev/vda ]; do busybox usleep 20000; done
-busybox mount -t ext4 -o noatime /dev/vda /root || busybox poweroff -f
+busybox mount -t ext4 -o noatime /dev/vda /newroot || busybox poweroff -f
 busybox umount /proc
-busybox mount -o move /dev /root/dev
-exec busybox switch_root /root /sbin/init
+busybox mount -o move /dev /newroot/dev
+exec busybox switch_root /newroot /sbin/init
 """
 
 
@@ -106,7 +106,7 @@ def busybox_tree() -> list[archive.Entry]:
     if not BUSYBOX.exists():
         raise LabError(f"{BUSYBOX}: not found; install the package busybox-static")
     return [
-        *(archive.directory(name) for name in ("bin", "dev", "proc", "sys", "root", "modules")),
+        *(archive.directory(name) for name in ("bin", "dev", "proc", "sys", "newroot", "modules")),
         archive.character("dev/console", 5, 1),
         archive.file("bin/busybox", BUSYBOX.read_bytes(), 0o755),
         archive.link("bin/sh", "busybox"),

@@ -5,13 +5,23 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from pathlib import Path
 
 from twofold import variables
 
-# A folder of one user of one machine. What is in root's own .ssh on a node is meant.
-HOMES = re.compile(r"(?<![\w.@}])/(?:home|Users|work)/[A-Za-z0-9_.-]+|(?<![\w.@}])/root/\.(?!ssh)\w+|\.pyenv/shims")
+ROOT = Path(__file__).resolve().parents[3]
+# Folders that every machine has: a checkout in one of them says nothing about the machine.
+STANDARD = {
+    "/", "bin", "boot", "dev", "etc", "lib", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp",
+    "usr", "var",
+}  # fmt: skip
+# What lies beside this checkout, or above it, on the machine where it is tested.
+AROUND = "|".join(re.escape(part) for part in sorted({"home", "Users", *ROOT.parts[:-1]} - STANDARD))
+# A folder of one user of one machine. What is in the superuser's own .ssh on a node is meant.
+SUPERUSER = re.escape(pwd.getpwuid(0).pw_dir)
+HOMES = re.compile(rf"(?<![\w.@}}])/(?:{AROUND})/[A-Za-z0-9_.-]+|(?<![\w.@}}]){SUPERUSER}/\.(?!ssh)\w+|\.\w+env/shims")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
 OUR_COMMAND = re.compile(r"(?:^|[\s;&|(])(?P<path>\./[\w./-]+|(?:tests|tools)/[\w/-]+)(?=[\s;&|)]|$)")
