@@ -94,7 +94,7 @@ def request(
 def understood(said: Any, sent: Document) -> Document:
     """What a node answered to a request; if that is no answer to it, its steps count as failed."""
     wrong = shape.problem(said, shape.ANSWER, "answer") or _missed(said["results"], sent["steps"])
-    return damaged(wrong, sent) if wrong else {key: said[key] for key in shape.ANSWER}
+    return damaged(wrong, sent) if wrong else shape.named(said, shape.ANSWER)
 
 
 def _missed(results: list[Document], steps: list[Document]) -> str | None:

@@ -442,7 +442,7 @@ def _whole(document: dict[str, Any]) -> dict[str, Any]:
     """What the format names in the document; parts that are not as it says count as not known."""
     found = {part: document[part] for part in shape.OBSERVED if document.get(part) is not None}
     wrong = {part: fault for part, value in found.items() if (fault := shape.observed_part(part, value))}
-    good = {part: shape.known(part, value) for part, value in found.items() if part not in wrong}
+    good = {part: shape.named(value, shape.OBSERVED[part]) for part, value in found.items() if part not in wrong}
     if not wrong:
         return good
     problems = [_not_understood(part, fault) for part, fault in wrong.items()]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .model import Desired
     from .planner.document import Plan
 
-SECRET = "$secret"  # noqa: S105 - the key of an argument that is filled in at apply
+# The key of an argument that is filled in at apply.
+FILLED_IN = "$secret"
 
 
 def derive(secret: str, purpose: str) -> bytes:
@@ -67,8 +68,8 @@ def resolve(desired: Desired, key: str) -> str:
 def used(value: Any) -> set[str]:
     """The keys of all secrets in a step's arguments."""
     if isinstance(value, dict):
-        if set(value) == {SECRET}:
-            return {str(value[SECRET])}
+        if set(value) == {FILLED_IN}:
+            return {str(value[FILLED_IN])}
         return set().union(*(used(item) for item in value.values()))
     if isinstance(value, list):
         return set().union(*(used(item) for item in value))

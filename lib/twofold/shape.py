@@ -182,20 +182,16 @@ def observed_part(part: str, value: Any) -> str | None:
     return problem(value, OBSERVED[part], part)
 
 
-def known(part: str, value: Any) -> Any:
-    """What the format names in a part of the right shape: what else a node may say there is not passed on."""
-    return _named(value, OBSERVED[part])
-
-
-def _named(value: Any, shape: Shape) -> Any:
+def named(value: Any, shape: Shape) -> Any:
+    """What a shape names in a value that has it: what else a node may say there is not passed on."""
     if isinstance(shape, Each) and value is not None:
-        return {key: _named(one, shape.shape) for key, one in value.items()}
+        return {key: named(one, shape.shape) for key, one in value.items()}
     if isinstance(shape, dict) and value is not None:
         inner = {key.removesuffix(OPTIONAL): one for key, one in shape.items()}
-        return {key: _named(one, inner[key]) for key, one in value.items() if key in inner}
+        return {key: named(one, inner[key]) for key, one in value.items() if key in inner}
     if isinstance(shape, list) and value is not None:
         each = shape if len(shape) > 1 else shape * len(value)
-        return [_named(one, inner) for one, inner in zip(value, each, strict=True)]
+        return [named(one, inner) for one, inner in zip(value, each, strict=True)]
     return value
 
 

@@ -34,7 +34,7 @@ def parse(text: str) -> Element:
     from xml.etree import ElementTree
 
     try:
-        return ElementTree.fromstring(text)  # noqa: S314 (it comes from libvirt or from the operator)
+        return ElementTree.fromstring(text)  # noqa: S314 - from libvirt or the operator; expat limits it
     except ElementTree.ParseError as error:
         raise UsageError(f"the XML of the domain cannot be read: {error}", "correct the XML") from error
 

@@ -108,27 +108,48 @@ def step(op: str) -> Callable[[Function], Function]:
 
 def find(op: str) -> Function:
     """The function of a step. The module that has it is imported now, and no other."""
-    area = op.split(".", 1)[0]
-    if op in COPIES:
-        from . import _steps_copies as _module
-    elif op in GROWTH:
-        from . import _steps_grow as _module  # type: ignore[no-redef]
-    elif area == "volumes":
-        from . import _steps_volumes as _module  # type: ignore[no-redef]
-    elif area == "replication":
-        from . import _steps_replication as _module  # type: ignore[no-redef]
-    elif area == "domain":
-        from . import _steps_domain as _module  # type: ignore[no-redef]
-    elif area in ("image", "os", "seed"):
-        from . import _steps_os as _module  # type: ignore[no-redef]
-    elif area == "maintenance":
-        from . import _steps_maintenance as _module  # type: ignore[no-redef]
-    elif area == "rolling":
-        from . import _steps_rolling as _module  # type: ignore[no-redef]
-    elif area in ("definition", "journal"):
-        from . import _steps_definition as _module  # type: ignore[no-redef]
-    else:
-        _module = None  # type: ignore[assignment]
-    if _module is None or op not in REGISTRY:
+    if _module(op) is None or op not in REGISTRY:
         raise UsageError(f"there is no step {op!r}", "use the same version of Twofold for the plan and for applying it")
     return REGISTRY[op]
+
+
+def _module(op: str) -> object:
+    """The module of a step, None if there is none. Ansible finds only imports that are written out."""
+    area = op.split(".", 1)[0]
+    if op in COPIES:
+        from . import _steps_copies
+
+        return _steps_copies
+    if op in GROWTH:
+        from . import _steps_grow
+
+        return _steps_grow
+    if area == "volumes":
+        from . import _steps_volumes
+
+        return _steps_volumes
+    if area == "replication":
+        from . import _steps_replication
+
+        return _steps_replication
+    if area == "domain":
+        from . import _steps_domain
+
+        return _steps_domain
+    if area in ("image", "os", "seed"):
+        from . import _steps_os
+
+        return _steps_os
+    if area == "maintenance":
+        from . import _steps_maintenance
+
+        return _steps_maintenance
+    if area == "rolling":
+        from . import _steps_rolling
+
+        return _steps_rolling
+    if area in ("definition", "journal"):
+        from . import _steps_definition
+
+        return _steps_definition
+    return None

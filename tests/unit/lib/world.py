@@ -612,7 +612,7 @@ class World:
 def resolve(value: Any, known: dict[str, str]) -> Any:
     """Fill in the secrets, as a node does."""
     if isinstance(value, dict):
-        if set(value) == {secrets.SECRET}:
-            return known[value[secrets.SECRET]]
+        if set(value) == {secrets.FILLED_IN}:
+            return known[value[secrets.FILLED_IN]]
         return {key: resolve(item, known) for key, item in value.items()}
     return [resolve(item, known) for item in value] if isinstance(value, list) else value

@@ -157,11 +157,11 @@ def test_a_wrong_variable_costs_no_call_and_names_its_host(play: Play) -> None:
     assert "node node2: twofold_replication_address: 'eth1' is not an IP address" in play.run("review", "node1")["msg"]
 
 
-def test_a_node_that_cannot_be_looked_at_stops_the_others(play: Play) -> None:
+def test_a_node_that_cannot_be_looked_at_stops_the_others(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: Any) -> dict[str, Any]:
         raise AnsibleActionFail("no python here")
 
-    play.nodes["node2"].answer = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(play.nodes["node2"], "answer", broken)
     play.inspect()
     assert "no python here" in play.run("review", "node1")["msg"]
     (found,) = [one for one in play.run("compare", "node1")["findings"] if one["severity"] == "error"]
