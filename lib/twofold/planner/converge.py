@@ -16,6 +16,7 @@ from typing import Any
 from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Trace
+from ..render import seed
 from ..units import format_size, round_up
 from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, taken_back, volumes
 from . import document as plan
@@ -80,6 +81,12 @@ def seed_args(name: str, built: definition.Wanted) -> dict[str, Any]:
     """The arguments of `seed.write`. User data may hold passwords, so it stands in no plan."""
     files = {**(built.seed or {}), "user-data": {secrets.FILLED_IN: f"user-data/{name}"}}
     return {"name": name, "digest": built.document["seed_digest"], "files": files}
+
+
+def seed_again(context: Context, wanted: Instance, document: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments that write the seed of a definition; None if the inventory describes another one by now."""
+    files = seed.again(wanted, document, context.desired.cluster.networks)
+    return None if files is None else seed_args(wanted.name, definition.Wanted(document, files, None))
 
 
 def converge_again(context: Context, wanted: Instance, trace: Trace, situation: Situation) -> None:

@@ -18,12 +18,11 @@ from .. import definition
 from ..findings import INFO, Finding, listing
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
-from ..render import seed
 from . import abandon, copies, fit, foresight, losses, put_back, replicated, report_only, starts, volumes
 from . import document as plan
 from .claims import Claims
 from .context import Chain, Context
-from .converge import seed_args
+from .converge import seed_again
 from .definitions import write_definitions
 from .proof import Proof, Proofs
 from .situation import Situation, assess, ours
@@ -256,15 +255,14 @@ class Moved:
         digest = self.base["seed_digest"]
         if digest is None or self.trace.seeds.get(self.target) == digest:
             return True
-        files = seed.again(self.wanted, self.base, self.context.desired.cluster.networks) if self.wanted else None
-        if files is None:
+        args = seed_again(self.context, self.wanted, self.base) if self.wanted else None
+        if args is None:
             why, remedy = "the inventory describes another one", "put its variables back as they were"
             if self.wanted is None:
                 why, remedy = "its variables in the inventory are wrong", "correct them"
             self.error("seed-missing", f"its seed is not on {self.target}, and {why}", f"{remedy}, then run this again")
             return False
-        built = definition.Wanted(self.built.document, files, None)
-        self.add("seed.write", seed_args(self.name, built), "the seed is missing there")
+        self.add("seed.write", args, "the seed is missing there")
         return True
 
     def define_and_start(self) -> None:

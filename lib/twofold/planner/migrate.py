@@ -11,13 +11,12 @@ from typing import Any
 from .. import definition, names
 from ..model import Instance
 from ..observed import Domain, Trace
-from ..render import seed
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
 from . import fit, named, placed, replicated, report_only, volumes
 from .context import Chain, Context
-from .converge import seed_args
+from .converge import seed_again
 from .definitions import write_definitions
 from .situation import Situation, assess
 
@@ -209,12 +208,11 @@ class Migration:
         digest = document["seed_digest"]
         if digest is None or self.trace.seeds.get(target) == digest:
             return True
-        files = seed.again(self.wanted, document, self.context.desired.cluster.networks)
-        if files is None:
+        args = seed_again(self.context, self.wanted, document)
+        if args is None:
             message = f"its seed is not on {target}, and the inventory describes another one"
             self._error("seed-missing", message, "run site.yml first, or put its variables back as they were")
             return False
-        args = seed_args(self.wanted.name, definition.Wanted(document, files, None))
         self.chain.add(target, "seed.write", args, kind=plan.MOVE, why="the seed is missing there")
         return True
 

@@ -16,11 +16,10 @@ from typing import Any
 from .. import definition
 from ..model import Instance
 from ..observed import Trace
-from ..render import seed
 from . import copies, diff, fit, named, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
-from .converge import converge_again, seed_args
+from .converge import converge_again, seed_again
 from .definitions import write_definitions
 from .secondary import Choice, sized
 from .situation import Situation, assess
@@ -255,12 +254,11 @@ class Replacement:
         digest = document["seed_digest"]
         if digest is None or self.trace.seeds.get(target) == digest:
             return
-        files = seed.again(self.wanted, document, self.context.desired.cluster.networks)
-        if files is None:
+        args = seed_again(self.context, self.wanted, document)
+        if args is None:
             message = f"its seed is not on {target}, and the inventory describes another one, so it gets none yet"
             self.context.warning("seed-missing", self.name, message, "run site.yml afterwards, it writes the new one")
             return
-        args = seed_args(self.name, definition.Wanted(document, files, None))
         self.chain.add(target, "seed.write", args, kind=plan.REPLACE, why="the seed is missing there")
 
     # The same node
