@@ -139,6 +139,10 @@ class Chain:
         """Whether a step was added."""
         return any(step.node == node and step.op == op for step in self.added)
 
+    def last_on(self, *nodes: str) -> list[str]:
+        """The last step of each of these nodes that has one."""
+        return [self.last[node] for node in nodes if node in self.last]
+
     @property
     def nodes(self) -> list[str]:
         """The nodes with steps, in order of their first."""

@@ -233,10 +233,10 @@ class Converge:
         self.built = replace(self.built, document=definition.installed(self.document))
         self.document = self.built.document
         primary = self.situation.primary
-        after = [self.chain.last[primary]] if primary in self.chain.last else []
+        after = self.chain.last_on(primary)
         for node in (node for node in (*self.situation.nodes[1:], primary) if node not in self.rebuilt):
             write_definitions(self.context, self.chain, self.trace, self.built, (node,), kind=self.kind, after=after)
-            after = [self.chain.last[node]] if node in self.chain.last else after
+            after = self.chain.last_on(node) or after
 
     def _volumes_are_safe(self) -> bool:
         """Whether no volume has vanished that may have held data: that is never made again over what is left."""

@@ -424,7 +424,7 @@ class Graceful(Moved):
         if not self.fits() or not self.seeded():
             return
         self._stop()
-        after = [self.chain.last[self.source]] if self.source in self.chain.last else []
+        after = self.chain.last_on(self.source)
         if self.base["state"] == "running":
             self.add("replication.promote", self.settings(), "it is used here", after=after)
         self.define_and_start()

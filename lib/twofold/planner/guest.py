@@ -108,7 +108,7 @@ class Guest:
 
     def _both(self) -> list[str]:
         """What the other node has to have done first."""
-        return [self.c.chain.last[node] for node in self.c.situation.nodes if node in self.c.chain.last]
+        return self.c.chain.last_on(*self.c.situation.nodes)
 
     def _usable(self, *, needed: bool) -> bool:
         """Make the DRBD devices writable on the primary; whether they will be."""

@@ -86,11 +86,14 @@ def _rejoin(context: Context, name: str, node: str) -> None:
         )
         context.error("not-replicated", name, message, "run site.yml, and see what verify says of it")
         return
-    chain, resource = Chain(context, name), trace.resources.get(node)
-    if resource is None or not resource.up:
-        copies.configure(chain, base, node, "DRBD is down")
+    chain = Chain(context, name)
+    met = [
+        copies.configure(chain, base, one, why)
+        for one in base["nodes"]
+        if (why := replicated.apart(trace.resources.get(one))) is not None
+    ]
     settings = wanted.replication if wanted is not None else ReplicationSettings()
-    copies.fill(chain, base, node, settings.timeout)
+    copies.fill(chain, base, node, settings.timeout, after=met)
     context.change(name, "resync", (node,), f"{node} is back")
 
 

@@ -151,7 +151,7 @@ class Move(Migration):
         write_definitions(self.context, self.chain, self.trace, built, nodes, kind=plan.MOVE)
         args: dict[str, Any] = {"name": name, "xml": None}
         # After an interruption the definitions may say so already.
-        written = [self.chain.last[chosen]] if chosen in self.chain.last else []
+        written = self.chain.last_on(chosen)
         why = f"its primary is {chosen} now"
         left = self.chain.add(self.source, "domain.undefine", args, kind=plan.MOVE, why=why, after=written)
         left = self._let_go() or left

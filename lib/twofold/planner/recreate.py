@@ -90,16 +90,19 @@ def _declare_last(context: Context, wanted: Instance, trace: Trace, node: str, *
     risk = f"what was written last may have been on {lost} alone, and is given up"
     if not named.confirmed(context, wanted.name, word, f"the copy on {node} is the only one left; {risk}"):
         return
-    _declare(Chain(context, wanted.name), context, wanted, trace, node, lost=lost, risk=risk)
+    chain = Chain(context, wanted.name)
+    _switch_off(chain, wanted, trace, lost)
+    _declare(chain, context, wanted, trace, node, lost=lost, risk=risk)
 
 
 def _declare(
     chain: Chain, context: Context, wanted: Instance, trace: Trace, node: str, *, lost: str, risk: str
 ) -> None:
-    """The copy on a node is the last state from now on."""
+    """The copy on a node is the last state from now on; the other node is Primary no more before."""
     settings, why = copies.settings(trace, wanted.replication.timeout), f"{lost} answers, and its copy is lost"
     args = {**settings, "peer": lost, "proof": why, "stale": True}
-    chain.add(node, "replication.take_over", args, kind=plan.REPLACE, why=why, risk=risk)
+    after = chain.last_on(lost)
+    chain.add(node, "replication.take_over", args, kind=plan.REPLACE, why=why, risk=risk, after=after)
     chain.add(node, "replication.demote", settings, kind=plan.REPLACE, why="nothing uses it yet")
     said = f"{why}; site.yml, or this again, makes it anew"
     context.change(wanted.name, "declare the last copy", chain.nodes, said)
@@ -119,19 +122,18 @@ def _go_back(context: Context, wanted: Instance, trace: Trace, node: str, *, wor
         return
     chain = Chain(context, wanted.name)
     _switch_off(chain, wanted, trace, lost)
-    before = [chain.last[lost]] if lost in chain.last else []
     why = f"{lost} lost its disks before the new copy was filled"
-    if put_back.steps(chain, wanted, trace, node, why, after=before):
+    if put_back.steps(chain, wanted, trace, node, why, after=chain.last_on(lost)):
         copies.configure(chain, trace.newest or {}, node, "it is used again")
     _declare(chain, context, wanted, trace, node, lost=lost, risk=risk)
 
 
 def _switch_off(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
-    """A guest without any disk can do nothing but wait; where it goes on is where the copy is."""
+    """A guest whose disks are lost can do nothing but wait; where it goes on is where the copy is."""
     domain, resource, why = trace.domains.get(node), trace.resources.get(node), "its disks are lost"
     if domain is not None and domain.active:
         args: dict[str, Any] = {"name": wanted.name, "timeout": 0, "force": True}
-        risk = "the guest, which has no disk any more, is switched off"
+        risk = "the guest, whose disks are lost, is switched off"
         chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
     if domain is not None:
         chain.add(node, "domain.undefine", {"name": wanted.name, "xml": None}, kind=plan.MOVE, why=why)

@@ -18,6 +18,9 @@ from . import diff
 # An address with its port, as DRBD's configuration and its tools write it.
 ADDRESS = re.compile(r"\baddress\s+(?:ipv[46]\s+)?\[?([0-9A-Fa-f:.]+?)\]?:(\d+)\s*;")
 
+DOWN = "the DRBD resource is down"
+DISCONNECTED = "DRBD is disconnected"
+
 
 def configure_args(document: dict[str, Any], node: str) -> dict[str, Any]:
     """The arguments of `replication.configure` on a node."""
@@ -46,14 +49,21 @@ def reasons(instance: Instance, document: dict[str, Any], trace: Trace, node: st
     elif resource.secret_digest != document["secret_digest"]:
         found.append("the DRBD secret differs")
     if not resource.up:
-        return [*found, "the DRBD resource is down"]
+        return [*found, DOWN]
     found += [f"DRBD runs with other options: {text}" for text in diff.options(instance.replication, resource.options)]
     if resource.peer_address is not None and not _is_configured(document, resource.peer_address):
         found.append(f"DRBD still connects to {resource.peer_address}")
     found += _volumes(document, resource, node, has_data=has_data)
     if resource.connection == "StandAlone":
-        found.append("DRBD is disconnected")
+        found.append(DISCONNECTED)
     return found
+
+
+def apart(resource: Resource | None) -> str | None:
+    """Why one side will not meet its peer by itself; None if it tries to."""
+    if resource is None or not resource.up:
+        return DOWN
+    return DISCONNECTED if resource.connection == "StandAlone" else None
 
 
 def _is_configured(document: dict[str, Any], address: str) -> bool:

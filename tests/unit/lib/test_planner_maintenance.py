@@ -75,6 +75,24 @@ def test_a_node_is_cleared_rebooted_and_filled_again() -> None:
     assert not world.plan(WANTED).steps
 
 
+@pytest.mark.parametrize("apart", [["node1"], ["node2"], ["node1", "node2"]])
+def test_a_copy_that_was_disconnected_by_hand_meets_its_peer_before_it_is_waited_for(apart: list[str]) -> None:
+    world = healthy()
+    for node in ("node1", "node2"):
+        connection = "StandAlone" if node in apart else "Connecting"
+        resource = world.nodes[node]["resources"]["web1"]
+        resource.update(connection=connection)
+        resource["volumes"][0]["uuids"] = "1111111111111110:0:0:0"
+    plan = play(world, "rejoin", node="node1")
+    assert not plan.findings
+    assert {(s.node, s.op) for s in plan.steps} == {
+        *((node, "replication.configure") for node in apart),
+        ("node1", "replication.wait"),
+    }
+    assert plan.steps[-1].op == "replication.wait"
+    assert not play(world, "rejoin", node="node1").steps
+
+
 @pytest.mark.parametrize("emptied", [True, False], ids=["its guests had left", "they run there still"])
 def test_a_node_that_was_drained_before_its_reboot_stays_so(emptied: bool) -> None:
     drained, world = desired(GUESTS, node1={"twofold_node_state": "drained"}), healthy()

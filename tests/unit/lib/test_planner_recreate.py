@@ -81,6 +81,31 @@ def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(w
     assert not world.plan(wanted).steps
 
 
+def test_a_guest_that_lost_its_disks_is_off_before_the_copy_that_is_left_is_declared_the_last() -> None:
+    """The link was cut when node1's disk failed: its guest, Primary without a disk, can do nothing but wait."""
+    world = healthy()
+    lose(world, "node1")
+    for node in ("node1", "node2"):
+        world.nodes[node]["resources"]["web1"]["connection"] = "StandAlone"
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Outdated"
+    plan = recreate(world, confirm="web1")
+    steps = sorted(plan.steps, key=lambda step: step.wave)
+    assert [(step.node, step.op) for step in steps] == [
+        ("node1", "domain.stop"),
+        ("node1", "domain.undefine"),
+        ("node1", "replication.demote"),
+        ("node2", "replication.take_over"),
+        ("node2", "replication.demote"),
+    ]
+    assert steps[2].wave < steps[3].wave and steps[0].risk
+    world.apply(plan, WANTED)
+    assert [finding.code for finding in world.converge(WANTED).errors] == ["volume-missing"]
+    world.apply(recreate(world), WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
 def test_a_node_that_was_failed_over_from_and_comes_back_without_its_disks_is_filled_again() -> None:
     """Its domain is left over there; each command said that the other one has to be run first."""
     world = healthy()

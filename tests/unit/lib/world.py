@@ -478,7 +478,8 @@ class World:
             if volume["name"].startswith(f"{args['resource']}-disk"):
                 volume["tags"] = [tag for tag in volume["tags"] if tag not in UNFILLED]
         for volume in peer["resources"].get(args["resource"], {"volumes": []})["volumes"]:
-            volume["disk"] = "Inconsistent" if lost else "Outdated"
+            if volume["disk"] != "Diskless":
+                volume["disk"] = "Inconsistent" if lost else "Outdated"
 
     @staticmethod
     def _never_filled(doc: dict[str, Any], name: str) -> bool:
