@@ -244,14 +244,12 @@ class Converge:
             return True
         safe = True
         for node in self.situation.nodes:
-            gone = [volume.key for volume in volumes.missing(self.document, self.trace, node)]
+            gone = volumes.missing(self.document, self.trace, node)
             peer = next((other for other in self.situation.nodes if other != node), node)
             if gone and self.replicated and copies.rebuildable(self.trace, node, peer):
                 self.rebuilt.add(node)
             elif gone:
-                message = f"redundancy is lost: {', '.join(gone)} is not on {node} any more"
-                remedy = f"check the disks of {node}, then recreate_disks.yml -e instance={self.wanted.name}"
-                self.context.error("volume-missing", self.wanted.name, message, remedy)
+                volumes.report_vanished(self.context, self.document, gone, node)
                 safe = False
         return safe
 

@@ -112,6 +112,9 @@ class Migration:
             where = self.base[definition.OWED]
             self._error("not-created", f"its OS was not written to the end on {where}", "run site.yml first")
             return False
+        if gone := volumes.missing(self.base, self.trace, self.source):
+            volumes.report_vanished(self.context, self.base, gone, self.source)
+            return False
         return not self.drbd or self._replication_is_fine(self.situation.nodes[1])
 
     def _error(self, code: str, message: str, remedy: str) -> None:

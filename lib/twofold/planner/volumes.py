@@ -93,6 +93,14 @@ def missing(document: dict[str, Any], trace: Trace, node: str) -> list[WantedVol
     return [volume for volume in wanted(document, node) if volume.key not in there]
 
 
+def report_vanished(context: Context, document: dict[str, Any], gone: Iterable[WantedVolume], node: str) -> None:
+    """Say that volumes of a node are not there which may have held data."""
+    lost = "redundancy is lost" if document["disk_template"] == "drbd" else "its data is lost"
+    message = f"{lost}: {', '.join(volume.key for volume in gone)} is not on {node} any more"
+    remedy = f"check the disks of {node}, then recreate_disks.yml -e instance={document['name']}"
+    context.error("volume-missing", document["name"], message, remedy)
+
+
 def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     """The volumes to which something is owed."""
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]

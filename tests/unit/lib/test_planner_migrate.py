@@ -111,6 +111,17 @@ def test_a_plain_instance_takes_its_disks_along() -> None:
     assert (world.plan(wanted).steps, [f.code for f in world.plan(wanted).findings]) == ((), ["placement-differs"])
 
 
+@pytest.mark.parametrize("verb", [{"verb": "migrate", "instance": "web1"}, {"verb": "drain", "node": "node1"}])
+def test_a_plain_instance_whose_disk_is_lost_cannot_take_it_along(verb: dict[str, str]) -> None:
+    """Its disk failed and was replaced; the guest, which cannot read it, still runs."""
+    world, wanted = world_with(disk_template="plain", nodes=["node1"])
+    world.nodes["node1"]["volumes"] = []
+    plan = world.plan(wanted, **verb)
+    assert [finding.code for finding in plan.errors if finding.object == "instance web1"] == ["volume-missing"]
+    assert "recreate_disks.yml" in plan.errors[0].remedy
+    assert not [step for step in plan.steps if step.instance == "web1"]
+
+
 def test_what_an_interrupted_run_did_not_zero_is_zeroed_before_the_guest_comes() -> None:
     """Later that would be done to the guest's data."""
     world, wanted = world_with(disk_template="plain", nodes=["node1"], os="debian-13")
