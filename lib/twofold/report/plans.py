@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..planner.document import Plan, Step
+from ..planner.document import Change, Plan, Step
 from ..units import format_size
 from . import balance, rolling, screen
 
@@ -26,13 +26,21 @@ def headline(plan: Plan) -> str:
     """The plan in one line."""
     if not plan.steps:
         return "Nothing to do." if not plan.errors else "Nothing can be done."
-    instances = len(plan.summary)
+    instances = len(_changes(plan))
     what = f"{instances} instance{'s' if instances != 1 else ''}"
     steps = f"{len(plan.steps)} step{'s' if len(plan.steps) != 1 else ''}"
     waves = f"{plan.waves} wave{'s' if plan.waves != 1 else ''}"
     copied = sum(step.bytes for step in plan.steps)
     data = f", about {format_size(copied)} over the network" if copied else ""
     return f"{what}, {steps} in {waves} on {', '.join(plan.nodes)}{data}"
+
+
+def _changes(plan: Plan) -> dict[str, list[Change]]:
+    """What happens to each instance: to one that leaves a node with both of its copies two things do."""
+    found: dict[str, list[Change]] = {}
+    for change in plan.summary:
+        found.setdefault(change.instance, []).append(change)
+    return found
 
 
 def _row(step: Step) -> Sequence[str]:
@@ -48,11 +56,13 @@ def plan_text(plan: Plan, width: int = 120, color: bool = False) -> str:
     """The plan for a terminal of `width` characters."""
     parts: list[RenderableType] = [screen.heading(headline(plan))]
     columns = ("", "", "", "", "")
-    for change in plan.summary:
-        sign = SIGNS.get(change.change, "~")
-        parts += ["", screen.heading(f"{sign} {change.instance}: {change.change} on {', '.join(change.on)}")]
-        parts.append(screen.table(("",), [(f"  {change.why}",)], header=False))
-        rows = [("  " + row[0], *row[1:]) for row in map(_row, _of(plan, change.instance))]
+    for instance, changes in _changes(plan).items():
+        parts.append("")
+        for change in changes:
+            sign = SIGNS.get(change.change, "~")
+            parts.append(screen.heading(f"{sign} {instance}: {change.change} on {', '.join(change.on)}"))
+            parts.append(screen.table(("",), [(f"  {change.why}",)], header=False))
+        rows = [("  " + row[0], *row[1:]) for row in map(_row, _of(plan, instance))]
         parts.append(screen.table(columns, rows, header=False))
     if shared := _of(plan, None):
         parts += ["", screen.heading("* shared")]
@@ -71,9 +81,10 @@ def plan_text(plan: Plan, width: int = 120, color: bool = False) -> str:
 def plan_markdown(plan: Plan) -> str:
     """The plan as Markdown."""
     lines = ["# Plan", "", headline(plan), "", f"Fingerprint `{plan.fingerprint[:16]}`", ""]
-    for change in plan.summary:
-        lines += [f"## `{change.instance}`: {change.change} on {', '.join(change.on)}", "", _escape(change.why), ""]
-        lines += [*_markdown_table(_of(plan, change.instance)), ""]
+    for instance, changes in _changes(plan).items():
+        for change in changes:
+            lines += [f"## `{instance}`: {change.change} on {', '.join(change.on)}", "", _escape(change.why), ""]
+        lines += [*_markdown_table(_of(plan, instance)), ""]
     if shared := _of(plan, None):
         lines += ["## Shared", "", *_markdown_table(shared), ""]
     if "balance" in plan.details:

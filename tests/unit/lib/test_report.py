@@ -54,6 +54,20 @@ def test_a_plan_with_risks_and_findings() -> None:
     assert plan.fingerprint[:16] in markdown
 
 
+def test_steps_of_an_instance_with_two_changes_are_shown_once() -> None:
+    """It leaves a node with its primary and its second copy: it is migrated, and its disks are replaced."""
+    wanted = desired({"web1": GIVEN["web1"]})
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="evacuate", node="node1", mode="both")
+    assert [change.change for change in plan.summary] == ["migrate", "replace disks"]
+    for shown in (report.plan_text(plan, 160, False), report.plan_markdown(plan)):
+        assert f"1 instance, {len(plan.steps)} steps" in shown
+        assert "migrate on node1, node2" in shown and "replace disks on node2, node3, node1" in shown
+        assert shown.count("domain.migrate") == 1
+        assert all(shown.count(op) == sum(step.op == op for step in plan.steps) for op in {s.op for s in plan.steps})
+
+
 def test_markdown_does_not_break_on_what_it_shows() -> None:
     plan = fresh().plan(WANTED)
     step = plan.steps[0]
