@@ -29,6 +29,10 @@ from ansible_collections.twofold.cluster.plugins.module_utils import _json
 CACHE = "/var/cache/twofold"
 MARK = "TWOFOLD-ANSWER "
 MISSING = 97
+# A node that loses its power does not close its connections. One that is kept open for the next task (ControlPersist)
+# would let a call wait until TCP gives up, a quarter of an hour later; so ssh asks, and gives up after three silences.
+KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+SSH_OPTIONS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
 
 # Starts a cached library; exits with MISSING if the node does not have it (yet).
 _START = """\
@@ -101,6 +105,7 @@ class NodeAction(ActionBase):
         :raises NotUnderstood: what it answered is damaged; it may have run it.
         :raises AnsibleConnectionFailure: the node does not answer.
         """
+        self._keep_alive()
         digest, archive = node_library()
         request = json.dumps({"operation": operation, "arguments": arguments}).encode()
         start = _START.format(cache=CACHE, digest=digest, missing=MISSING, mark=MARK)
@@ -112,6 +117,15 @@ class NodeAction(ActionBase):
                 raise AnsibleActionFail(f"The node-side library cannot be put into {CACHE}: {_complaint(installed)}")
             result = self._python(start, request, task_vars)
         return _answer(result)
+
+    def _keep_alive(self) -> None:
+        """Have ssh notice a node that is gone, unless the operator has said himself how it is to."""
+        connection = self._connection
+        if getattr(connection, "transport", None) != "ssh":
+            return
+        given = {name: str(connection.get_option(name) or "") for name in SSH_OPTIONS}
+        if not any("serveralive" in options.lower() for options in given.values()):
+            connection.set_option("ssh_extra_args", f"{given['ssh_extra_args']} {KEEPALIVE}".strip())
 
     def _python(self, program: str, data: bytes, task_vars: dict[str, Any]) -> dict[str, Any]:
         interpreter = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"

@@ -12,6 +12,7 @@ from tests.lab.cluster import Variables
 PAIR: Variables = {"twofold_nodes": ["node1", "node2"], "twofold_os": None, "twofold_shutdown_timeout": 1}
 GUEST: Variables = {**PAIR, "twofold_memory": "32MiB", "twofold_disks": [{"size": "4MiB"}]}
 GUESTS = 10
+SURVIVORS = ("node2", "node3")
 
 
 class BadDay:
@@ -45,17 +46,26 @@ class BadDay:
         return self.meter.cost(partial(self.cluster.play, *words))
 
     def _dead_node(self, name: str, guests: int) -> None:
-        """Detection is not counted: it begins when the survivor's DRBD has missed its peer."""
+        """Their second copies are where placement would put them: on both of the others.
+
+        Detection is not counted: it begins when the survivors' DRBD has missed its peer.
+        """
         lab = self.cluster.lab
         names = [f"guest{number}" for number in range(guests)]
-        self.meter.instances(dict.fromkeys(names, GUEST))
+        held = {node: names[number :: len(SURVIVORS)] for number, node in enumerate(SURVIVORS)}
+        self.meter.instances(
+            {name: {**GUEST, "twofold_nodes": ["node1", node]} for node, there in held.items() for name in there}
+        )
         lab.power_off("node1")
-        self.cluster.wait_missed("node2", *names)
+        for node, there in held.items():
+            self.cluster.wait_missed(node, *there)
         self.meter.row(name, [self._play("recover", "-e", "confirm_dead=node1")], [])
         lab.power_on("node1")
-        lab.wait(partial(self._whole, names), timeout=600, what="the copies on node1 are complete")
+        lab.wait(partial(self._whole, held), timeout=600, what="the copies on node1 are complete")
         self.meter.remove()
 
-    def _whole(self, names: list[str]) -> bool:
-        said = self.cluster.sh("node2", "drbdadm dstate all").split()
-        return len(said) == len(names) and set(said) == {"UpToDate/UpToDate"}
+    def _whole(self, held: dict[str, list[str]]) -> bool:
+        states: set[str] = set()
+        for node, names in held.items():
+            states.update(*(self.cluster.sh(node, f"drbdadm dstate {name}").split() for name in names))
+        return states == {"UpToDate/UpToDate"}
