@@ -33,6 +33,16 @@ def kill(name: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def lose(uri: str, name: str) -> None:
+    """The other half of a migration goes; libvirt may say of a domain that is going already that there is none."""
+    libvirt = importlib.import_module("libvirt")
+    try:
+        libvirt_adapter.connect(uri).lookupByName(name).destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+
+
 def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
     """The error, or None. Something may happen to it as soon as its other half is there."""
     done: list[str] = []
@@ -43,7 +53,7 @@ def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
         if meanwhile == "dies" and not done:
             kill(name)
         elif meanwhile == "lost" and not done:
-            libvirt_adapter.connect(wanted["uri"]).lookupByName(name).destroy()
+            lose(wanted["uri"], name)
         done.append(meanwhile)
         return "called off" if meanwhile == "aborted" else None
 
