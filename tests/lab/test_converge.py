@@ -122,8 +122,8 @@ def test_a_killed_control_host_is_no_accident(cluster: Cluster, moment: str) -> 
 def wait_for_step(cluster: Cluster, node: str, op: str) -> None:
     """Wait until the step runs on the node.
 
-    One command waits there, for many would slow down what they wait for; another one if its connection was lost. What goes
-    before may be a migration, which takes minutes where other labs are at work.
+    One command waits there, for many would slow down what they wait for; another one if its connection was lost.
+    What goes before may be a migration, which takes minutes where other labs are at work.
     """
     loop = f"timeout 300 sh -c \"until grep -qs '{op}' /var/lib/twofold/journal/*.json; do sleep 0.1; done\""
     cluster.lab.wait(
