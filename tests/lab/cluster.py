@@ -75,6 +75,8 @@ class Cluster:
         self.instances: dict[str, Variables] = {}
         self.node_variables: Variables = {}
         self.host_variables: dict[str, Variables] = {}
+        # Machines of the lab that the inventory does not name.
+        self.left_out: set[str] = set()
         self.pki = directory / "pki"
         # Who works here; the nodes' locks say it. By default whoever runs the tests.
         self.operator = ""
@@ -85,7 +87,7 @@ class Cluster:
         """Write the inventory's files and return the directory."""
         inventory = self.directory / "inventory"
         (inventory / "group_vars").mkdir(parents=True, exist_ok=True)
-        nodes = {name: self._node(name) for name in self.lab.nodes}
+        nodes = {name: self._node(name) for name in self.lab.nodes if name not in self.left_out}
         _dump(inventory / "hosts.yml", {"nodes": {"hosts": nodes}, "instances": {"hosts": self.instances}})
         _dump(inventory / "group_vars" / "all.yml", {**self._defaults(), **self.variables})
         _dump(inventory / "group_vars" / "nodes.yml", {**_node_defaults(), **self.node_variables})

@@ -67,6 +67,26 @@ def test_a_node_is_rebooted_without_its_guests_and_gets_them_back(cluster: Clust
 
 
 @pytest.mark.nightly
+def test_a_node_is_added(cluster: Cluster) -> None:
+    """A bare machine that the inventory names is a node after one run, and the others know it."""
+    cluster.lab.renew("node3")
+    cluster.left_out = {"node3"}
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}}
+    cluster.play("site")
+    assert "twofold" not in cluster.sh("node3", "vgs --noheadings; ls /var/lib /etc/drbd.d 2>/dev/null")
+    cluster.left_out = set()
+    cluster.instances["tiny2"] = {"twofold_nodes": ["node3", "node1"]}
+    cluster.play("site")
+    assert settled(cluster, "tiny2") == "node3"
+    for where in ("node1", "node3"):
+        cluster.play("migrate", "-e", "instance=tiny2")
+        assert settled(cluster, "tiny2") == where
+    assert all(complete(cluster, node, "tiny2") for node in ("node1", "node3"))
+    assert cluster.play("site").changed == 0
+    assert cluster.findings() == []
+
+
+@pytest.mark.nightly
 def test_a_node_is_emptied_and_taken_out(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node3"]}, "tiny2": {"twofold_nodes": ["node3", "node2"]}}
     cluster.play("converge")
