@@ -119,7 +119,7 @@ class NodeAction(ActionBase):
         return _answer(result)
 
     def _keep_alive(self) -> None:
-        """Have ssh notice a node that is gone, unless the operator has said himself how it is to."""
+        """Have ssh notice a node that is gone, unless the operator has said how it is to."""
         connection = self._connection
         if getattr(connection, "transport", None) != "ssh":
             return
