@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 
 from ansible_collections.twofold.cluster.plugins.module_utils._definitions import FOLDER
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
 
 from .domain import completed
 from .drbd import STAND_ALONE
@@ -170,8 +171,11 @@ TAMPERS: dict[str, Tamper] = {
 
 
 def tamper(machine: Machine, kind: str, name: str, rng: Random) -> bool:
-    """Do it, and say so in the history."""
-    done = machine.on and TAMPERS[kind](machine, name, rng)
+    """Do it, and say so in the history; what DRBD refuses is not done."""
+    try:
+        done = machine.on and TAMPERS[kind](machine, name, rng)
+    except CommandFailed:
+        done = False
     if done:
         machine.world.log(f"by hand on {machine.name}: {kind} of {name}")
         machine.world.changed(name)

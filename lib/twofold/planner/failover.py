@@ -423,6 +423,10 @@ class Graceful(Moved):
             return
         if not self.fits() or not self.seeded():
             return
+        # A copy that is whole may still be marked as one that is being filled: no guest starts on it then.
+        copies.acknowledge(
+            self.chain, self.trace, self.base, (self.target,), timeout=self.settings()["timeout"], wait=True
+        )
         self._stop()
         after = self.chain.last_on(self.source)
         if self.base["state"] == "running":
@@ -440,7 +444,8 @@ class Graceful(Moved):
         if domain is not None and domain.active:
             args = {"name": self.name, "timeout": self.stop_timeout, "force": True}
             risk = "the guest is shut down, and switched off if it does not follow in time"
-            self._on_source("domain.stop", args, f"it goes on on {self.target}", risk=risk)
+            whole = self.chain.last_on(self.target)
+            self._on_source("domain.stop", args, f"it goes on on {self.target}", risk=risk, after=whole)
         if resource is not None and resource.primary:
             self._on_source("replication.demote", self.settings(), f"{self.target} becomes primary")
 

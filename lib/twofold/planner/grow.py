@@ -18,7 +18,7 @@ from ..model import Instance
 from ..observed import Trace, Volume
 from ..render.domain import disk_source, disk_target
 from ..units import format_size
-from . import copies, named, replicated, volumes
+from . import copies, named, rebooting, replicated, volumes
 from .context import Chain, Context
 from .report_only import SMALLER
 from .situation import Situation, assess
@@ -54,6 +54,8 @@ def instance(context: Context, name: str, disk: str, size: str) -> None:
     situation = assess(context, wanted, trace)
     if situation is None or volumes.report_unfinished(context, base, trace, situation.nodes):
         return
+    if not _is_settled(context, base, trace):
+        return
     chain = Chain(context, name)
     grown = Growth(context, wanted, trace, situation, chain).run({**base}, asked)
     if grown:
@@ -62,6 +64,17 @@ def instance(context: Context, name: str, disk: str, size: str) -> None:
         if index < len(wanted.disks) and wanted.disks[index].size != bytes_:
             remedy = f"set twofold_disks[{index}].size to {format_size(bytes_)}"
             context.info("inventory-behind", name, f"the inventory still says {wanted.disks[index].size} bytes", remedy)
+
+
+def _is_settled(context: Context, base: dict[str, Any], trace: Trace) -> bool:
+    """Whether every node has its definition and its volumes as they should be; a finding if not."""
+    generations = {(trace.definitions.get(node) or {}).get("generation") for node in base["nodes"]}
+    settled = generations == {base["generation"]}
+    if not settled or any(volumes.untagged(base, trace, node) for node in base["nodes"]):
+        message = "its definition, or the tags of its volumes, are not on every node as they should be"
+        context.error("not-settled", base["name"], message, "run site.yml first, it clears that up")
+        return False
+    return True
 
 
 def of_converge(converge: Converge) -> None:
@@ -120,7 +133,20 @@ class Growth:
             message = f"its disks cannot grow while {', '.join(sorted(set(kept)))} is kept"
             self.context.error("data-kept", name, message, f"drop_kept.yml -e instance={name} removes it")
             return False
+        view = self.context.observed.known(self.primary)
+        away = rebooting.reason(view) if view is not None and drbd and not self._ends_primary() else None
+        if away is not None:
+            message = f"its disk does not grow: {self.primary} is {away}"
+            self.context.error("node-rebooting", name, message, "run this again when the node is back")
+            return False
         return all(self._room(node, document, asked, drbd=drbd) for node in document["nodes"])
+
+    def _ends_primary(self) -> bool:
+        """Whether its disks will be Primary after what the chain has."""
+        chain, resource = self.chain, self.trace.resources.get(self.primary)
+        return chain.has(self.primary, "domain.start") or (
+            resource is not None and resource.primary and not chain.has(self.primary, "replication.demote")
+        )
 
     def _metadata_is_large(self, document: dict[str, Any], asked: Sizes) -> bool:
         """DRBD describes each 4 KiB of a disk by a bit; a disk never gets larger than its metadata can tell."""
@@ -175,19 +201,16 @@ class Growth:
 
     def _replication(self, document: dict[str, Any], after: Iterable[str]) -> None:
         """DRBD grows on the primary; that of a stopped guest is one only for this."""
-        chain, resource = self.chain, self.trace.resources.get(self.primary)
-        chain_ends_primary = chain.has(self.primary, "domain.start") or (
-            resource is not None and resource.primary and not chain.has(self.primary, "replication.demote")
-        )
+        chain, ends_primary = self.chain, self._ends_primary()
         settings = {"resource": self.wanted.name, "timeout": self.wanted.replication.timeout}
-        if not chain_ends_primary:
+        if not ends_primary:
             chain.add(self.primary, "replication.promote", settings, why="a disk grows on the primary", after=after)
         backing = {one["volume"]: one for one in replicated.configure_args(document, self.primary)["volumes"]}
         listed = [{**backing[disk["index"]], "size": disk["size"]} for disk in document["disks"]]
         clean = all(self._zeroed(node, disk) for node in document["nodes"] for disk in document["disks"])
         args = {**settings, "clean": clean, "volumes": listed}
         chain.add(self.primary, "replication.resize", args, why="both sides are larger", after=after)
-        if not chain_ends_primary:
+        if not ends_primary:
             chain.add(self.primary, "replication.demote", settings, why="it is not used")
 
     def _zeroed(self, node: str, disk: dict[str, Any]) -> bool:

@@ -328,6 +328,20 @@ def test_a_copy_that_was_just_filled_is_taken_over_and_its_mark_goes() -> None:
     assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
 
 
+def test_a_copy_that_was_just_filled_is_looked_at_before_the_guest_stops_and_its_mark_goes() -> None:
+    """Both nodes answer; the run that filled the copy was killed before it took the mark off."""
+    world, wanted = world_with()
+    tagged = [one for one in world.nodes["node2"]["volumes"] if one["name"] == "web1-disk0"]
+    tagged[0]["tags"].append("twofold.pending=sync")
+    plan = world.plan(wanted, verb="failover", instance="web1")
+    assert not plan.errors
+    order = [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+    assert order[:2] == [("node2", "replication.wait"), ("node1", "domain.stop")]
+    world.apply(plan, wanted)
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running"
+    assert "twofold.pending=sync" not in tagged[0]["tags"]
+
+
 def test_a_copy_of_a_creation_that_had_not_ended_is_not_taken_over() -> None:
     world, wanted = world_with()
     world.nodes["node2"]["volumes"][0]["tags"].append("twofold.pending=wipe")

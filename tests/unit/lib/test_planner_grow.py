@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,6 +50,39 @@ def test_a_larger_size_in_the_inventory_grows_the_disk_live() -> None:
     assert world.resized == [("web1", True)]
     assert world.seen == {("web1", "vda"): "/dev/drbd1000"}
     assert not world.plan(LARGE).steps
+
+
+def _lose_definition(world: World) -> None:
+    del world.nodes["node2"]["definitions"]["web1"]
+
+
+def _untag(world: World) -> None:
+    data = next(one for one in world.nodes["node2"]["volumes"] if one["name"] == "web1-disk0")
+    data["tags"] = [tag for tag in data["tags"] if not tag.startswith("twofold.instance")]
+
+
+@pytest.mark.parametrize("by_hand", [_lose_definition, _untag])
+def test_a_command_grows_nothing_over_what_somebody_changed_by_hand(by_hand: Callable[[World], None]) -> None:
+    world = healthy()
+    by_hand(world)
+    asked = {"verb": "grow", "instance": "web1", "disk": "0", "size": "256MiB"}
+    plan = world.plan(SMALL, **asked)
+    assert [finding.code for finding in plan.errors] == ["not-settled"] and not plan.steps
+    world.converge(SMALL)
+    world.apply(world.plan(SMALL, **asked), SMALL)
+    assert sizes(world) == {256 * MIB}
+
+
+@pytest.mark.parametrize("verb", ["converge", "grow"])
+def test_the_disk_of_a_guest_that_is_off_does_not_grow_on_a_node_that_is_about_to_be_rebooted(verb: str) -> None:
+    """It would have to be Primary there for a moment, which such a node refuses."""
+    world = healthy(state="stopped")
+    wanted = desired({"web1": instance(**PAIR, disks=[{"size": "256MiB"}], state="stopped")})
+    small = desired({"web1": instance(**PAIR, state="stopped")})
+    world.apply(world.plan(small, verb="maintain", node="node1", everything=True), small)
+    asked = {"verb": "grow", "instance": "web1", "disk": "0", "size": "256MiB"} if verb == "grow" else {}
+    plan = world.plan(wanted, **asked)
+    assert [finding.code for finding in plan.errors] == ["node-rebooting"] and not plan.steps
 
 
 def test_what_was_begun_smaller_is_made_as_it_was_begun_and_grows_then() -> None:
