@@ -179,6 +179,7 @@ class Machine:
         self.writable(path)
         if self.backing(path).failing:
             raise TwofoldError(f"write to {path}: Input/output error", "look at the disk")
+        self.world.rules.os_is_written(self.backing(path))
         self.installing.add(path)
         try:
             done = Content("os")

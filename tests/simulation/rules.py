@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
+from ansible_collections.twofold.cluster.plugins.module_utils._steps_volumes import FORMER
 
 from twofold import secrets
 from twofold.fencing import OFF
@@ -62,6 +63,8 @@ class Rules:
         # Those with a disk that answered with errors, and those of which one died for good.
         self.hurt: set[str] = set()
         self.lost: set[str] = set()
+        # Those whose reinstallation the operator has confirmed, until their OS is written.
+        self.worded: set[str] = set()
         # Those that were being removed and are wanted again: a volume may be gone.
         self.called_off: set[str] = set()
         # Those that were wanted without an OS once, and may have been made so.
@@ -139,6 +142,9 @@ class Rules:
     def _good(data: Lv, meta: Lv | None, tip: Content) -> bool:
         if not data.content.holds(tip):
             return False
+        if FORMER in data.tags:
+            # It is taken over as it is, whatever its new metadata say.
+            return True
         replicated = meta is not None and meta.superblock is not None
         return not replicated or bool(meta and meta.superblock and meta.superblock.consistent)
 
@@ -322,6 +328,13 @@ class Rules:
         self.look(LAST, word, f"the OS of {name} is to be written over {lv.path}, and nobody said so")
         self.world.guests.overwritten((name, int(lv.tagged("disk") or 0)))
 
+    def os_is_written(self, lv: Lv) -> None:
+        """An OS is written to a disk: what it held was given up with the word to reinstall it."""
+        name = str(lv.tagged("instance"))
+        if name in self.worded:
+            self.worded.discard(name)
+            self.world.guests.overwritten((name, int(lv.tagged("disk") or 0)))
+
     def changed_in_check_mode(self, machine: Machine, what: str) -> None:
         """Something is done where nothing may be."""
         self.look(SECOND, False, f"check mode does {what} on {machine.name}")
@@ -337,6 +350,8 @@ class Rules:
             self.look(MISSING, known, f"{step.id} is for an instance that the inventory does not have")
             if step.op == "replication.dual_primary" and step.args.get("allow"):
                 self.migrating.add(str(step.instance))
+        if plan.steps and run.intent["verb"] == "reinstall" and run.intent.get("confirm") == run.intent["instance"]:
+            self.worded.add(str(run.intent["instance"]))
         for finding in plan.findings:
             said = finding.object and finding.message and (finding.remedy or finding.severity == "info")
             self.look(BEFORE, said, f"the finding {finding} does not say everything")

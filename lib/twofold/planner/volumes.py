@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,11 @@ def create_args(
     return {"instance": document["name"], "volumes": volumes}
 
 
-def report_unfinished(context: Context, document: dict[str, Any], trace: Trace, nodes: Iterable[str]) -> bool:
-    """Whether a volume is not there or something is owed to it; a finding says which."""
+def report_unfinished(context: Context, document: dict[str, Any], trace: Trace, nodes: Collection[str]) -> bool:
+    """Whether it is elsewhere, or a volume is not there, or something is owed to it; a finding says which."""
+    if not set(nodes) <= set(document["nodes"]):
+        context.error("not-settled", document["name"], "an earlier move left something behind", "run site.yml first")
+        return True
     found = [f"{volume.name} on {node}" for node in nodes for volume in unfinished(document, trace, node)]
     if found:
         message = f"its disks are not finished: {', '.join(found)}"

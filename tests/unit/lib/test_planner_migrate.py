@@ -224,8 +224,10 @@ def test_what_was_moved_is_not_started_again_while_its_new_node_does_not_answer(
 
 def test_a_move_that_was_interrupted_is_finished_before_the_next() -> None:
     world, wanted = moved_and_killed("plain")
-    plan = migrate(world, wanted, "node3")
-    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["not-settled"])
+    asked = [{"verb": "migrate", "target": "node3"}, {"verb": "grow", "disk": "0", "size": "16GiB"}]
+    for intent in asked:
+        plan = world.plan(wanted, instance="web1", **intent)
+        assert (plan.steps, [f.code for f in plan.errors]) == ((), ["not-settled"])
 
 
 def test_drift_is_not_the_business_of_a_migration() -> None:
