@@ -82,8 +82,8 @@ def reached(world: World, run: Run) -> None:
     for finding in run.plan.findings:
         name = finding.object.removeprefix("instance ")
         fine = finding.code in SAID or _justified(world, finding.code, name)
-        # Whom the inventory does not know, nobody starts.
-        fine = fine or (finding.code == "left-off" and name in unknown)
+        # Whom the inventory does not know nobody starts, and not whom a plan has to refuse.
+        fine = fine or (finding.code == "left-off" and name in unknown | excused)
         world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
     orphans = excused | unknown
     for machine in world.machines.values():

@@ -91,7 +91,8 @@ class Guest:
         if self.c.built.template is None:
             return False
         owed = volumes.pending(self.c.trace, self.node, volumes.INSTALL)
-        missing = volumes.missing(self.c.document, self.c.trace, self.node)
+        # A copy that is made anew is filled from the other one.
+        missing = [] if self.node in self.c.rebuilt else volumes.missing(self.c.document, self.c.trace, self.node)
         return bool(owed) or any(volume.gets_os for volume in missing)
 
     def _report_owed(self) -> None:

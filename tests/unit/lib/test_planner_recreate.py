@@ -179,6 +179,23 @@ def test_going_back_is_gone_on_with_wherever_it_was_interrupted() -> None:
         assert not world.plan(WANTED).steps
 
 
+def test_no_os_is_installed_on_a_copy_that_is_being_replaced() -> None:
+    """The primary's disks were set aside for fresh ones when the run and then its node died; DRBD is down there."""
+    world = healthy()
+    plan = world.plan(WANTED, verb="replace_disks", instance="web1", on="primary")
+    order = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)]
+    world.apply(plan, WANTED, limit=order.index("volumes.set_aside") + 1)
+    world.power_off("node1")
+    world.power_on("node1")
+    world.nodes["node1"]["resources"]["web1"].update(role=None, volumes=[])
+    again = world.plan(WANTED)
+    assert {"os.install", "replication.promote"}.isdisjoint(step.op for step in again.steps)
+    for _turn in range(3):
+        world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
 @pytest.mark.parametrize("how", [{"on": "secondary"}, {"new_secondary": "node3"}])
 def test_lost_disks_are_filled_from_a_new_copy_that_is_whole_before_the_former_one_goes(how: dict[str, str]) -> None:
     world = healthy()
