@@ -171,7 +171,7 @@ def _movable(context: Context, name: str) -> bool:
 def _away(context: Context, node: str) -> str | None:
     """Why nothing is moved from or to a node."""
     view, state = context.observed.known(node), context.desired.nodes[node].state
-    return state if state != "online" else rebooting.reason(view) if view is not None else None
+    return state if state != "online" else rebooting.reason(view)
 
 
 def _rules(context: Context, found: Cluster) -> dict[str, Demands]:

@@ -133,9 +133,8 @@ class Growth:
             message = f"its disks cannot grow while {', '.join(sorted(set(kept)))} is kept"
             self.context.error("data-kept", name, message, f"drop_kept.yml -e instance={name} removes it")
             return False
-        view = self.context.observed.known(self.primary)
-        away = rebooting.reason(view) if view is not None and drbd and not self._ends_primary() else None
-        if away is not None:
+        away = rebooting.reason(self.context.observed.known(self.primary))
+        if away is not None and drbd and not self._ends_primary():
             message = f"its disk does not grow: {self.primary} is {away}"
             self.context.error("node-rebooting", name, message, "run this again when the node is back")
             return False

@@ -73,8 +73,7 @@ class Guest:
 
     def _is_left_off(self) -> bool:
         """Whether its node is about to be rebooted; a finding if so."""
-        view = self.c.context.observed.known(self.node)
-        away = rebooting.reason(view) if view is not None else None
+        away = rebooting.reason(self.c.context.observed.known(self.node))
         if away is not None:
             message, remedy = f"it is not started: {self.node} is {away}", "run site.yml when the node is back"
             self.c.context.error("node-rebooting", self.name, message, remedy)

@@ -112,7 +112,7 @@ def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Inst
     found = {}
     for name in sorted(desired.nodes):
         view = observed.known(name)
-        away = rebooting.reason(view) if view is not None else None
+        away = rebooting.reason(view)
         problems = [away] if away is not None else []
         for group, size in claims.needed(name, instance).items() if view is not None else ():
             space = claims.space_free(name, group)

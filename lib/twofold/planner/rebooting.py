@@ -23,9 +23,9 @@ END = "maintenance.end"
 OWN = ("maintain", "depart", "rejoin", "undrain")
 
 
-def reason(view: NodeView) -> str | None:
-    """Why a node takes no guest, if it is about to be rebooted."""
-    if view.rebooting is None:
+def reason(view: NodeView | None) -> str | None:
+    """Why a node takes no guest, if it is known to be about to be rebooted."""
+    if view is None or view.rebooting is None:
         return None
     return f"about to be rebooted by {view.rebooting} (if nobody is at it any more, {_undrain(view.name)})"
 

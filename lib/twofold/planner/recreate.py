@@ -33,8 +33,7 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base = situation.base or {}
-    if not set(situation.nodes) <= set(base["nodes"]):
-        context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
+    if volumes.report_moved(context, base, situation.nodes):
         return
     lost = _lost(base, trace, situation.nodes)
     hit = [node for node in situation.nodes if lost[node]]
@@ -220,8 +219,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
         return
     wanted, trace, situation = found
     base, node = situation.base or {}, situation.primary
-    if node not in base["nodes"]:
-        context.error("not-settled", name, "an earlier move left something behind", "run site.yml first")
+    if volumes.report_moved(context, base, (node,)):
         return
     disk = volumes.os_disk(base, trace, node)
     if disk is None or wanted.os is None:

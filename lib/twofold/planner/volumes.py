@@ -71,10 +71,17 @@ def create_args(
     return {"instance": document["name"], "volumes": volumes}
 
 
+def report_moved(context: Context, document: dict[str, Any], nodes: Iterable[str]) -> bool:
+    """Whether one of the nodes where an instance is found is none of its definition's; a finding if so."""
+    moved = not set(nodes) <= set(document["nodes"])
+    if moved:
+        context.error("not-settled", document["name"], "an earlier move left something behind", "run site.yml first")
+    return moved
+
+
 def report_unfinished(context: Context, document: dict[str, Any], trace: Trace, nodes: Collection[str]) -> bool:
     """Whether it is elsewhere, or a volume is not there, or something is owed to it; a finding says which."""
-    if not set(nodes) <= set(document["nodes"]):
-        context.error("not-settled", document["name"], "an earlier move left something behind", "run site.yml first")
+    if report_moved(context, document, nodes):
         return True
     found = [f"{volume.name} on {node}" for node in nodes for volume in unfinished(document, trace, node)]
     if found:

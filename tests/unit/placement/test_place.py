@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,12 +26,12 @@ from twofold.placement import (
 GROUP = Group("g", "u")
 
 
-def node(name: str, **changes: object) -> Node:
+def node(name: str, **changes: Any) -> Node:
     plain = Node(name, 16384, 0, 16384, 100000, 100000, 8, "u", node_cpus=0)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
-def cluster(count: int = 4, **changes: object) -> Cluster:
+def cluster(count: int = 4, **changes: Any) -> Cluster:
     return Cluster((GROUP,), tuple(node(f"n{k}", **changes) for k in range(count)))
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from twofold.placement.state import BuildOptions, State
 GROUP = Group("g", "u", policy=Policy(vcpu_ratio=4.0, spindle_ratio=32.0))
 
 
-def node(name: str, free: int = 1000, disk: int = 10000, **changes: object) -> Node:
-    values: dict[str, object] = {"node_cpus": 0, **changes}
-    return Node(name, 1000, 0, free, 10000, disk, 4, "u", **values)  # type: ignore[arg-type]
+def node(name: str, free: int = 1000, disk: int = 10000, **changes: Any) -> Node:
+    values: dict[str, Any] = {"node_cpus": 0, **changes}
+    return Node(name, 1000, 0, free, 10000, disk, 4, "u", **values)
 
 
 def test_one_mirrored_instance_on_two_nodes() -> None:
