@@ -34,6 +34,8 @@ def write(node: Node, args: Args) -> Done:
         raise Refused(message, "somebody removed or moved it meanwhile; plan again")
     # Another one of the generation that is to be written is somebody else's, who planned at the same time.
     _definitions.require_generation(name, present, {expected})
+    if args.flag("expect_domain") and node.hypervisor.domain(name) is None:
+        raise Refused(f"{name} is not defined on this node any more, it may have moved", "plan again")
     _refuse_taken(node, document)
     if not node.check_mode:
         _definitions.write(node.files, document)

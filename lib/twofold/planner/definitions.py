@@ -40,8 +40,16 @@ def write_definitions(
             continue
         expected = int(there["generation"]) if there is not None else None
         args = {"document": document, "expect_generation": expected}
+        if _stays(there, document) and node in trace.domains:
+            # Who moves it may be at work still, and have moved it before this is written.
+            args["expect_domain"] = True
         chain.add(node, "definition.write", args, kind=kind, why=_why(there, document), after=after)
     return document
+
+
+def _stays(there: definition.Document | None, document: definition.Document) -> bool:
+    """Whether the word that it moves to another node is taken back."""
+    return there is not None and "moving_to" in there and "moving_to" not in document
 
 
 def _why(there: definition.Document | None, document: definition.Document) -> str:
