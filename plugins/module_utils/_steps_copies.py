@@ -30,6 +30,8 @@ ASIDE = "-old"
 NO_DISK = (None, "Diskless", "Failed", "Detaching")
 # A copy that was given up goes before the rest of the resync; so this long is not the time that it takes.
 LONGEST_PAUSE = 3.0
+# Seconds between two looks at how far a resync is.
+GLANCE = 0.5
 
 
 @step("replication.detach")
@@ -134,6 +136,15 @@ def _follow(node: Node, name: str, timeout: float) -> None:
         node.progress.say(name, "resync", _share(state))
         node.clock.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+        _glance(node, state)
+
+
+def _glance(node: Node, state: ResourceState) -> None:
+    """Goes with a resync as long as it can be seen without DRBD's programs, which take their time from it."""
+    minors = {one.minor for one in state.volumes}
+    while shares := [done for minor, done in node.replication.resyncs().items() if minor in minors]:
+        node.progress.say(state.name, "resync", min(shares) / 100)
+        node.clock.sleep(GLANCE)
 
 
 def _syncs(one: DiskState) -> bool:

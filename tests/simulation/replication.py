@@ -55,6 +55,10 @@ class SimReplication:
         found = self.kernel.resources.get(name)
         return None if found is None else _state(found)
 
+    def resyncs(self) -> dict[int, float]:
+        """Nothing, as with DRBD 9: how far they are has to be asked."""
+        return {}
+
     def configurations(self) -> dict[str, Configuration]:
         names = [name for name in self.machine.files.names(FOLDER) if name.startswith(PREFIX)]
         found = {name: self.configuration(name) for name in (name[len(PREFIX) : -len(".res")] for name in names)}

@@ -10,7 +10,7 @@ can fail is done before that; the old copy stays as it was at that moment until 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from .. import definition
@@ -214,12 +214,11 @@ class Replacement:
         if target in copies.former(self.trace, self.situation.nodes) and not copies.never_served(self.trace, target):
             self._set_former_aside(target)
         made = copies.make(chain, document, self.wanted, target, f"room for the copy that {self.old} has now")
-        written = (made,)
-        for node in (target, self.primary):
-            write_definitions(self.context, chain, self.trace, built, (node,), kind=plan.REPLACE, after=written)
-            written = (chain.last[node],)
-        ready = copies.configure(chain, document, target, "the new copy waits for the primary", after=written)
-        before = [ready, *self.resyncs.before((self.primary, target))]
+        write = partial(write_definitions, self.context, chain, self.trace, built, kind=plan.REPLACE)
+        write((target,), after=(made,))
+        ready = copies.configure(chain, document, target, "the new copy waits for the primary")
+        write((self.primary,), after=(ready,))
+        before = [ready, *chain.last_on(self.primary), *self.resyncs.before((self.primary, target))]
         if self._old_is_up():
             args = copies.settings(self.trace, self.timeout)
             why = f"its copy stays as it is now, until the one on {target} is complete"

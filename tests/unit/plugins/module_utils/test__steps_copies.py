@@ -31,7 +31,11 @@ class Kernel:
 
     def __init__(self, *states: ResourceState) -> None:
         self.states = list(states)
+        self.shares: list[dict[int, float]] = []
         self.did: list[str] = []
+
+    def resyncs(self) -> dict[int, float]:
+        return self.shares.pop(0) if self.shares else {}
 
     def state(self, _name: str) -> ResourceState | None:
         return self.states.pop(0) if len(self.states) > 1 else next(iter(self.states), None)
@@ -123,6 +127,14 @@ def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(nod
     kernel(node, state(disk("Inconsistent", "DUnknown"), connection="Connecting"))
     with pytest.raises(TimedOut, match="is not resynced"):
         run(node, "replication.wait", resource="web1", timeout=5)
+
+
+def test_a_resync_that_can_be_seen_in_a_file_is_followed_there(node: Node) -> None:
+    syncing = state(disk("Inconsistent", "UpToDate", 1.0, "SyncTarget"))
+    made = kernel(node, syncing, syncing, state(disk("UpToDate", "UpToDate")))
+    made.shares = [{1000: 10.0 * n, 1001: 50.0} for n in range(9)]
+    assert run(node, "replication.wait", resource="web1", timeout=5).changed
+    assert (made.shares, len(made.states)) == ([], 1)
 
 
 @pytest.mark.parametrize(
