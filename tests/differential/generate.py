@@ -132,7 +132,7 @@ def _fitting(instances: list[Instance], nodes: list[Node]) -> list[Instance]:
     """Only as many instances as leave every node some memory and disk."""
     memory = {n.name: 0.75 * (n.total_memory - n.node_memory) for n in nodes}
     disk = {n.name: 0.8 * n.total_disk for n in nodes}
-    kept = []
+    kept: list[Instance] = []
     for i in instances:
         homes = [h for h in (i.primary, i.secondary) if h]
         if memory[i.primary] < i.memory or any(disk[h] < i.disk for h in homes):

@@ -11,7 +11,7 @@ import pytest
 from tests.differential import generate, originals
 
 from twofold.placement.greedy import Limits, balance
-from twofold.placement.moves import Move, operations
+from twofold.placement.moves import operations
 from twofold.placement.scan import Rules
 from twofold.placement.state import BuildOptions, State
 from twofold.placement.textformat import serialize
@@ -61,14 +61,10 @@ def ours(state: State, rules: Rules, limits: Limits) -> tuple[list[tuple[str, st
         return ":".join(names[n] for n in nodes if n >= 0)
 
     lines = [
-        (state.inst.names[s.move.instance], pair(s.source), pair(s.target), operations(start, Move(*_parts(s.move))))
+        (state.inst.names[s.move.instance], pair(s.source), pair(s.target), operations(start, s.move))
         for s in plan.steps
     ]
     return lines, [s.score for s in plan.steps]
-
-
-def _parts(move: Move) -> tuple[int, object, int]:
-    return move.instance, move.kind, move.target
 
 
 @pytest.mark.parametrize("option", OPTIONS)

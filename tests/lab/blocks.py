@@ -48,7 +48,7 @@ done
 """
 
 
-def number(block: bytes) -> int:
+def number(block: bytes | bytearray) -> int:
     """The number of a whole block; 0 if it is none, or torn."""
     header, _newline, body = block.rstrip().partition(b"\n")
     found = HEADER.fullmatch(header)
@@ -57,7 +57,7 @@ def number(block: bytes) -> int:
     return int(found[1])
 
 
-def missing(ring: bytes, acknowledged: int) -> list[int]:
+def missing(ring: bytes | bytearray, acknowledged: int) -> list[int]:
     """The numbers up to the last acknowledged one that are neither in their slots nor overwritten by later ones."""
     found = [number(ring[start : start + SIZE]) for start in range(0, SLOTS * SIZE, SIZE)]
     wanted = range(max(1, acknowledged - WINDOW + 1), acknowledged + 1)

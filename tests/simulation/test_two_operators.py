@@ -19,6 +19,7 @@ CONVERGE = {"verb": "converge"}
 # How long the one who moves it is held up before the next wave, as `between_waves` picks: for a moment.
 MOMENT = 0
 
+
 def guest(template: str) -> dict[str, dict[str, Any]]:
     made = inventories.instance(Random(5), NODES, (template,))
     wanted = {"twofold_nodes": ["node1"], "twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}

@@ -73,7 +73,7 @@ def test_without_flavours_it_counts_with_the_sizes_of_the_instances() -> None:
 
 
 def test_copies_in_one_failure_domain_do_not_count() -> None:
-    racks = {name: {"twofold_failure_domain": "r1"} for name in nodes(3)}
+    racks: dict[str, Any] = {name: {"twofold_failure_domain": "r1"} for name in nodes(3)}
     wanted = desired({}, cluster={**RICH, "twofold_flavours": {"one": SMALL}}, **racks)
     found = counted(wanted, World(list(wanted.nodes)))
     assert [one["count"] for one in found["flavours"]] == [0]

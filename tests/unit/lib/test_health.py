@@ -114,7 +114,11 @@ def set_resource(*nodes: str, **values: Any) -> Hurt:
 
 
 def set_node(*nodes: str, **values: Any) -> Hurt:
-    return lambda documents: [at(documents, node).update(values) for node in nodes] and None
+    def hurt(documents: Documents) -> None:
+        for node in nodes:
+            at(documents, node).update(values)
+
+    return hurt
 
 
 def set_definition(*nodes: str, name: str = "web1", **values: Any) -> Hurt:

@@ -17,7 +17,7 @@ from twofold.planner import Plan
 
 COUNT = 4
 DEAD = "node2"
-PROOF = {"confirm_dead": DEAD}
+PROOF: dict[str, Any] = {"confirm_dead": DEAD}
 OFF = {DEAD: {"state": "off", "method": "fence_ipmilan", "message": "off"}}
 GUESTS = {
     "web1": instance(nodes=["node1", DEAD]),

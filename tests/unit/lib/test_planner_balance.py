@@ -270,7 +270,7 @@ def test_nodes_that_are_unknown_or_drained_take_no_part() -> None:
 
 
 def test_node_groups_are_balanced_each_for_itself() -> None:
-    groups = {f"node{i}": {"twofold_group": "left" if i < 3 else "right"} for i in range(1, 5)}
+    groups: dict[str, Any] = {f"node{i}": {"twofold_group": "left" if i < 3 else "right"} for i in range(1, 5)}
     world, wanted = skewed({**pairs(2, "node1", "node2"), **pairs(2, "node3", "node4")}, 4, **groups)
     plan = world.plan(wanted, verb="balance")
     assert [(move["group"], move["job"]) for move in moves(plan)] == [("left", 1), ("right", 1)]

@@ -368,7 +368,7 @@ ONE_ADDRESS = {"lan": {"bridge": "br-lan", "cidr": "203.0.113.0/30", "gateway": 
 def test_what_is_used_up_is_named_and_nothing_of_the_instance_is_made(
     cluster: dict[str, Any], code: str, said: str, remedy: str
 ) -> None:
-    without_address = {"nics": []} if code != "no-free-address" else {}
+    without_address: dict[str, Any] = {"nics": []} if code != "no-free-address" else {}
     names = ["web1", "web2", "web3"] if code != "no-free-address" else ["web1", "web2"]
     wanted = desired({name: instance(nodes=["node1", "node2"], **without_address) for name in names}, cluster=cluster)
     world = World(list(wanted.nodes))

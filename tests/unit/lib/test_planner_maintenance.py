@@ -242,7 +242,7 @@ def test_a_plan_that_was_saved_before_is_not_applied() -> None:
 def test_a_survivor_that_is_about_to_be_rebooted_takes_over_once_it_is_given_back() -> None:
     world = cleared()
     world.power_off("node2")
-    intent = {"verb": "recover", "confirm_dead": ["node2"]}
+    intent: dict[str, Any] = {"verb": "recover", "confirm_dead": ["node2"]}
     plan = world.plan(WANTED, **intent)
     (error,) = [one for one in plan.errors if one.object == "instance web1"]
     assert "undrain.yml -e node=node1" in error.message

@@ -19,14 +19,14 @@ from twofold.planner.context import Context
 from twofold.planner.moves import Mover
 
 NAME = "web1"
-ROUTES = [
+Route = list[tuple[str, str | None]]
+ROUTES: list[Route] = [
     [("migrate", None), ("replace", "node3")],
     [("replace", "node3"), ("migrate", None)],
     [("migrate", None), ("replace", "node3"), ("migrate", None)],
     [("replace", "node3"), ("migrate", "node3"), ("replace", "node4")],
 ]
 ENDS = [("node2", "node3"), ("node3", "node1"), ("node3", "node2"), ("node3", "node4")]
-Route = list[tuple[str, str | None]]
 
 
 def begun(state: str) -> tuple[World, Desired, Context]:

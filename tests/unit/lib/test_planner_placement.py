@@ -149,10 +149,12 @@ def test_excluded_nodes_tags_and_groups() -> None:
 
 
 def test_the_copies_of_a_disk_are_never_in_one_failure_domain() -> None:
-    racks = {f"node{i}": {"twofold_failure_domain": "r1" if i < 4 else ["r2", "power-b"]} for i in range(1, 5)}
+    racks: dict[str, Any] = {
+        f"node{i}": {"twofold_failure_domain": "r1" if i < 4 else ["r2", "power-b"]} for i in range(1, 5)
+    }
     plan = planned(desired({f"web{i}": instance() for i in range(4)}, 4, **racks))
     assert all("node4" in pair for pair in homes(plan).values())
-    one = {name: {"twofold_failure_domain": "r1"} for name in nodes(3)}
+    one: dict[str, Any] = {name: {"twofold_failure_domain": "r1"} for name in nodes(3)}
     message = refusals(planned(desired({"web1": instance()}, **one)))["web1"]
     assert message.count("shares a failure domain with the primary") == 2
 
@@ -296,7 +298,7 @@ SIZES = st.sampled_from(["200MiB", "700MiB", "1300MiB"])
     racks=st.lists(st.sampled_from(["", "r1", "r2"]), min_size=4, max_size=4),
 )
 def test_no_plan_breaks_a_hard_rule_or_overfills(sizes: list[tuple[str, str, bool]], racks: list[str]) -> None:
-    given_now = {}
+    given_now: dict[str, dict[str, Any]] = {}
     for index, (memory, template, shy) in enumerate(sizes):
         rules = {"anti_affinity": ["web"]} if shy else {}
         given_now |= grouped("web", f"web{index}", memory=memory, disk_template=template, **rules)

@@ -70,7 +70,7 @@ class Play:
         shell = SimpleNamespace(tmpdir=None)
         connection = SimpleNamespace(_shell=shell, always_pipeline_modules=False, has_pipelining=True)
         templar = SimpleNamespace(template=lambda value: value)
-        action = node_config.ActionModule(task, connection, None, self.loader, templar, None)
+        action: Any = node_config.ActionModule(task, connection, None, self.loader, templar, None)
         action.call_node = self.nodes[name].answer
         variables = {
             **self.hostvars[name],

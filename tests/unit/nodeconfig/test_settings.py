@@ -119,6 +119,6 @@ def test_the_role_has_the_same_variables_and_defaults() -> None:
     assert sorted(defaults) == sorted(f"node_{name}" for name in nodeconfig.SETTINGS)
     environment = NativeEnvironment()
     for name, (variable, default) in nodeconfig.SETTINGS.items():
-        template = environment.from_string(defaults[f"node_{name}"])
+        template: Any = environment.from_string(defaults[f"node_{name}"])
         assert template.render() == default
         assert template.render({variable: ["given"]}) == ["given"]

@@ -22,7 +22,8 @@ GROUP = Group("g", "u")
 
 def cluster(sizes: list[list[tuple[int, int]]], memory: int = 16384) -> Cluster:
     """Nodes that each run instances of shared storage with these (memory, vcpus)."""
-    nodes, instances = [], []
+    nodes: list[Node] = []
+    instances: list[Instance] = []
     for n, here in enumerate(sizes):
         free = memory - sum(mem for mem, _ignored in here)
         nodes.append(Node(f"n{n}", memory, 0, free, 100000, 100000, 16, "u", node_cpus=0))

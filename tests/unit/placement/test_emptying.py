@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -40,7 +41,7 @@ def single(name: str, primary: str, memory: int = 3000) -> Instance:
 
 
 def emptied(
-    world: Cluster, rules: dict[str, Rules] | None = None, mode: Mode = Mode.ALL, node: str = "n0", **more: bool
+    world: Cluster, rules: dict[str, Rules] | None = None, mode: Mode = Mode.ALL, node: str = "n0", **more: Any
 ) -> tuple[State, Emptied]:
     state = State(world)
     leaving = np.array([name == node for name in state.nodes.names])
@@ -134,9 +135,10 @@ def drawn(rng: Random, state: State) -> dict[str, Rules]:
     found = {}
     for name in state.inst.names:
         if rng.random() < 0.5:
-            kinds = {"anti_affinity": (rng.choice("ab"),)} if rng.random() < 0.4 else {}
-            together = {"affinity": (rng.choice("cd"),)} if rng.random() < 0.2 else {}
-            found[name] = Rules(excluded=tuple(rng.sample(names, rng.randint(0, 1))), **kinds, **together)
+            apart = (rng.choice("ab"),) if rng.random() < 0.4 else ()
+            together = (rng.choice("cd"),) if rng.random() < 0.2 else ()
+            excluded = tuple(rng.sample(names, rng.randint(0, 1)))
+            found[name] = Rules(excluded=excluded, anti_affinity=apart, affinity=together)
     return found
 
 

@@ -125,7 +125,7 @@ def test_check_mode_and_saving_prepare_nothing(operator: Operator) -> None:
 def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     path = operator.directory / "saved.json"
-    _ignored, saved = operator.run("plan", save=str(path))
+    saved = operator.run("plan", save=str(path))[1]
     assert operator.run("plan", load=str(path))[1]["fingerprint"] == saved["fingerprint"]
     operator.instances["web1"]["twofold_memory"] = "512MiB"
     shown, _ignored = operator.run("plan", status=2, load=str(path))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._files import SystemFiles
@@ -132,11 +132,22 @@ class MemoryVolumes:
 HOST = "<node><cpu><mhz>1000</mhz><model>i686</model><active>2</active></cpu><memory>8388608</memory></node>"
 
 
+class BenchNode(Node):
+    """A node of which a test may see and change more than a step."""
+
+    volumes: MemoryVolumes
+    lock: FileLock
+    hypervisor: Libvirt
+    devices: Any
+    replication: Any
+    host: Any
+
+
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def node(tmp_path: Path) -> BenchNode:
     """A node with real files and libvirt's own test driver; volumes are in memory."""
-    made: Any = this_node()
     files, clock, volumes = RootedFiles(tmp_path), Clock(), MemoryVolumes()
+    made = BenchNode(**vars(this_node()))
     made.files, made.clock = files, clock
     made.volumes = made.devices = volumes
     made.journal, made.progress = FileJournal(files), FileProgress(files, clock)
@@ -146,4 +157,4 @@ def node(tmp_path: Path) -> Node:
     host = tmp_path / "host.xml"
     host.write_text(HOST)
     made.hypervisor = Libvirt(clock, f"test://{host}")
-    return cast(Node, made)
+    return made

@@ -22,6 +22,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._lock import FileL
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 DOCUMENT = {
     "format": 1, "name": "web1", "uuid": "u1", "generation": 1, "nodes": ["node1", "node2"], "port": 7000,
@@ -42,14 +43,14 @@ def statuses(answer: dict[str, Any]) -> list[str]:
     return [one["status"] for one in answer["results"]]
 
 
-def test_a_second_run_changes_nothing(node: Node) -> None:
+def test_a_second_run_changes_nothing(node: BenchNode) -> None:
     assert statuses(apply(node, request(write(DOCUMENT)))) == ["changed"]
     again = apply(node, request(write(DOCUMENT)))
     assert (statuses(again), again["changed"]) == (["unchanged"], False)
     assert node.journal.entries() == []
 
 
-def test_a_failure_stops_what_needs_it_and_nothing_else(node: Node) -> None:
+def test_a_failure_stops_what_needs_it_and_nothing_else(node: BenchNode) -> None:
     broken = {"id": "broken", "op": "definition.write", "args": {"document": {"name": "../x"}}}
     needs = write(DOCUMENT, needs=["broken"])
     chained = {"id": "chained", "op": "definition.remove", "args": {"name": "web1"}, "needs": [needs["id"]]}
@@ -61,19 +62,19 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(node: Node) -> None:
     assert answer["results"][0]["remedy"]
 
 
-def test_a_step_that_nobody_knows_is_an_answer(node: Node) -> None:
+def test_a_step_that_nobody_knows_is_an_answer(node: BenchNode) -> None:
     answer = apply(node, request({"id": "x", "op": "volumes.explode", "args": {}}))
     assert statuses(answer) == ["failed"]
 
 
-def test_another_generation_is_not_overwritten(node: Node) -> None:
+def test_another_generation_is_not_overwritten(node: BenchNode) -> None:
     apply(node, request(write({**DOCUMENT, "generation": 5})))
     answer = apply(node, request(write({**DOCUMENT, "generation": 3}, expect=2)))
     assert "has generation 5" in answer["results"][0]["message"]
-    assert _definitions.read(node.files, "web1")["generation"] == 5  # type: ignore[index]
+    assert (_definitions.read(node.files, "web1") or {})["generation"] == 5
 
 
-def test_what_another_operator_wrote_in_the_same_generation_is_not_overwritten(node: Node) -> None:
+def test_what_another_operator_wrote_in_the_same_generation_is_not_overwritten(node: BenchNode) -> None:
     apply(node, request(write({**DOCUMENT, "generation": 1})))
     apply(node, request(write({**DOCUMENT, "generation": 2, "memory": 1}, expect=1)))
     answer = apply(node, request(write({**DOCUMENT, "generation": 2, "memory": 2}, expect=1)))
@@ -81,14 +82,14 @@ def test_what_another_operator_wrote_in_the_same_generation_is_not_overwritten(n
     assert _definitions.read(node.files, "web1") == {**DOCUMENT, "generation": 2, "memory": 1}
 
 
-def test_minors_and_ports_are_never_shared(node: Node) -> None:
+def test_minors_and_ports_are_never_shared(node: BenchNode) -> None:
     apply(node, request(write(DOCUMENT)))
     answer = apply(node, request(write({**DOCUMENT, "name": "db1", "uuid": "u2"})))
     assert "belongs to web1" in answer["results"][0]["message"]
     assert "minor 1000" in answer["results"][0]["message"]
 
 
-def test_an_interrupted_step_leaves_its_entry(node: Node) -> None:
+def test_an_interrupted_step_leaves_its_entry(node: BenchNode) -> None:
     child = os.fork()
     if child == 0:
         node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "web1/os.install"}})
@@ -104,7 +105,7 @@ def test_an_interrupted_step_leaves_its_entry(node: Node) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", '{"step": 3}', '{"step": {"id": 3}}', '{"step": {"id": "s"}, "holder": ["ann"]}']
 )
-def test_an_entry_that_is_damaged_is_named_by_its_file(node: Node, text: str) -> None:
+def test_an_entry_that_is_damaged_is_named_by_its_file(node: BenchNode, text: str) -> None:
     node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "s"}})
     path = "/var/lib/twofold/journal/r1.web1-os.install-node1.json"
     node.files.write(path, text)
@@ -113,17 +114,17 @@ def test_an_entry_that_is_damaged_is_named_by_its_file(node: Node, text: str) ->
     assert path in caught.value.message and "remove it" in (caught.value.remedy or "")
 
 
-def test_a_running_step_is_not_cleared(node: Node) -> None:
+def test_a_running_step_is_not_cleared(node: BenchNode) -> None:
     key = node.journal.begin({"run": "r0", "holder": "ann@desk", "time": 0.0, "step": {"id": "s"}})
     clear = {"id": "c", "op": "journal.clear", "args": {"keys": [key]}}
     assert statuses(apply(node, request(clear))) == ["unchanged"]
     assert any(one["running"] for one in node.journal.entries())
 
 
-def test_the_journal_holds_no_arguments(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_journal_holds_no_arguments(node: BenchNode, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def step(here: Node, args: _steps.Args) -> _steps.Done:
+    def step(here: BenchNode, args: _steps.Args) -> _steps.Done:
         seen.append(json.dumps(here.journal.entries()))
         raise TwofoldError(f"the tool said {args.text('secret')}", f"do not say {args.text('secret')}")
 
@@ -136,7 +137,7 @@ def test_the_journal_holds_no_arguments(node: Node, monkeypatch: pytest.MonkeyPa
     assert "s3cret" not in json.dumps(answer)
 
 
-def test_another_run_is_refused_with_the_holders_name(node: Node) -> None:
+def test_another_run_is_refused_with_the_holders_name(node: BenchNode) -> None:
     apply(node, request(write(DOCUMENT)))
     answer = apply(node, request(write(DOCUMENT), run="r2", holder="bob@desk"))
     assert answer["lock"] == "refused"
@@ -144,7 +145,7 @@ def test_another_run_is_refused_with_the_holders_name(node: Node) -> None:
     assert "ann@desk works on this node" in answer["results"][0]["message"]
 
 
-def test_a_released_or_lapsed_lock_is_taken(node: Node) -> None:
+def test_a_released_or_lapsed_lock_is_taken(node: BenchNode) -> None:
     assert apply(node, request(release=True))["lock"] == "released"
     assert apply(node, request(run="r2", holder="bob@desk"))["lock"] == "held"
     node.clock.sleep(121)
@@ -153,7 +154,7 @@ def test_a_released_or_lapsed_lock_is_taken(node: Node) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", ["another", "broken"])
-def test_a_run_that_lost_its_lock_only_cleans_up(node: Node, meanwhile: str) -> None:
+def test_a_run_that_lost_its_lock_only_cleans_up(node: BenchNode, meanwhile: str) -> None:
     """It slept for longer than its lease, or somebody broke its lock: what it planned on may be gone."""
     apply(node, request(write(DOCUMENT)))
     if meanwhile == "another":
@@ -175,7 +176,7 @@ def planned_on(generation: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("generation", [0, 2, 3])
-def test_steps_that_were_planned_on_another_generation_are_refused(node: Node, generation: int) -> None:
+def test_steps_that_were_planned_on_another_generation_are_refused(node: BenchNode, generation: int) -> None:
     apply(node, request(write(DOCUMENT), release=True))
     other = {"id": "other", "op": "seed.remove", "args": {"name": "web2"}, "instance": "web2", "generation": 0}
     answer = apply(node, request(planned_on(generation), other, planned_on(generation, always=True), run="r2"))
@@ -185,7 +186,7 @@ def test_steps_that_were_planned_on_another_generation_are_refused(node: Node, g
     assert said["remedy"].startswith("plan again")
 
 
-def test_what_the_run_itself_changed_is_no_surprise(node: Node) -> None:
+def test_what_the_run_itself_changed_is_no_surprise(node: BenchNode) -> None:
     first = request(write(DOCUMENT, instance="web1", generation=0), planned_on(0))
     assert statuses(apply(node, first)) == ["changed", "unchanged"]
     # The answer was lost, and ssh tried again.
@@ -193,7 +194,7 @@ def test_what_the_run_itself_changed_is_no_surprise(node: Node) -> None:
     assert statuses(apply(node, request(planned_on(0), held=True))) == ["unchanged"]
 
 
-def test_a_definition_that_cannot_be_read_stops_its_instance_alone(node: Node) -> None:
+def test_a_definition_that_cannot_be_read_stops_its_instance_alone(node: BenchNode) -> None:
     node.files.write("/var/lib/twofold/instances/web1.json", "{", 0o600)
     other = {"id": "other", "op": "seed.remove", "args": {"name": "web2"}, "instance": "web2", "generation": 0}
     answer = apply(node, request(planned_on(1), other))
@@ -201,22 +202,22 @@ def test_a_definition_that_cannot_be_read_stops_its_instance_alone(node: Node) -
     assert "web1.json" in answer["results"][0]["message"]
 
 
-def test_a_lease_that_lapsed_but_that_nobody_took_is_gone_on_with(node: Node) -> None:
+def test_a_lease_that_lapsed_but_that_nobody_took_is_gone_on_with(node: BenchNode) -> None:
     apply(node, request(write(DOCUMENT)))
     node.clock.sleep(1000)
     assert statuses(apply(node, request(write(DOCUMENT), held=True))) == ["unchanged"]
 
 
-def test_a_process_that_still_works_keeps_others_out(node: Node) -> None:
+def test_a_process_that_still_works_keeps_others_out(node: BenchNode) -> None:
     node.lock.acquire("ann@desk", "r1", 1, 0)
     node.clock.sleep(1000)
-    other = type(node.lock)(node.files, node.clock)  # type: ignore[call-arg]
-    other.flock_path = node.lock.flock_path  # type: ignore[attr-defined]
+    other = type(node.lock)(node.files, node.clock)
+    other.flock_path = node.lock.flock_path
     with pytest.raises(Refused, match="ann@desk"):
         other.acquire("bob@desk", "r2", 120, 0)
 
 
-def test_check_mode_leaves_no_trace(node: Node) -> None:
+def test_check_mode_leaves_no_trace(node: BenchNode) -> None:
     node.check_mode = True
     second = {"id": "d", "op": "definition.remove", "args": {"name": "web1"}, "needs": ["web1/write"]}
     assert statuses(apply(node, request(write(DOCUMENT), second))) == ["changed", "changed"]
@@ -234,7 +235,7 @@ def test_no_secret_stays_in_a_message(secret: str, text: str) -> None:
     assert secret not in hide(text + secret, {"one": secret}) or secret in "***"
 
 
-def test_a_lock_lapses_in_its_time_whatever_the_clock_is_set_to(node: Node) -> None:
+def test_a_lock_lapses_in_its_time_whatever_the_clock_is_set_to(node: BenchNode) -> None:
     apply(node, request())
     clock: Any = node.clock
     for ahead in (-7200.0, 7200.0):
@@ -245,14 +246,14 @@ def test_a_lock_lapses_in_its_time_whatever_the_clock_is_set_to(node: Node) -> N
     assert node.lock.holder() is None
 
 
-def test_a_lock_from_before_a_boot_binds_nobody(node: Node) -> None:
+def test_a_lock_from_before_a_boot_binds_nobody(node: BenchNode) -> None:
     apply(node, request())
     clock: Any = node.clock
     clock.now, clock.ahead = 5.0, 999_995.0
     assert node.lock.holder() is None
 
 
-def test_the_lock_of_a_dead_run_can_be_broken(node: Node) -> None:
+def test_the_lock_of_a_dead_run_can_be_broken(node: BenchNode) -> None:
     lock: Any = node.lock
     assert lock.discard() is None
     apply(node, request(write(DOCUMENT)))
@@ -264,17 +265,17 @@ def test_the_lock_of_a_dead_run_can_be_broken(node: Node) -> None:
     assert apply(node, request(write(DOCUMENT), run="r2"))["lock"] == "held"
 
 
-def test_a_lock_is_not_broken_under_a_process_at_work(node: Node) -> None:
+def test_a_lock_is_not_broken_under_a_process_at_work(node: BenchNode) -> None:
     node.lock.acquire("ann@desk", "r1", 120, 0)
     other = FileLock(node.files, node.clock)
-    other.lease_path, other.flock_path = node.lock.lease_path, node.lock.flock_path  # type: ignore[attr-defined]
+    other.lease_path, other.flock_path = node.lock.lease_path, node.lock.flock_path
     with pytest.raises(Refused, match=r"ann@desk \(run r1\) is at work"):
         other.discard()
     assert node.lock.holder() is not None
 
 
-def test_no_progress_is_left_of_a_step_that_failed(node: Node) -> None:
-    def breaks(node: Node, _args: Any) -> Any:
+def test_no_progress_is_left_of_a_step_that_failed(node: BenchNode) -> None:
+    def breaks(node: Node, _args: _steps.Args) -> _steps.Done:
         node.progress.say("web1", "half-way", 0.5)
         raise TwofoldError("it broke")
 
@@ -286,7 +287,7 @@ def test_no_progress_is_left_of_a_step_that_failed(node: Node) -> None:
     assert node.files.names("/run/twofold/progress") == []
 
 
-def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: Node) -> None:
+def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: BenchNode) -> None:
     node.progress.say("web1", "half-way", 0.5)
     key = node.journal.begin({"run": "r0", "holder": "x", "step": {"id": "web1/killed"}})
     text = json.loads(node.files.read(f"/var/lib/twofold/journal/{key}.json") or "")
@@ -295,7 +296,7 @@ def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: No
     assert node.files.names("/run/twofold/progress") == [] == node.journal.entries()
 
 
-def test_a_definition_that_went_away_meanwhile_is_not_written_again(node: Node) -> None:
+def test_a_definition_that_went_away_meanwhile_is_not_written_again(node: BenchNode) -> None:
     answer = apply(node, request(write(DOCUMENT, expect=3)))
     assert statuses(answer) == ["failed"] and "meanwhile" in answer["results"][0]["remedy"]
     assert _definitions.read(node.files, "web1") is None

@@ -13,14 +13,14 @@ from ansible_collections.twofold.cluster.plugins.module_utils import _observe
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import TimedOut
 from ansible_collections.twofold.cluster.plugins.module_utils._host import SystemHost, kernels
-from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 
 class Booting:
     """A kernel that gets its resource in steps, one each time that somebody waits."""
 
-    def __init__(self, node: Node, *connections: str) -> None:
+    def __init__(self, node: BenchNode, *connections: str) -> None:
         self.clock: Any = node.clock
         self.born = node.clock.monotonic()
         self.connections = connections
@@ -44,7 +44,7 @@ class Booting:
 class Units:
     """systemd: the unit starts for so many seconds."""
 
-    def __init__(self, node: Node, seconds: float) -> None:
+    def __init__(self, node: BenchNode, seconds: float) -> None:
         self.clock = node.clock
         self.end = node.clock.monotonic() + seconds
         self.asked = 0
@@ -57,7 +57,7 @@ class Units:
         return Result(argv, 0, said, "")
 
 
-def prepared(node: Node, seconds: float, *connections: str) -> Units:
+def prepared(node: BenchNode, seconds: float, *connections: str) -> Units:
     units = Units(node, seconds)
     made: Any = node
     made.replication = Booting(node, *connections)
@@ -66,12 +66,12 @@ def prepared(node: Node, seconds: float, *connections: str) -> Units:
 
 
 @pytest.mark.parametrize("first", ["down", "StandAlone"])
-def test_a_resource_that_a_boot_is_bringing_up_is_waited_for(node: Node, first: str) -> None:
+def test_a_resource_that_a_boot_is_bringing_up_is_waited_for(node: BenchNode, first: str) -> None:
     prepared(node, 0.3, first, first, first, first, "Connecting")
     assert _observe.resources(node)["web1"]["connection"] == "Connecting"
 
 
-def test_a_boot_that_ends_between_two_looks_is_noticed(node: Node) -> None:
+def test_a_boot_that_ends_between_two_looks_is_noticed(node: BenchNode, monkeypatch: pytest.MonkeyPatch) -> None:
     units = prepared(node, 0.0, "StandAlone", "Connecting")
     look = units.run
 
@@ -79,36 +79,36 @@ def test_a_boot_that_ends_between_two_looks_is_noticed(node: Node) -> None:
         node.clock.sleep(0.15)
         return look(argv, **more)
 
-    units.run = later  # type: ignore[method-assign]
+    monkeypatch.setattr(units, "run", later)
     assert _observe.resources(node)["web1"]["connection"] == "Connecting"
 
 
-def test_one_that_stays_alone_is_told_as_it_is(node: Node) -> None:
+def test_one_that_stays_alone_is_told_as_it_is(node: BenchNode) -> None:
     units = prepared(node, 0.0, "StandAlone")
     assert _observe.resources(node)["web1"]["connection"] == "StandAlone"
     assert units.asked == 1
 
 
-def test_nothing_is_asked_where_all_is_well(node: Node) -> None:
+def test_nothing_is_asked_where_all_is_well(node: BenchNode) -> None:
     units = prepared(node, 60.0, "Connecting")
     _observe.resources(node)
     assert units.asked == 0
 
 
-def test_a_boot_that_does_not_end_leaves_the_part_unknown(node: Node) -> None:
+def test_a_boot_that_does_not_end_leaves_the_part_unknown(node: BenchNode) -> None:
     prepared(node, 1e6, "down")
     with pytest.raises(TimedOut, match="still being brought up"):
         _observe.resources(node)
 
 
-def test_copies_that_are_apart_tell_their_generations(node: Node) -> None:
+def test_copies_that_are_apart_tell_their_generations(node: BenchNode) -> None:
     prepared(node, 0.0, "StandAlone")
     assert _observe.resources(node)["web1"]["volumes"][0]["uuids"] == "AAAAAAAAAAAAAAA1:1111111111111110:0:0"
     prepared(node, 0.0, "Connected")
     assert "uuids" not in _observe.resources(node)["web1"]["volumes"][0]
 
 
-def test_certificates_are_told_once_each_with_their_files(node: Node) -> None:
+def test_certificates_are_told_once_each_with_their_files(node: BenchNode) -> None:
     node.files.write("/etc/pki/CA/cacert.pem", "authority")
     node.files.write("/etc/pki/qemu/ca-cert.pem", "authority")
     node.files.write("/etc/pki/libvirt/servercert.pem", "certificate")
@@ -120,14 +120,14 @@ def test_certificates_are_told_once_each_with_their_files(node: Node) -> None:
     ]
 
 
-def test_a_certificate_that_is_no_text_is_told_as_it_is(node: Node, tmp_path: Path) -> None:
+def test_a_certificate_that_is_no_text_is_told_as_it_is(node: BenchNode, tmp_path: Path) -> None:
     node.files.write("/etc/pki/CA/cacert.pem", "")
     (tmp_path / "etc/pki/CA/cacert.pem").write_bytes(b"\xff\xfe")
     told = _observe.observe(node, "node1")["certificates"][0]
     assert told["paths"] == ["/etc/pki/CA/cacert.pem"] and told["pem"].startswith("unreadable")
 
 
-def test_the_lock_is_told_also_after_it_has_run_out(node: Node) -> None:
+def test_the_lock_is_told_also_after_it_has_run_out(node: BenchNode) -> None:
     assert _observe.observe(node, "node1")["lock"] is None
     node.lock.acquire("ann@desk", "r1", 120, 0)
     node.lock.release(keep_lease=True)

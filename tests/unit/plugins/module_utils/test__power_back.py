@@ -14,9 +14,9 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskS
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._files import write_json
 from ansible_collections.twofold.cluster.plugins.module_utils._journal import FOLDER
-from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._power_back import PowerBack, Settings
 from ansible_collections.twofold.cluster.plugins.module_utils._power_back_notes import left, read_notes
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 XML = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>
 <os><type>hvm</type></os></domain>"""
@@ -58,7 +58,7 @@ class Disks:
 class Machine:
     """node1, its disks, and what it hears of its peer."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: BenchNode) -> None:
         self.node: Any = node
         self.disks = Disks()
         self.node.replication = self.disks
@@ -119,7 +119,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(node: Node) -> Machine:
+def machine(node: BenchNode) -> Machine:
     """A node after an outage."""
     made = Machine(node)
     made.node.host = type("Host", (), {"facts": lambda _self: made.facts})()
@@ -387,7 +387,7 @@ def test_other_copies_are_not_marked(machine: Machine, more: dict[str, str]) -> 
         ("version: 9.2.4 (api:2/proto:86-121)\n", True),
     ],
 )
-def test_whether_disks_are_apart_costs_a_look_at_a_file(node: Node, text: str, apart: bool) -> None:
+def test_whether_disks_are_apart_costs_a_look_at_a_file(node: BenchNode, text: str, apart: bool) -> None:
     assert not _power_back.apart(node.files)
     node.files.write("/proc/drbd", text)
     assert _power_back.apart(node.files) == apart
@@ -403,7 +403,7 @@ def test_when_all_is_well_libvirt_is_not_asked(machine: Machine) -> None:
     assert not _power_back.idle(machine.node.files, settings, lambda name: True), "a note is to be cleared"
 
 
-def test_settings_are_those_that_the_role_writes(node: Node) -> None:
+def test_settings_are_those_that_the_role_writes(node: BenchNode) -> None:
     from twofold import nodeconfig
 
     with pytest.raises(TwofoldError, match=r"bootstrap\.yml"):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut
-from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 NAMES = [{"volume_group": "vg0", "name": "web1-disk0"}, {"volume_group": "vg0", "name": "web1-disk0-meta"}]
 SNAPSHOT = {"volume_group": "vg0", "name": "web1-disk0", "snapshot": "web1-disk0-kept-abc"}
@@ -50,17 +50,17 @@ class Kernel:
         self.did.append(f"discard, {list(anew)} anew" if anew else "discard")
 
 
-def run(node: Node, op: str, **values: Any) -> Done:
+def run(node: BenchNode, op: str, **values: Any) -> Done:
     return find(op)(node, Args(op, values))
 
 
-def kernel(node: Node, *states: ResourceState) -> Kernel:
-    made: Any = Kernel(*states)
+def kernel(node: BenchNode, *states: ResourceState) -> Kernel:
+    made = Kernel(*states)
     node.replication = made
-    return made  # type: ignore[no-any-return]
+    return made
 
 
-def volumes(node: Node, *pending: str) -> None:
+def volumes(node: BenchNode, *pending: str) -> None:
     listed = [
         {"volume_group": "vg0", "name": "web1-disk0", "size": 64 << 20, "disk": 0, "role": "data", "pending": pending},
         {"volume_group": "vg0", "name": "web1-disk0-meta", "size": 4 << 20, "disk": 0, "role": "meta"},
@@ -68,17 +68,17 @@ def volumes(node: Node, *pending: str) -> None:
     run(node, "volumes.create", instance="web1", volumes=[{**one, "pending": list(pending)} for one in listed])
 
 
-def names(node: Node) -> list[str]:
+def names(node: BenchNode) -> list[str]:
     return sorted(volume.name for volume in node.volumes.volumes())
 
 
-def pending(node: Node) -> list[str]:
+def pending(node: BenchNode) -> list[str]:
     found = node.volumes.find("vg0", "web1-disk0")
     assert found is not None
     return found.pending()
 
 
-def test_a_disk_is_let_go_of_only_while_the_peer_has_it(node: Node) -> None:
+def test_a_disk_is_let_go_of_only_while_the_peer_has_it(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "UpToDate"))).did
     assert run(node, "replication.detach", resource="web1").changed
     assert did == ["detach"]
@@ -91,7 +91,7 @@ def test_a_disk_is_let_go_of_only_while_the_peer_has_it(node: Node) -> None:
     assert not run(node, "replication.detach", resource="web1").changed
 
 
-def test_a_primary_is_not_given_up(node: Node) -> None:
+def test_a_primary_is_not_given_up(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "UpToDate"), role="Primary")).did
     with pytest.raises(Refused, match="is Primary on this node"):
         run(node, "replication.disconnect", resource="web1")
@@ -105,7 +105,7 @@ def test_a_primary_is_not_given_up(node: Node) -> None:
     assert did == []
 
 
-def test_a_copy_is_waited_for_and_its_mark_taken_off(node: Node) -> None:
+def test_a_copy_is_waited_for_and_its_mark_taken_off(node: BenchNode) -> None:
     volumes(node, "sync")
     assert pending(node) == ["sync"]
     kernel(
@@ -120,7 +120,7 @@ def test_a_copy_is_waited_for_and_its_mark_taken_off(node: Node) -> None:
     assert not run(node, "replication.wait", resource="web1", timeout=5).changed
 
 
-def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(node: Node) -> None:
+def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(node: BenchNode) -> None:
     moving = [state(disk("Inconsistent", "UpToDate", n / 10, "SyncTarget")) for n in range(900)]
     kernel(node, *moving, state(disk("UpToDate", "UpToDate")))
     assert run(node, "replication.wait", resource="web1", timeout=5).changed
@@ -129,7 +129,7 @@ def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(nod
         run(node, "replication.wait", resource="web1", timeout=5)
 
 
-def test_a_resync_that_can_be_seen_in_a_file_is_followed_there(node: Node) -> None:
+def test_a_resync_that_can_be_seen_in_a_file_is_followed_there(node: BenchNode) -> None:
     syncing = state(disk("Inconsistent", "UpToDate", 1.0, "SyncTarget"))
     made = kernel(node, syncing, syncing, state(disk("UpToDate", "UpToDate")))
     made.shares = [{1000: 10.0 * n, 1001: 50.0} for n in range(9)]
@@ -145,7 +145,7 @@ def test_a_resync_that_can_be_seen_in_a_file_is_followed_there(node: Node) -> No
         (state(disk("UpToDate", "Failed")), "no disk at the peer"),
     ],
 )
-def test_what_will_never_be_filled_is_not_waited_for(node: Node, bad: ResourceState, message: str) -> None:
+def test_what_will_never_be_filled_is_not_waited_for(node: BenchNode, bad: ResourceState, message: str) -> None:
     volumes(node, "sync")
     kernel(node, bad)
     with pytest.raises(Refused, match=message):
@@ -153,7 +153,7 @@ def test_what_will_never_be_filled_is_not_waited_for(node: Node, bad: ResourceSt
     assert pending(node) == ["sync"]
 
 
-def test_volumes_that_are_replaced_are_set_aside_once(node: Node) -> None:
+def test_volumes_that_are_replaced_are_set_aside_once(node: BenchNode) -> None:
     volumes(node, "wipe")
     assert run(node, "volumes.set_aside", instance="web1", volumes=NAMES).changed
     assert names(node) == ["web1-disk0-meta-old", "web1-disk0-old"]
@@ -173,7 +173,7 @@ class Interrupted(Exception):
     """The process is killed."""
 
 
-def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: Node) -> None:
+def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: BenchNode) -> None:
     made: Any = node.volumes
     for effects in range(5):
         made.known.clear()
@@ -210,13 +210,13 @@ def test_what_was_set_aside_is_put_back_whenever_it_is_killed(node: Node) -> Non
         assert names(node) == ["web1-disk0", "web1-disk0-meta"] and pending(node) == ["sync"]
 
 
-def test_a_disk_that_was_let_go_of_but_not_set_aside_yet_is_put_back_where_it_is(node: Node) -> None:
+def test_a_disk_that_was_let_go_of_but_not_set_aside_yet_is_put_back_where_it_is(node: BenchNode) -> None:
     volumes(node, "wipe")
     assert run(node, "volumes.put_back", instance="web1", volumes=BACK).changed
     assert (names(node), pending(node)) == (["web1-disk0"], ["sync"])
 
 
-def test_nothing_is_put_back_over_a_whole_copy_or_from_nowhere(node: Node) -> None:
+def test_nothing_is_put_back_over_a_whole_copy_or_from_nowhere(node: BenchNode) -> None:
     with pytest.raises(Refused, match="neither vg0/web1-disk0 nor web1-disk0-old"):
         run(node, "volumes.put_back", instance="web1", volumes=BACK)
     volumes(node, "wipe")
@@ -227,7 +227,7 @@ def test_nothing_is_put_back_over_a_whole_copy_or_from_nowhere(node: Node) -> No
     assert len(names(node)) == 4
 
 
-def test_other_peoples_volumes_are_not_set_aside(node: Node) -> None:
+def test_other_peoples_volumes_are_not_set_aside(node: BenchNode) -> None:
     node.volumes.create("vg0", "web1-disk0", 64 << 20, [])
     for op, listed in (
         ("volumes.set_aside", NAMES), ("volumes.keep", [SNAPSHOT]), ("volumes.put_back", BACK)
@@ -237,7 +237,7 @@ def test_other_peoples_volumes_are_not_set_aside(node: Node) -> None:
     assert names(node) == ["web1-disk0"]
 
 
-def test_data_is_kept_before_it_is_given_up(node: Node) -> None:
+def test_data_is_kept_before_it_is_given_up(node: BenchNode) -> None:
     volumes(node, "wipe")
     kept = [{"volume_group": "vg0", "name": SNAPSHOT["snapshot"]}]
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone")).did
@@ -253,34 +253,34 @@ def test_data_is_kept_before_it_is_given_up(node: Node) -> None:
     assert did == ["discard"]
 
 
-def test_a_side_that_still_looks_for_its_peer_is_parted_first(node: Node) -> None:
+def test_a_side_that_still_looks_for_its_peer_is_parted_first(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="Connecting")).did
     run(node, "replication.discard", resource="web1", kept=[])
     assert did == ["disconnect", "discard"]
 
 
-def test_volumes_whose_differences_nobody_counted_are_copied_as_a_whole(node: Node) -> None:
+def test_volumes_whose_differences_nobody_counted_are_copied_as_a_whole(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone")).did
     run(node, "replication.discard", resource="web1", kept=[], anew=[{"volume": 0}])
     assert did == ["discard, [0] anew"]
 
 
-def test_a_primary_gives_nothing_up(node: Node) -> None:
+def test_a_primary_gives_nothing_up(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone", role="Primary")).did
     with pytest.raises(Refused, match="stop what uses it first"):
         run(node, "replication.discard", resource="web1", kept=[])
     assert did == []
 
 
-def test_without_room_nothing_is_kept(node: Node) -> None:
+def test_without_room_nothing_is_kept(node: BenchNode) -> None:
     volumes(node, "wipe")
-    node.volumes.group = node.volumes.group._replace(free=64 << 20)  # type: ignore[attr-defined]
+    node.volumes.group = node.volumes.group._replace(free=64 << 20)
     with pytest.raises(Refused, match="keeping the data needs"):
         run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain")
     assert len(names(node)) == 2
 
 
-def test_a_guest_that_is_off_can_owe_its_os_again(node: Node) -> None:
+def test_a_guest_that_is_off_can_owe_its_os_again(node: BenchNode) -> None:
     volumes(node, "wipe")
     args = {"instance": "web1", "volume_group": "vg0", "name": "web1-disk0"}
     assert run(node, "volumes.owe_install", **args).changed

@@ -142,10 +142,10 @@ def test_what_is_unsafe_is_aborted_unless_the_guest_lives_there_already(node: No
     job = Running(None, wanted)
     looking = Watch(job, node.clock, node.clock.monotonic())
     looking.look(lambda _stats: None)
-    assert job.aborted == 0 and looking.unsafe is None
+    assert (job.aborted, looking.unsafe) == (0, None)
     looking.look(lambda _stats: "its copies parted")
     looking.look(lambda _stats: None)
-    assert job.aborted == 2 and looking.unsafe == "its copies parted"
+    assert (job.aborted, looking.unsafe) == (2, "its copies parted")
     switched = Running(None, wanted._replace(postcopy_seconds=0.0))
     Watch(switched, node.clock, node.clock.monotonic()).look(lambda _stats: "its copies parted")
     assert switched.aborted == 0

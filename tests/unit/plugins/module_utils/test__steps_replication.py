@@ -16,8 +16,8 @@ from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     TimedOut,
     UsageError,
 )
-from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 CONFIG = 'resource "web1" { net { shared-secret "@SECRET@"; } }'
 VOLUMES = [{"volume": 0, "minor": 1000, "disk": "/dev/vg0/web1-disk0", "meta": "/dev/vg0/web1-disk0-meta"}]
@@ -103,8 +103,8 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel(node: Node) -> Kernel:
-    made: Any = Kernel()
+def kernel(node: BenchNode) -> Kernel:
+    made = Kernel()
     node.replication = made
     kinds: tuple[tuple[str, str, list[str]], ...] = (("web1-disk0", "data", ["wipe"]), ("web1-disk0-meta", "meta", []))
     volumes = [
@@ -112,18 +112,18 @@ def kernel(node: Node) -> Kernel:
         for name, role, pending in kinds
     ]
     run(node, "volumes.create", instance="web1", volumes=volumes)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
-def run(node: Node, op: str, **values: Any) -> Done:
+def run(node: BenchNode, op: str, **values: Any) -> Done:
     return find(op)(node, Args(op, values))
 
 
-def configure(node: Node) -> Done:
+def configure(node: BenchNode) -> Done:
     return run(node, "replication.configure", resource="web1", config=CONFIG, secret="s", volumes=VOLUMES)
 
 
-def test_new_metadata_is_made_once(node: Node, kernel: Kernel) -> None:
+def test_new_metadata_is_made_once(node: BenchNode, kernel: Kernel) -> None:
     assert configure(node).changed
     assert kernel.did == ["validate", "create-md"]
     meta = node.volumes.find("vg0", "web1-disk0-meta")
@@ -132,7 +132,7 @@ def test_new_metadata_is_made_once(node: Node, kernel: Kernel) -> None:
     assert not configure(node).changed
 
 
-def test_a_primary_gets_its_disk_back_once_its_peer_is_connected(node: Node, kernel: Kernel) -> None:
+def test_a_primary_gets_its_disk_back_once_its_peer_is_connected(node: BenchNode, kernel: Kernel) -> None:
     """The peer went on alone: what is on the disk is older, and only the peer can tell what is missing."""
     configure(node)
     kernel.see("Diskless", "UpToDate", role="Primary", connection="Connected")
@@ -143,7 +143,7 @@ def test_a_primary_gets_its_disk_back_once_its_peer_is_connected(node: Node, ker
     assert kernel.did == ["attach", "attach"]
 
 
-def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: Node, kernel: Kernel) -> None:
+def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: BenchNode, kernel: Kernel) -> None:
     configure(node)
     kernel.see("Diskless", "DUnknown", role="Primary", connection="Connecting")
     kernel.did.clear()
@@ -152,7 +152,7 @@ def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: Node, kern
     assert kernel.did == ["attach"]
 
 
-def test_a_fresh_disk_whose_peer_lost_the_data_is_told_what_to_do(node: Node, kernel: Kernel) -> None:
+def test_a_fresh_disk_whose_peer_lost_the_data_is_told_what_to_do(node: BenchNode, kernel: Kernel) -> None:
     configure(node)
     kernel.see("Diskless", "Diskless", role="Secondary", peer_role="Primary", connection="Connected")
     kernel.refuses = True
@@ -174,7 +174,7 @@ def test_a_fresh_disk_whose_peer_lost_the_data_is_told_what_to_do(node: Node, ke
     ids=["was secondary", "was primary", "was written without its peer", "marked already", "not whole"],
 )
 def test_a_copy_that_comes_up_is_not_taken_for_the_last_state(
-    node: Node, kernel: Kernel, said: str, marked: bool
+    node: BenchNode, kernel: Kernel, said: str, marked: bool
 ) -> None:
     """While it was down its peer may have gone on; the handshake takes the mark off."""
     kernel.said = said
@@ -185,20 +185,20 @@ def test_a_copy_that_comes_up_is_not_taken_for_the_last_state(
     assert kernel.did == []
 
 
-def test_metadata_that_was_made_before_an_interruption_is_kept(node: Node, kernel: Kernel) -> None:
+def test_metadata_that_was_made_before_an_interruption_is_kept(node: BenchNode, kernel: Kernel) -> None:
     kernel.found = "new"
     configure(node)
     assert "create-md" not in kernel.did
 
 
-def test_metadata_of_a_disk_in_service_is_never_overwritten(node: Node, kernel: Kernel) -> None:
+def test_metadata_of_a_disk_in_service_is_never_overwritten(node: BenchNode, kernel: Kernel) -> None:
     kernel.found = "used"
     with pytest.raises(Refused, match="was in service"):
         configure(node)
     assert "create-md" not in kernel.did
 
 
-def test_without_the_mark_there_is_no_new_metadata(node: Node, kernel: Kernel) -> None:
+def test_without_the_mark_there_is_no_new_metadata(node: BenchNode, kernel: Kernel) -> None:
     meta = node.volumes.find("vg0", "web1-disk0-meta")
     assert meta is not None
     node.volumes.retag([meta], [], ["twofold.pending=metadata"])
@@ -206,7 +206,7 @@ def test_without_the_mark_there_is_no_new_metadata(node: Node, kernel: Kernel) -
     assert "create-md" not in kernel.did
 
 
-def test_a_disk_that_is_not_zeroed_is_not_configured(node: Node, kernel: Kernel) -> None:
+def test_a_disk_that_is_not_zeroed_is_not_configured(node: BenchNode, kernel: Kernel) -> None:
     data = node.volumes.find("vg0", "web1-disk0")
     assert data is not None
     node.volumes.retag([data], ["twofold.pending=wipe"], [])
@@ -219,7 +219,7 @@ def test_a_disk_that_is_not_zeroed_is_not_configured(node: Node, kernel: Kernel)
     assert "clean-start" not in kernel.did
 
 
-def test_two_new_sides_are_declared_equal_once(node: Node, kernel: Kernel) -> None:
+def test_two_new_sides_are_declared_equal_once(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("Inconsistent", "Inconsistent")
     assert run(node, "replication.initialise", resource="web1").changed
     assert not run(node, "replication.initialise", resource="web1").changed
@@ -227,14 +227,14 @@ def test_two_new_sides_are_declared_equal_once(node: Node, kernel: Kernel) -> No
 
 
 @pytest.mark.parametrize(("disk", "peer"), [("Inconsistent", "Outdated"), ("Inconsistent", "Consistent")])
-def test_other_pairs_are_not_declared_equal(node: Node, kernel: Kernel, disk: str, peer: str) -> None:
+def test_other_pairs_are_not_declared_equal(node: BenchNode, kernel: Kernel, disk: str, peer: str) -> None:
     kernel.see(disk, peer)
     with pytest.raises(Refused, match="not a new pair"):
         run(node, "replication.initialise", resource="web1")
     assert kernel.did == []
 
 
-def test_a_side_that_held_data_is_not_declared_equal(node: Node, kernel: Kernel) -> None:
+def test_a_side_that_held_data_is_not_declared_equal(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("Inconsistent", "Inconsistent")
     kernel.fresh = False
     with pytest.raises(Refused, match="has held data before"):
@@ -243,14 +243,14 @@ def test_a_side_that_held_data_is_not_declared_equal(node: Node, kernel: Kernel)
 
 
 @pytest.mark.parametrize("op", ["replication.promote", "replication.initialise"])
-def test_nothing_is_done_before_the_handshake(node: Node, kernel: Kernel, op: str) -> None:
+def test_nothing_is_done_before_the_handshake(node: BenchNode, kernel: Kernel, op: str) -> None:
     kernel.see("Inconsistent" if op.endswith("initialise") else "UpToDate", "DUnknown", connection="Connecting")
     with pytest.raises(TimedOut, match="did not connect within 5 s"):
         run(node, op, resource="web1", timeout=5)
     assert kernel.did == []
 
 
-def test_a_disk_is_promoted_when_it_may_be(node: Node, kernel: Kernel) -> None:
+def test_a_disk_is_promoted_when_it_may_be(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("Inconsistent", "Inconsistent")
     with pytest.raises(Refused, match="only an up-to-date disk"):
         run(node, "replication.promote", resource="web1")
@@ -268,7 +268,7 @@ def test_a_disk_is_promoted_when_it_may_be(node: Node, kernel: Kernel) -> None:
 
 
 def test_promotion_waits_for_the_resync_after_a_crash(
-    node: Node, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.see("Inconsistent", "UpToDate")
     looks: list[int] = []
@@ -284,29 +284,29 @@ def test_promotion_waits_for_the_resync_after_a_crash(
     assert kernel.did == ["primary"] and len(looks) >= 5
 
 
-def test_settling_demotes_where_the_guest_does_not_run(node: Node, kernel: Kernel) -> None:
+def test_settling_demotes_where_the_guest_does_not_run(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", role="Primary", peer_role="Primary", options={"allow-two-primaries": "yes"})
     assert run(node, "replication.settle", resource="web1", domain="web1", timeout=5).changed
     assert kernel.did == ["secondary", "two-primaries False"]
 
 
-def test_two_primaries_need_a_connection(node: Node, kernel: Kernel) -> None:
+def test_two_primaries_need_a_connection(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "DUnknown", connection="Connecting")
     with pytest.raises(Refused, match="not connected"):
         run(node, "replication.dual_primary", resource="web1", allow=True)
 
 
-def test_a_primary_is_not_removed(node: Node, kernel: Kernel) -> None:
+def test_a_primary_is_not_removed(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", role="Primary")
     with pytest.raises(Refused, match="is Primary on this node"):
         run(node, "replication.remove", resource="web1")
 
 
-def take_over(node: Node) -> Done:
+def take_over(node: BenchNode) -> Done:
     return run(node, "replication.take_over", resource="web1", peer="node1", proof="node1 is off", timeout=5)
 
 
-def test_the_survivor_is_promoted_without_its_peer(node: Node, kernel: Kernel) -> None:
+def test_the_survivor_is_promoted_without_its_peer(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
     assert take_over(node).message == "web1 is Primary without node1: node1 is off"
     kernel.see("UpToDate", "DUnknown", role="Primary", connection="Connecting", peer_role="Unknown")
@@ -315,7 +315,7 @@ def test_the_survivor_is_promoted_without_its_peer(node: Node, kernel: Kernel) -
 
 
 @pytest.mark.parametrize("disk", ["Inconsistent", "Outdated", "Consistent", "Diskless"])
-def test_a_survivor_without_all_data_is_not_promoted(node: Node, kernel: Kernel, disk: str) -> None:
+def test_a_survivor_without_all_data_is_not_promoted(node: BenchNode, kernel: Kernel, disk: str) -> None:
     kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(Refused, match=f"is {disk} on this node") as error:
         take_over(node)
@@ -323,14 +323,14 @@ def test_a_survivor_without_all_data_is_not_promoted(node: Node, kernel: Kernel,
     assert kernel.did == []
 
 
-def test_a_peer_that_lives_stays_in_charge_whatever_was_said(node: Node, kernel: Kernel) -> None:
+def test_a_peer_that_lives_stays_in_charge_whatever_was_said(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", peer_role="Primary")
     with pytest.raises(TimedOut, match=r"it lives, whatever was said \(node1 is off\)"):
         take_over(node)
     assert kernel.did == []
 
 
-def test_a_connection_that_is_about_to_break_is_waited_for(node: Node, kernel: Kernel) -> None:
+def test_a_connection_that_is_about_to_break_is_waited_for(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", peer_role="Primary")
     clock: Any = node.clock
     sleep = clock.sleep
@@ -345,7 +345,7 @@ def test_a_connection_that_is_about_to_break_is_waited_for(node: Node, kernel: K
 
 
 @pytest.mark.parametrize("disk", ["Outdated", "Consistent"])
-def test_an_earlier_state_is_taken_when_that_is_accepted(node: Node, kernel: Kernel, disk: str) -> None:
+def test_an_earlier_state_is_taken_when_that_is_accepted(node: BenchNode, kernel: Kernel, disk: str) -> None:
     args = {"resource": "web1", "peer": "node1", "proof": "node1 is off", "timeout": 5, "stale": True}
     kernel.see(disk, "DUnknown", connection="Connecting", peer_role="Unknown")
     assert run(node, "replication.take_over", **args).changed
@@ -357,7 +357,7 @@ def test_an_earlier_state_is_taken_when_that_is_accepted(node: Node, kernel: Ker
         run(node, "replication.take_over", **args)
 
 
-def test_what_was_put_back_is_taken_until_a_peer_has_begun_to_fill_it(node: Node, kernel: Kernel) -> None:
+def test_what_was_put_back_is_taken_until_a_peer_has_begun_to_fill_it(node: BenchNode, kernel: Kernel) -> None:
     args = {"resource": "web1", "peer": "node1", "proof": "node1 is off", "timeout": 5}
     marks = ["twofold.pending=sync", "twofold.former"]
     data = node.volumes.find("vg0", "web1-disk0")
@@ -376,27 +376,27 @@ def test_what_was_put_back_is_taken_until_a_peer_has_begun_to_fill_it(node: Node
     assert seen is not None and not set(marks) & set(seen.tags)
 
 
-def test_a_copy_that_drbd_calls_whole_loses_the_mark_of_being_filled(node: Node, kernel: Kernel) -> None:
+def test_a_copy_that_drbd_calls_whole_loses_the_mark_of_being_filled(node: BenchNode, kernel: Kernel) -> None:
     data = node.volumes.find("vg0", "web1-disk0")
     assert data is not None
     node.volumes.retag([data], ["twofold.pending=sync"], [])
     kernel.see("Inconsistent", "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(Refused, match="is Inconsistent"):
         take_over(node)
-    assert "sync" in node.volumes.find("vg0", "web1-disk0").pending()  # type: ignore[union-attr]
+    assert "sync" in node.volumes.known[data.path].pending()
     kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
     take_over(node)
-    assert "sync" not in node.volumes.find("vg0", "web1-disk0").pending()  # type: ignore[union-attr]
+    assert "sync" not in node.volumes.known[data.path].pending()
 
 
-def test_taking_over_needs_a_proof_in_words(node: Node, kernel: Kernel) -> None:
+def test_taking_over_needs_a_proof_in_words(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "DUnknown", connection="Connecting", peer_role="Unknown")
     with pytest.raises(UsageError, match="'proof' should be a text"):
         run(node, "replication.take_over", resource="web1", peer="node1")
     assert kernel.did == []
 
 
-def test_a_node_that_is_about_to_be_rebooted_gets_no_primary(node: Node, kernel: Kernel) -> None:
+def test_a_node_that_is_about_to_be_rebooted_gets_no_primary(node: BenchNode, kernel: Kernel) -> None:
     find("maintenance.begin")(node, Args("maintenance.begin", {"node": "node2"}))
     kernel.see("UpToDate", "UpToDate")
     with pytest.raises(Refused, match="about to be rebooted"):
