@@ -270,7 +270,10 @@ def _drop_leftover(node: Node, name: str) -> None:
 
 
 def _require_target_disks(node: Node, xml: str, wanted: Migration) -> None:
-    """Every replicated disk is up to date at the target and open for it; nothing else holds data there."""
+    """Every replicated disk is up to date at the target and open for it; nothing else holds data there.
+
+    It need not be here: what a guest without its disk writes is at the target alone.
+    """
     resources = node.replication.states()
     for target, source, writable in _domain_xml.disk_sources(xml):
         minor = _minor(source)
@@ -290,7 +293,7 @@ def _minor(device: str) -> int | None:
 
 def _require_target_disk(resource: ResourceState, volume: int, disk: str | None, peer_disk: str) -> None:
     name = f"{resource.name}/{volume}"
-    if not resource.connected or peer_disk != "UpToDate" or disk != "UpToDate":
+    if not resource.connected or peer_disk != "UpToDate" or disk not in ("UpToDate", "Diskless"):
         message = f"{name} is {disk} here and {peer_disk} at the peer, connection {resource.connection}"
         raise Refused(message, "wait until both copies are up to date")
     if resource.peer_role != "Primary":

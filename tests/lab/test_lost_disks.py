@@ -53,6 +53,23 @@ def test_one_lost_copy_is_filled_again_under_the_guest(cluster: Cluster, device:
     assert cluster.findings() == []
 
 
+def test_a_guest_leaves_the_node_whose_disk_died_while_it_runs(cluster: Cluster, device: str) -> None:
+    """What it writes goes over the network already; now it follows, and gets a second copy elsewhere."""
+    wipe = "dmsetup wipe_table --noflush $(lvs --noheadings -o lv_dm_path twofold/{})"
+    cluster.sh("node1", "; ".join(wipe.format(volume) for volume in BOTH))
+    cluster.lab.wait(lambda: dstate(cluster, "node1") == "Diskless/UpToDate", what="DRBD lets go of the disk")
+    before = cluster.counter("node1", device)
+    cluster.play("evacuate", "-e", "node=node1")
+    assert settled(cluster, "tiny1") == "node2"
+    assert cluster.counter("node2", device) > before, "it did not start anew"
+    assert dstate(cluster, "node2") == WHOLE
+    assert volumes(cluster, "node3") == BOTH and volumes(cluster, "node1") == []
+    goes_on(cluster, "node2", device)
+    cluster.instances["tiny1"]["twofold_nodes"] = ["node2", "node3"]
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
 def test_fresh_disks_give_way_to_those_before_when_their_source_is_lost(cluster: Cluster, device: str) -> None:
     """node2's disks are replaced, and node1, which fills them, dies: what was set aside goes on, with a word."""
     cluster.variables = {"twofold_lock_lease": 10}

@@ -417,7 +417,7 @@ class Graceful(Moved):
         if definition.OWED in self.base:
             self.error("not-created", f"its OS was not written to the end on {self.source}", "run site.yml first")
             return
-        problem = replicated.not_in_sync(self.trace, (self.source, self.target))
+        problem = replicated.not_at_peer(self.trace, self.source, self.target)
         if problem is not None:
             self.error("not-replicated", problem, "run site.yml, wait until both copies are UpToDate")
             return

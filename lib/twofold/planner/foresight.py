@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import names
-from ..observed import Observed, Trace, Volume
+from ..observed import Domain, Observed, Resource, Trace, Volume
 from . import volumes
-
-T = TypeVar("T")
 
 
 def moved(trace: Trace, source: str, target: str, document: dict[str, Any]) -> Trace:
@@ -24,7 +22,7 @@ def moved(trace: Trace, source: str, target: str, document: dict[str, Any]) -> T
             trace,
             definitions=dict.fromkeys(document["nodes"], document),
             domains=domains,
-            resources=_passed_on(trace.resources, source, target, swap=True),
+            resources=_roles_passed_on(trace.resources, source, target),
             seeds=seeds,
         )
     seeds.pop(source, None)
@@ -84,14 +82,22 @@ def _running(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _passed_on(held: dict[str, T], source: str, target: str, *, swap: bool = False) -> dict[str, T]:
-    """What the source held is the target's; with `swap` the other way round too."""
+def _passed_on(held: dict[str, Domain], source: str, target: str) -> dict[str, Domain]:
+    """What the source held is the target's."""
     found = {node: one for node, one in held.items() if node not in (source, target)}
-    if source in held:
-        found[target] = held[source]
-    if swap and target in held:
-        found[source] = held[target]
-    return found
+    return {**found, target: held[source]} if source in held else found
+
+
+def _roles_passed_on(held: dict[str, Resource], source: str, target: str) -> dict[str, Resource]:
+    """Each has the other's role; disks stay what they are: the one that the guest leaves may be dead."""
+    if not {source, target} <= set(held):
+        return held
+    one, other = held[source], held[target]
+    return {
+        **held,
+        source: replace(one, role=other.role, peer_role=other.peer_role),
+        target: replace(other, role=one.role, peer_role=one.peer_role),
+    }
 
 
 def _made(document: dict[str, Any], node: str) -> dict[str, Volume]:

@@ -112,10 +112,12 @@ class Migration:
             where = self.base[definition.OWED]
             self._error("not-created", f"its OS was not written to the end on {where}", "run site.yml first")
             return False
-        if gone := volumes.missing(self.base, self.trace, self.source):
+        if self.drbd:
+            return self._replication_is_fine(self.situation.nodes[1])
+        gone = volumes.missing(self.base, self.trace, self.source)
+        if gone:
             volumes.report_vanished(self.context, self.base, gone, self.source)
-            return False
-        return not self.drbd or self._replication_is_fine(self.situation.nodes[1])
+        return not gone
 
     def _error(self, code: str, message: str, remedy: str) -> None:
         self.context.error(code, self.wanted.name, message, remedy)
@@ -196,7 +198,7 @@ class Migration:
         return not problems
 
     def _replication_is_fine(self, target: str) -> bool:
-        problem = replicated.not_in_sync(self.trace, (self.source, target))
+        problem = replicated.not_at_peer(self.trace, self.source, target)
         if problem is not None:
             self._error("not-replicated", problem, "run site.yml, wait until both copies are UpToDate")
             return False

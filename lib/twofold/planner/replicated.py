@@ -106,10 +106,21 @@ def needs_settling(trace: Trace, primary: str) -> list[str]:
 
 def not_in_sync(trace: Trace, nodes: Iterable[str]) -> str | None:
     """Why the copies on the nodes are not both complete and connected; None if they are."""
-    for node in nodes:
-        resource = trace.resources.get(node)
-        if resource is None or not resource.connected or not resource.all_disks("UpToDate"):
-            disks = ", ".join(str(v.disk) for v in resource.volumes) if resource else "none"
-            state = resource.connection if resource is not None else "not configured"
-            return f"its disks are not replicated: on {node} DRBD is {state}, the disks are {disks}"
-    return None
+    return next((why for node in nodes if (why := _not_replicated(trace, node, "UpToDate"))), None)
+
+
+def not_at_peer(trace: Trace, source: str, target: str) -> str | None:
+    """Why not everything that is written on one node is on the other; None if it is.
+
+    A node whose disk failed writes to the other one's alone.
+    """
+    return _not_replicated(trace, source, "UpToDate", "Diskless") or _not_replicated(trace, target, "UpToDate")
+
+
+def _not_replicated(trace: Trace, node: str, *states: str) -> str | None:
+    resource = trace.resources.get(node)
+    if resource is not None and resource.connected and resource.all_disks(*states):
+        return None
+    disks = ", ".join(str(v.disk) for v in resource.volumes) if resource else "none"
+    state = resource.connection if resource is not None else "not configured"
+    return f"its disks are not replicated: on {node} DRBD is {state}, the disks are {disks}"

@@ -28,7 +28,7 @@ few = settings(max_examples=15, deadline=None)
 
 
 def random_rules(state: State, seed: int) -> dict[str, Rules]:
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     names = state.nodes.names
 
     def some(values: list[str], chance: float) -> tuple[str, ...]:
