@@ -30,6 +30,13 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Maybe:
+    """A value of a shape, or nothing."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Sort:
     """A value that a test accepts, in words, or nothing where that is allowed."""
 
@@ -44,6 +51,8 @@ def problem(value: Any, shape: Shape, path: str) -> str | None:
         if value is None and shape.optional:
             return None
         return _mapping(value, dict.fromkeys(value, shape.shape) if isinstance(value, dict) else {}, path)
+    if isinstance(shape, Maybe):
+        return None if value is None else problem(value, shape.shape, path)
     if isinstance(shape, dict):
         return _mapping(value, shape, path)
     if isinstance(shape, list):
@@ -184,6 +193,8 @@ def observed_part(part: str, value: Any) -> str | None:
 
 def named(value: Any, shape: Shape) -> Any:
     """What a shape names in a value that has it: what else a node may say there is not passed on."""
+    if isinstance(shape, Maybe):
+        return None if value is None else named(value, shape.shape)
     if isinstance(shape, Each) and value is not None:
         return {key: named(one, shape.shape) for key, one in value.items()}
     if isinstance(shape, dict) and value is not None:
@@ -238,3 +249,18 @@ _RESULT = {
     "remedy?": MAYBE_TEXT, "seconds?": REAL, "data?": dict,
 }  # fmt: skip
 ANSWER: Shape = {"results": [_RESULT], "changed": bool, "lock": _one_of(("held", "released", "refused"))}
+_CHANGE = {"object": TEXT, "message": TEXT, "diff": Each(TEXT, optional=True)}
+_PROBLEM = {
+    "code": TEXT, "object": TEXT, "message": TEXT, "remedy": TEXT, "severity?": _one_of(("error", "warning")),
+    "peer?": MAYBE_TEXT,
+}  # fmt: skip
+# What a node answers when its configuration is inspected, and when it is changed.
+INSPECTED: Shape = {
+    "problems": [_PROBLEM], "changes": [_CHANGE], "facts": Each(TEXT), "clock": [REAL, REAL],
+    "credentials": Each({"certificate": MAYBE_TEXT, "problem": MAYBE_TEXT}),
+}  # fmt: skip
+CONFIGURED: Shape = {"changes": [_CHANGE]}
+# What it answers when its lock is broken.
+UNLOCKED: Shape = {
+    "lock": Maybe({"holder": TEXT, "run": TEXT, "age": REAL, "time?": REAL, "uptime?": REAL, "lease?": REAL}),
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.utils.display import Display
-from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
+from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction, shaped
 
 display = Display()
 
@@ -21,7 +21,8 @@ class ActionModule(NodeAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         self.validate_argument_spec({})
-        lock = self.call_node("break_lock", {"check_mode": self._task.check_mode}, task_vars)["lock"]
+        answer = self.call_node("break_lock", {"check_mode": self._task.check_mode}, task_vars)
+        lock = shaped(answer, "UNLOCKED")["lock"]
         display.display(f"{task_vars['inventory_hostname']}: {said(lock, self._task.check_mode)}")
         result.update(changed=lock is not None, lock=lock)
         return result

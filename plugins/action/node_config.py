@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible.errors import AnsibleActionFail, AnsibleFileNotFound
 from ansible.utils.display import Display
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
-from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction
+from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction, shaped
 from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import holder
 
@@ -69,7 +70,7 @@ class ActionModule(NodeAction):
         wanted = nodeconfig.wanted(settings, member, members, authority)
         begun = time.time()
         try:
-            answer = self.call_node("node_config", {"wanted": wanted}, self.vars)
+            answer = shaped(self.call_node("node_config", {"wanted": wanted}, self.vars), "INSPECTED")
         except AnsibleActionFail as error:
             remedy = "put that right and run again"
             return _unseen({"code": "call", "object": "inspection", "message": str(error), "remedy": remedy})
@@ -138,7 +139,7 @@ class ActionModule(NodeAction):
             who = {"holder": holder(), "run": token_hex(8)}
             request = {"wanted": wanted, "apply": True, "secrets": secrets, **who}
             with Progress(self.name, self._connection):
-                changes = self.call_node("node_config", request, self.vars)["changes"]
+                changes = shaped(self.call_node("node_config", request, self.vars), "CONFIGURED")["changes"]
         for change in changes:
             display.display(f"  {self.name}: {change['object']}: {change['message']}")
         result: Document = {"changed": bool(changes), "changes": [_sentence(change) for change in changes]}
@@ -199,8 +200,8 @@ class ActionModule(NodeAction):
             begun = time.time()
             answer = self._low_level_execute_command("date +%s.%N", sudoable=False)
             ended = time.time()
-            if answer["rc"] == 0:
-                read = float(answer["stdout"].strip().splitlines()[-1])
+            with suppress(ValueError):
+                read = float(answer["stdout"].strip().rpartition("\n")[2])
                 low, high = max(low, read - ended), min(high, read - begun)
         return low, high
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         planner,
         report,
         secrets,
+        shape,
     )
     from ansible_collections.twofold.cluster.lib.twofold.errors import TwofoldError
     from ansible_collections.twofold.cluster.lib.twofold.findings import Finding
@@ -49,6 +50,7 @@ __all__ = [
     "planner",
     "report",
     "secrets",
+    "shape",
 ]
 
 

@@ -29,6 +29,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils import _json
 CACHE = "/var/cache/twofold"
 MARK = "TWOFOLD-ANSWER "
 MISSING = 97
+LOOK = "Look at what answers there in its place, and at the node's Python."
 # A node that loses its power does not close its connections. One that is kept open for the next task (ControlPersist)
 # would let a call wait until TCP gives up, a quarter of an hour later; so ssh asks, and gives up after three silences.
 KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
@@ -135,6 +136,20 @@ class NodeAction(ActionBase):
         return self._low_level_execute_command(command, sudoable=True, in_data=data)
 
 
+def shaped(answer: dict[str, Any], expected: str) -> dict[str, Any]:
+    """Return what the shape of that name asks for in a node's answer.
+
+    :raises NotUnderstood: the answer has another shape.
+    """
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import shape
+
+    wanted = getattr(shape, expected)
+    wrong = shape.problem(answer, wanted, "answer")
+    if wrong:
+        raise NotUnderstood(f"The node's answer is damaged: {wrong}. {LOOK}")
+    return dict(shape.named(answer, wanted))
+
+
 def _complaint(result: dict[str, Any]) -> str:
     lines = (result.get("stderr") or result.get("stdout") or "").strip().splitlines()
     return lines[-1] if lines else f"exit status {result['rc']}"
@@ -149,8 +164,7 @@ def _understood(text: str) -> dict[str, Any]:
         return dict(said["answer"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotUnderstood(
-            f"The node's answer cannot be understood: {type(error).__name__}: {error}. "
-            "Look at what answers there in its place, and at the node's Python."
+            f"The node's answer cannot be understood: {type(error).__name__}: {error}. {LOOK}"
         ) from error
 
 

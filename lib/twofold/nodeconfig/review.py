@@ -42,7 +42,7 @@ def credential_faults(
         if reason is None and authority is None:
             reason = "the cluster's authority is not here"
         if reason is None:
-            reason = pki.fault(state["certificate"], str(authority), subject, now, settings.pki_renew_days)
+            reason = pki.fault(state["certificate"] or "", str(authority), subject, now, settings.pki_renew_days)
         if reason is not None:
             faults[name] = str(reason)
     return faults

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,12 +38,16 @@ class Node:
         self.problems: list[dict[str, Any]] = []
         self.credentials: dict[str, Any] = {}
         self.skew = 0.0
+        self.said: Any = None
 
     def answer(self, operation: str, request: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         assert operation == "node_config"
         self.requests.append(json.loads(json.dumps(request)))
         if request.get("apply"):
             return {"changes": [{"object": "credential qemu", "message": "is replaced", "diff": None}]}
+        if self.said is not None:
+            said: dict[str, Any] = self.said
+            return said
         now = time.time() + self.skew
         return {
             "problems": self.problems,
@@ -72,6 +78,8 @@ class Play:
         templar = SimpleNamespace(template=lambda value: value)
         action: Any = node_config.ActionModule(task, connection, None, self.loader, templar, None)
         action.call_node = self.nodes[name].answer
+        # Its clock is asked again when the call itself did not tell enough.
+        action._low_level_execute_command = lambda *_command, **_more: {"rc": 0, "stdout": "no date\n"}
         variables = {
             **self.hostvars[name],
             "inventory_hostname": name,
@@ -122,6 +130,45 @@ def test_the_first_run_makes_an_authority_and_credentials_and_the_second_nothing
     assert not play.run("review", "node1")["changed"]
     assert not play.run("apply", "node1")["changed"]
     assert [len(node.requests) for node in play.nodes.values()] == [3, 3]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of a document, the whole of it first."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(one, (*path, key))
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    value[path[0]] = put(value[path[0]], path[1:], new)
+    return value
+
+
+def test_a_node_whose_answer_is_damaged_is_named_and_nothing_is_changed(play: Play) -> None:
+    play.inspect()
+    play.run("review", "node1")
+    play.run("apply", "node1")
+    settled(play, "node1")
+    node = play.nodes["node1"]
+    node.changes = [{"object": "file /f", "message": "is missing", "diff": {"before": "", "after": "x"}}]
+    node.problems = [{"code": "port", "object": "port 7000", "message": "is used", "remedy": "free it", "peer": None}]
+    whole = node.answer("node_config", {}, {})
+    damaged = 0
+    for path in places(whole):
+        for new in (7, None, [7], {"a": 7}, "\ud800"):
+            node.said = put(copy.deepcopy(whole), path, new)
+            found = play.run("inspect", "node1")
+            play.hostvars["node1"]["node_inspection"] = found
+            assert play.run("review", "node1")["failed"], (path, new)
+            assert play.run("compare", "node2")["findings"], (path, new)
+            if found["problems"][0]["code"] == "call":
+                damaged += 1
+                assert "answer is damaged" in found["problems"][0]["message"]
+                assert (found["changes"], found["credentials"]) == ([], [])
+    assert damaged > 50
 
 
 def test_check_mode_makes_nothing_and_says_everything(play: Play) -> None:
