@@ -140,16 +140,18 @@ def load(
     cluster = _cluster(loader, nodes, instances)
     found_nodes = _nodes(loader, nodes)
     blocked = bool(loader.findings)
-    found = _instances(loader, instances, cluster)
+    found = _instances(loader, instances)
     groups = _groups(instances)
-    checks = inventory_checks.Checks(loader, cluster, found_nodes)
-    blocked = checks.of_cluster(bool(instances)) or blocked
-    checks.of_instances(found)
-    placement_checks.check(loader, found_nodes, found, groups)
+    if cluster is not None and len(found_nodes) == len(nodes):
+        checks = inventory_checks.Checks(loader, cluster, found_nodes)
+        blocked = checks.of_cluster(bool(instances)) or blocked
+        checks.of_instances(found)
+        placement_checks.check(loader, found_nodes, found, groups)
+    # Else nothing can be done before that is put right, and much that is right would look wrong.
     good = {name: instance for name, instance in found.items() if name not in loader.wrong}
     findings = ordered(loader.findings)
     rejected = frozenset(instances) - frozenset(good)
-    return Desired(cluster, found_nodes, good, rejected, blocked, tuple(findings), groups), findings
+    return Desired(cluster or Cluster(), found_nodes, good, rejected, blocked, tuple(findings), groups), findings
 
 
 def _groups(instances: dict[str, Variables]) -> dict[str, frozenset[str]]:
@@ -161,8 +163,8 @@ def _groups(instances: dict[str, Variables]) -> dict[str, frozenset[str]]:
     return {group: frozenset(members) for group, members in sorted(found.items())}
 
 
-def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, Variables]) -> Cluster:
-    """The cluster's variables may stand in any group; wherever they do, they have to say the same."""
+def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, Variables]) -> Cluster | None:
+    """The cluster's variables may stand in any group; wherever they do, they have to say the same. None if wrong."""
     given: Variables = {}
     origin: dict[str, str] = {}
     hosts = {**instances, **nodes}
@@ -180,7 +182,7 @@ def _cluster(loader: Loader, nodes: dict[str, Variables], instances: dict[str, V
     if cluster is None:
         for index in range(before, len(loader.findings)):
             loader.findings[index] = _relocate(loader, loader.findings[index], origin)
-    return cluster or Cluster()
+    return cluster
 
 
 def _relocate(loader: Loader, finding: Finding, origin: dict[str, str]) -> Finding:
@@ -201,7 +203,7 @@ def _nodes(loader: Loader, nodes: dict[str, Variables]) -> dict[str, Node]:
     return found
 
 
-def _instances(loader: Loader, instances: dict[str, Variables], cluster: Cluster) -> dict[str, Instance]:
+def _instances(loader: Loader, instances: dict[str, Variables]) -> dict[str, Instance]:
     found: dict[str, Instance] = {}
     for name, given in instances.items():
         if not NAME.fullmatch(name) or ".." in name:

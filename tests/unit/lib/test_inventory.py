@@ -162,6 +162,19 @@ def test_a_wrong_cluster_or_node_blocks(given: dict[str, Any], code: str) -> Non
     assert all("twofold_" in f.message and f.remedy for f in findings)
 
 
+@pytest.mark.parametrize(
+    ("given", "errors"),
+    [({"twofold_drbd_ports": "abc"}, 1), ({"twofold_cluster_secret": 7}, 1), ({"twofold_volume_group": "../x"}, 3)],
+)
+def test_one_wrong_value_makes_nothing_else_look_wrong(given: dict[str, Any], errors: int) -> None:
+    """Least of all the secret, which whoever believes it makes anew."""
+    (variable,) = given
+    desired, findings = load({"web1": instance(), "web2": instance(memory="much")}, given)
+    wrong = [found for found in findings if found.object != "instance web2"]
+    assert len(wrong) == errors and all(variable in found.message for found in wrong)
+    assert desired.blocked and len(findings) == errors + 1, "what is wrong with an instance itself is told, too"
+
+
 def test_cluster_variables_have_to_agree_wherever_they_stand() -> None:
     moved = {name: value for name, value in CLUSTER.items() if name != "twofold_networks"}
     found = {name: {**moved, "ansible_host": f"192.0.2.{10 + i}"} for i, name in enumerate(("node1", "node2"))}
