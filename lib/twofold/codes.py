@@ -130,6 +130,9 @@ INSTANCES = {
     "no-node-fits": Code(ERROR, "no node has room for a new instance", "add room", ("EINSTANCEPOLICY",)),
     "no-free-port": Code(ERROR, "all of DRBD's ports are taken", "make twofold_drbd_ports wider", ("ECLUSTERCFG",)),
     "no-free-minor": Code(ERROR, "all of DRBD's minors are taken", "make twofold_drbd_minors wider", ("ECLUSTERCFG",)),
+    "minor-taken": Code(
+        ERROR, "a DRBD minor of an instance is another's on a node that lost its definition", LOOK, ("ECLUSTERCFG",)
+    ),
     "no-free-address": Code(ERROR, "all addresses of a network are taken", "make the network wider", ("ECLUSTERCFG",)),
 }
 LEFTOVERS = {

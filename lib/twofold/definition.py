@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 Document = dict[str, Any]
+# The kinds of numbers that a definition reserves on its nodes.
+PORT, MINOR = "port", "minor"
 
 # The node on whose first disk the OS has yet to be written. It stands in the definitions of both nodes from before that
 # disk owes its OS until after it is written, and while it stands in either the guest was not started: so the node with
@@ -56,10 +58,18 @@ def installed(document: Document) -> Document:
     return {key: value for key, value in document.items() if key != OWED}
 
 
+def reserved(document: Document, node: str) -> set[tuple[str, int]]:
+    """The numbers that a definition reserves on a node: its port and its minors."""
+    found = {(PORT, int(document["port"]))} if document.get("port") else set()
+    minors = [disk["minor"].get(node) for disk in document.get("disks", ()) if disk.get("minor")]
+    return found | {(MINOR, int(minor)) for minor in minors if minor is not None}
+
+
 class Builder:
     """Builds the wanted definition of an instance on given nodes (primary first).
 
-    `base` is the newest definition on the nodes: its minors, port, volume groups, sizes and addresses are kept.
+    `base` is the newest definition on the nodes: its minors, port, volume groups, sizes and addresses are kept; but for
+    numbers that another instance has got on one of the nodes first.
     """
 
     def __init__(self, desired: Desired, observed: Observed, claims: Claims, instance: Instance) -> None:
@@ -68,12 +78,13 @@ class Builder:
         self.claims = claims
         self.instance = instance
 
-    def build(self, nodes: Sequence[str], base: Document | None, *, installed: bool) -> Wanted:
+    def build(self, nodes: Sequence[str], base: Document | None, *, installed: bool, has_data: bool = True) -> Wanted:
         """The wanted definition. `installed`: the OS was written, so another `twofold_os` does not matter any more.
 
-        Until then another one can be chosen, but not none: the disk waits for it.
+        Until then another one can be chosen, but not none: the disk waits for it. A disk that `has_data` keeps its
+        minor, which is its path.
 
-        Raises Impossible if no port, minor or address is free.
+        Raises Impossible if no port, minor or address is free, or if another instance has a minor that is to be kept.
         """
         instance, cluster = self.instance, self.desired.cluster
         template_name = base["disk_template"] if base else instance.disk_template
@@ -91,7 +102,7 @@ class Builder:
             "memory": instance.memory,
             "vcpus": instance.vcpus,
             "port": self._port(nodes, base) if template_name == "drbd" else None,
-            "disks": self._disks(nodes, base, replicated=template_name == "drbd"),
+            "disks": self._disks(nodes, base, replicated=template_name == "drbd", has_data=has_data),
             "nics": [self._nic(index, nic, base) for index, nic in enumerate(instance.nics)],
             "os": os,
         }
@@ -125,17 +136,20 @@ class Builder:
         return found
 
     def _port(self, nodes: Sequence[str], base: Document | None) -> int:
-        if base and base["port"] is not None and not self.claims.contested(self.instance.name, nodes, base["port"]):
-            return int(base["port"])
+        kept = base["port"] if base else None
+        if kept is not None and not self.claims.contested(self.instance.name, nodes, PORT, kept):
+            return int(kept)
         port = self.claims.port(nodes)
         if port is None:
             message = f"no port of twofold_drbd_ports is free on {' and '.join(nodes)}"
             raise Impossible("no-free-port", message, "make twofold_drbd_ports wider")
         return port
 
-    def _disks(self, nodes: Sequence[str], base: Document | None, *, replicated: bool) -> list[Document]:
+    def _disks(
+        self, nodes: Sequence[str], base: Document | None, *, replicated: bool, has_data: bool
+    ) -> list[Document]:
         if base:
-            return [self._kept(disk, nodes, replicated=replicated) for disk in base["disks"]]
+            return [self._kept(disk, nodes, replicated=replicated, has_data=has_data) for disk in base["disks"]]
         found = []
         for index, disk in enumerate(self.instance.disks):
             groups = {node: self.claims.group_of(node, disk) for node in sorted(nodes)}
@@ -150,15 +164,23 @@ class Builder:
             raise Impossible("no-free-minor", message, "make twofold_drbd_minors wider")
         return dict.fromkeys(sorted(nodes), minor)
 
-    def _kept(self, disk: Document, nodes: Sequence[str], *, replicated: bool) -> Document:
+    def _kept(self, disk: Document, nodes: Sequence[str], *, replicated: bool, has_data: bool) -> Document:
         """A disk of the newest definition, on nodes that may be others than its own (a plain disk that moves)."""
         size = self.instance.disks[disk["index"]] if disk["index"] < len(self.instance.disks) else None
         groups = {}
         for node in sorted(nodes):
             default = self.desired.nodes[node].volume_group
             groups[node] = disk["volume_group"].get(node) or (size.volume_group if size else None) or default
+        if not replicated:
+            return {**disk, "volume_group": groups, "minor": None}
         # The same on both nodes, so that its path does not change when the instance moves.
-        minors = dict.fromkeys(groups, next(iter(disk["minor"].values()))) if replicated else None
+        minor = int(next(iter(disk["minor"].values())))
+        contested = self.claims.contested(self.instance.name, nodes, MINOR, minor)
+        if contested and has_data:
+            message = f"its DRBD minor {minor} is another instance's on {contested}, where its definition is missing"
+            remedy = f"replace_disks.yml -e instance={self.instance.name} moves its second copy to another node"
+            raise Impossible("minor-taken", message, remedy)
+        minors = self._minors(nodes) if contested else dict.fromkeys(groups, minor)
         return {**disk, "volume_group": groups, "minor": minors}
 
     def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable
 from copy import copy
 
 from .. import names, units
+from ..definition import reserved
 from ..model import Desired, Disk, Instance, Network
 from ..observed import NodeView, Observed
 
@@ -74,16 +75,18 @@ class Claims:
         taken = set(AVOIDED_PORTS).union(*(self.ports[node] for node in nodes))
         return self._take(self._desired.cluster.drbd_ports, taken, [self.ports[node] for node in nodes])
 
-    def contested(self, name: str, nodes: Iterable[str], port: int) -> bool:
-        """Whether another instance has a port on one of the nodes, where this one's definition does not stand yet.
+    def contested(self, name: str, nodes: Iterable[str], kind: str, number: int) -> str | None:
+        """The one of the nodes where another instance has a number, and this one's definition does not stand yet.
 
         Two operators chose it at the same time: who comes second to a node needs another one.
         """
         views = [view for node in nodes if (view := self._observed.known(node)) is not None]
-        return any(
-            other["port"] == port
-            for view in views if view.definitions.get(name, {}).get("port") != port
-            for other in view.definitions.values() if other["name"] != name
+        return next(
+            (view.name
+             for view in views if (kind, number) not in reserved(view.definitions.get(name, {}), view.name)
+             for other in view.definitions.values()
+             if other["name"] != name and (kind, number) in reserved(other, view.name)),
+            None,
         )  # fmt: skip
 
     def minor(self, nodes: Iterable[str]) -> int | None:

@@ -102,7 +102,8 @@ def wanted_definition(
     """The definition that an instance is to have; None with a finding if a choice cannot be made."""
     builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
     try:
-        return builder.build(situation.nodes, situation.base, installed=_installed(situation, trace))
+        installed = _installed(situation, trace)
+        return builder.build(situation.nodes, situation.base, installed=installed, has_data=situation.has_data)
     except definition.Impossible as error:
         context.error(error.code, wanted.name, str(error), error.remedy)
         return None
@@ -361,10 +362,21 @@ class Converge:
         reasons = replicated.reasons(self.wanted, self.document, self.trace, node, has_data=self.situation.has_data)
         if reasons:
             args, why = replicated.configure_args(self.document, node), "; ".join(reasons)
+            self._give_up_minors(node)
             # While the guest has no disk at all, DRBD lets in nothing but the data that it saw last.
             peers = [step.id for step in self.chain.added if step.op == "replication.configure" and step.node != node]
             after = peers if self._is_unfilled(node) else []
             self.chain.add(node, "replication.configure", args, kind=self.kind, why=why, after=after)
+
+    def _give_up_minors(self, node: str) -> None:
+        """Take DRBD down on a node where a creation has begun with minors that another instance has got first."""
+        resource = self.trace.resources.get(node)
+        if not self.creating or resource is None or not replicated.has_other_minors(self.document, resource, node):
+            return
+        why = "another instance has got its DRBD minors first"
+        if resource.primary:
+            self.chain.add(node, "replication.demote", self.settings(), kind=self.kind, why=why)
+        self.chain.add(node, "replication.remove", {"resource": self.wanted.name}, kind=self.kind, why=why)
 
     def _is_unfilled(self, node: str) -> bool:
         """Whether the copy on a node is to be filled from the other one."""

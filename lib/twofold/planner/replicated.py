@@ -93,6 +93,12 @@ def _volumes(document: dict[str, Any], resource: Resource, node: str, *, has_dat
     return []
 
 
+def has_other_minors(document: dict[str, Any], resource: Resource, node: str) -> bool:
+    """Whether a disk is up under another minor than its definition's, which nothing but taking it down changes."""
+    wanted = {disk["index"]: disk["minor"][node] for disk in document["disks"]}
+    return any(volume.minor != wanted.get(volume.volume, volume.minor) for volume in resource.volumes if resource.up)
+
+
 def needs_settling(trace: Trace, primary: str) -> list[str]:
     """Why two primaries have to be forbidden again; empty if they are."""
     found = []

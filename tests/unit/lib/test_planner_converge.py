@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -482,6 +483,45 @@ def test_what_a_half_written_definition_reserves_is_reserved_on_both_nodes() -> 
     web1 = world.nodes["node2"]["definitions"]["web1"]
     assert web2["port"] != web1["port"]
     assert web2["disks"][0]["minor"]["node1"] != web1["disks"][0]["minor"]["node1"]
+
+
+def made_at_once(first: dict[str, Any], second: dict[str, Any]) -> tuple[World, Desired]:
+    """What two operators made from plans that did not know of each other; who came second could not write all of it."""
+    world = World([f"node{number}" for number in range(1, 5)])
+    plan = world.plan(desired({"web2": second}, 4))
+    world.converge(desired({"web1": first}, 4))
+    mine = [step for step in plan.steps if step.node not in first["twofold_nodes"] and step.op != "definition.absent"]
+    world.apply(replace(plan, steps=tuple(step for step in mine if step.wave == 0)), desired({"web2": second}, 4))
+    return world, desired({"web1": first, "web2": second}, 4)
+
+
+def test_who_comes_second_to_a_node_gets_other_numbers_as_long_as_it_has_no_data() -> None:
+    first, second = instance(nodes=["node1", "node2"]), instance(nodes=["node2", "node3"])
+    world, wanted = made_at_once(first, second)
+    kept, early = world.nodes["node1"]["definitions"]["web1"], world.nodes["node3"]["definitions"]["web2"]
+    assert (early["port"], early["disks"][0]["minor"]["node3"]) == (kept["port"], kept["disks"][0]["minor"]["node1"])
+    assert not codes(world.converge(wanted), "error")
+    assert not world.plan(wanted).steps
+    late = world.nodes["node2"]["definitions"]["web2"]
+    assert late["port"] != kept["port"] and late["disks"][0]["minor"] != early["disks"][0]["minor"]
+    assert world.nodes["node1"]["definitions"]["web1"] == kept
+
+
+def test_a_disk_with_data_keeps_its_minor_and_moves_to_where_it_is_free() -> None:
+    """Its secondary was replaced by new hardware, and an instance was made there, while its primary was away."""
+    web1, web2 = instance(nodes=["node1", "node2"]), instance(nodes=["node2", "node3"])
+    world = World([f"node{number}" for number in range(1, 5)])
+    world.converge(desired({"web1": web1}, 4))
+    world.destroy("node2")
+    world.down.add("node1")
+    world.converge(desired({"web2": web2}, 4, node1={"twofold_node_state": "offline"}))
+    world.down.clear()
+    wanted = desired({"web1": web1, "web2": web2}, 4)
+    (found,) = [finding for finding in world.plan(wanted).errors if finding.object == "instance web1"]
+    assert found.code == "minor-taken" and "on node2" in found.message and "replace_disks.yml" in found.remedy
+    world.apply(world.plan(wanted, verb="replace_disks", instance="web1"), wanted)
+    assert not codes(world.converge(wanted), "error")
+    assert world.data_copies("web1") == ["node1", "node4"]
 
 
 def test_steps_carry_the_generation_that_they_were_planned_on() -> None:
