@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from . import shape
+from .render.domain import METADATA
 
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
@@ -173,6 +174,11 @@ class Domain:
     def active(self) -> bool:
         """Whether it runs, or whether that is not certain: only `shutoff` is off."""
         return self.state not in OFF
+
+    @property
+    def marked(self) -> bool:
+        """Whether it carries our mark: it was defined by us, or by somebody who copied it."""
+        return METADATA in self.xml
 
 
 @dataclass(frozen=True)
@@ -404,13 +410,14 @@ class Observed:
         )
 
     def names(self) -> set[str]:
-        """All instances that left a definition or a marked volume on a known node.
+        """All instances that left a definition, a marked domain or a marked volume on a known node.
 
         A volume may have lost the mark that names its instance; then its name does.
         """
         found: set[str] = set()
         for view in self.all_known:
             found |= set(view.definitions)
+            found |= {name for name, domain in view.domains.items() if domain.marked}
             for name, volumes in view.volumes_by_instance.items():
                 if any(volume.instance or MARK in volume.tags for volume in volumes.values()):
                     found.add(name)

@@ -86,11 +86,12 @@ def reached(world: World, run: Run) -> None:
         fine = fine or (finding.code == "left-off" and name in unknown | excused)
         world.rules.look(KILL, fine, f"in the end it is said: {finding.object}: {finding.code}: {finding.message}")
     orphans = excused | unknown
+    named = [finding.message for finding in run.plan.findings if finding.code == "left-over"]
     for machine in world.machines.values():
-        _clean(world, machine, orphans)
+        _clean(world, machine, orphans, named)
     for name in sorted(run.desired.instances):
         if name not in excused:
-            _as_wanted(world, run.desired, name)
+            _as_wanted(world, run.desired, name, named)
     world.rules.files()
     world.rules.settled()
 
@@ -130,8 +131,11 @@ def _justified(world: World, code: str, name: str) -> bool:
         elsewhere = world.rules.contended or name in world.rules.strays or _was_moving(world, name)
         return paused or (code == "domain-elsewhere" and elsewhere)
     if code == "left-over":
-        # A copy of a plain disk while the guest is off: which one is the last, only a person can say.
-        return not any((guest := one.libvirt.domains.get(name)) and guest.active for one in world.machines.values())
+        # A copy of a plain disk while the guest is off: which one is the last, only a person can say. Or one whose
+        # marks somebody removed.
+        volumes = [lv for one in world.machines.values() for lv in one.storage.volumes.values()]
+        bare = any(_is_bare(lv) and _instance_in(lv) == name for lv in volumes)
+        return bare or not any(_active(one, name) for one in world.machines.values())
     if code in ORPHANED:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
     if code in ("volume-missing", "left-off"):
@@ -151,11 +155,11 @@ def _was_moving(world: World, name: str) -> bool:
     )
 
 
-def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
+def _clean(world: World, machine: Machine, orphans: set[str], named: list[str]) -> None:
     """Nothing of nobody is on a node, but for what the plan names."""
     files, known = machine.files, set(_definitions.read_all(machine.files)) | orphans
     everywhere = {name for one in world.machines.values() for name in _definitions.read_all(one.files)} | orphans
-    ours = [lv for lv in machine.storage.volumes.values() if "twofold" in lv.tags]
+    ours = [lv for lv in machine.storage.volumes.values() if "twofold" in lv.tags and not _is_said(machine, lv, named)]
     leaks = [f"volume {lv.path}" for lv in ours if not (everywhere & {lv.tagged("instance")} or _named(lv, orphans))]
     leaks += [f"resource {name}" for name in machine.kernel.resources if name not in known]
     leaks += [f"seed {name}" for name in machine.seeds.kept if name not in known]
@@ -172,12 +176,27 @@ def _clean(world: World, machine: Machine, orphans: set[str]) -> None:
     world.rules.look(KILL, len(set(minors)) == len(minors), f"minors are taken twice on {machine.name}: {minors}")
 
 
+def _is_said(machine: Machine, lv: Lv, named: list[str]) -> bool:
+    """Whether a volume that lost tags of its owner by hand is named with its node, for a person to remove."""
+    return _is_bare(lv) and any(f"{lv.path.removeprefix('/dev/')} on {machine.name} " in message for message in named)
+
+
+def _is_bare(lv: Lv) -> bool:
+    """Whether a volume has only some of the tags of its owner."""
+    return bool(lv.tags) and not {"twofold", f"twofold.instance={_instance_in(lv)}"} <= lv.tags
+
+
+def _instance_in(lv: Lv) -> str:
+    """The instance that a volume's name speaks of."""
+    return lv.name.rpartition("-disk")[0]
+
+
 def _named(lv: Lv, orphans: set[str]) -> bool:
     """Whether a volume that lost its instance's tag by hand has the name of one that the plan speaks of."""
-    return lv.tagged("instance") is None and lv.name.rpartition("-disk")[0] in orphans
+    return lv.tagged("instance") is None and _instance_in(lv) in orphans
 
 
-def _as_wanted(world: World, desired: Desired, name: str) -> None:
+def _as_wanted(world: World, desired: Desired, name: str, named: list[str]) -> None:
     """One instance is as the inventory says, on both nodes."""
     wanted = desired.instances[name]
     machines = world.machines.values()
@@ -186,7 +205,10 @@ def _as_wanted(world: World, desired: Desired, name: str) -> None:
     world.rules.look(KILL, len(active) == count, f"{name} should be {wanted.state}; it is active on {active}")
     sides = world.drbd.sides(name)
     if wanted.state == "absent":
-        left = [one.name for one in machines for lv in one.storage.volumes.values() if lv.tagged("instance") == name]
+        left = [
+            one.name for one in machines for lv in one.storage.volumes.values()
+            if lv.tagged("instance") == name and not _is_said(one, lv, named)
+        ]  # fmt: skip
         world.rules.look(KILL, not left and not sides, f"{name} is absent, but something is on {left}")
         return
     world.rules.look(DUAL, not any(one.allow for one in sides), f"two primaries are still allowed for {name}")

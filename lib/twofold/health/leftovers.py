@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from ..findings import Finding, listing
 from ..observed import NodeView
 from ..planner.mend import orphan_seeds
-from ..render.domain import METADATA
 from .seen import Seen, info, warning
 
 KEPT = "twofold.kept="
@@ -58,7 +57,7 @@ def _domains(seen: Seen, view: NodeView, owned: set[str]) -> Iterator[Finding]:
     for name, domain in sorted(view.domains.items()):
         if name in owned or seen.listed(name):
             continue
-        if METADATA in domain.xml:
+        if domain.marked:
             message = f"the domain {name} ({domain.state}) belongs to no definition"
             remedy = f"{CAUTION}, then stop it and 'virsh undefine {name}'; or put its definition back"
             yield warning("orphan-domain", f"node {view.name}", message, remedy)

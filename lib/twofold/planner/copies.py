@@ -42,7 +42,8 @@ def may_be_whole(trace: Trace, node: str) -> bool:
 
 def former(trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that hold something of the instance, but not one of its two copies."""
-    held = {*trace.volumes, *trace.definitions, *trace.seeds, *trace.resources}
+    disks = {node for node in trace.volumes if volumes.removable(trace, node)}
+    held = {*disks, *trace.definitions, *trace.seeds, *trace.resources}
     return sorted(held - set(nodes))
 
 
@@ -146,6 +147,7 @@ def finish(
     All of it only once both copies are whole, which is looked at again on the node before. With `wait` a resync that
     goes on is waited for, else it is left alone until the next run.
     """
+    volumes.report_unclaimed(context, trace, sorted(set(trace.volumes) - set(nodes)))
     if not unfinished(trace, nodes):
         return
     if not (whole(trace, nodes) or wait):

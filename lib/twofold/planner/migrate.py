@@ -273,7 +273,7 @@ class Migration:
             # Also those that are there but wait to be zeroed: that would happen once the guest's data is on them.
             args = volumes.create_args(built.document, target, install=False)
             self.chain.add(target, "volumes.create", args, kind=plan.MOVE, why="room for the disks")
-        self._mark(target)
+        self._mark(target, built)
         ready = [self.chain.last[target]]
         sources = {old: new for old, new in self._sources(built).items() if old != new}
         xml = with_sources(self.domain.xml, sources) if sources else None
@@ -281,22 +281,29 @@ class Migration:
         size = self.domain.memory + sum(disk["size"] for disk in disks)
         why = f"move it to {target}" + (", with its disks" if disks else "")
         moved = self.chain.add(self.source, "domain.migrate", args, kind=plan.MOVE, why=why, after=ready, bytes=size)
-        marked = self._marked(target)
+        marked = self._marked(target, built)
         document = {**built.document, "generation": marked["generation"] + 1}
         args = {"document": document, "expect_generation": marked["generation"]}
         written = self.chain.add(target, "definition.write", args, kind=plan.MOVE, why="it moved", after=[moved])
         why = f"it lives on {target} now"
         report_only.clean_up(self.chain, self.trace, self.source, why, (written,), generation=marked["generation"])
 
-    def _marked(self, target: str) -> dict[str, Any]:
-        """The definition while it moves: whoever sees one of the two nodes alone knows that it may run on the other."""
-        generations = [int(found["generation"]) for found in self.trace.definitions.values()]
-        return {**self.base, "moving_to": target, "generation": max(generations) + 1}
+    def _marked(self, target: str, built: definition.Wanted) -> dict[str, Any]:
+        """The definition while it moves: whoever sees one of the two nodes alone knows that it may run on the other.
 
-    def _mark(self, target: str) -> None:
+        It names the disks on both, so that each node can tell whose they are.
+        """
+        generations = [int(found["generation"]) for found in self.trace.definitions.values()]
+        disks = [
+            {**old, "volume_group": {self.source: old["volume_group"][self.source], **new["volume_group"]}}
+            for old, new in zip(self.base["disks"], built.document["disks"], strict=True)
+        ]
+        return {**self.base, "disks": disks, "moving_to": target, "generation": max(generations) + 1}
+
+    def _mark(self, target: str, built: definition.Wanted) -> None:
         for node in (self.source, target):
             there = self.trace.definitions.get(node)
             expected = int(there["generation"]) if there is not None else None
-            args = {"document": self._marked(target), "expect_generation": expected}
+            args = {"document": self._marked(target, built), "expect_generation": expected}
             why = f"both nodes know that it moves to {target}"
             self.chain.add(node, "definition.write", args, kind=plan.MOVE, why=why)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import secrets
 from ..model import Instance
 from ..observed import Trace
@@ -27,6 +25,7 @@ def instance(context: Context, wanted: Instance, trace: Trace) -> None:
         return
     if not trace.nodes or not _ours(context, wanted, trace):
         return
+    volumes.report_unclaimed(context, trace, trace.nodes)
     chain = Chain(context, wanted.name)
     order = sorted(trace.nodes, key=lambda node: (node not in trace.domains, not _primary(trace, node), node))
     last: list[str] = []
@@ -34,7 +33,8 @@ def instance(context: Context, wanted: Instance, trace: Trace) -> None:
         stopped = _stop(chain, wanted, trace, node)
         _disks(chain, trace, node, last, wanted.replication.timeout)
         last = last or stopped
-    context.change(wanted.name, "remove", chain.nodes, "twofold_state is absent")
+    if chain.added:
+        context.change(wanted.name, "remove", chain.nodes, "twofold_state is absent")
 
 
 def _unknown(context: Context, trace: Trace) -> list[str]:
@@ -75,23 +75,6 @@ def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> list[str]:
     return [chain.add(node, "domain.undefine", args, kind=plan.DESTROY, why="it is removed")]
 
 
-def _definition(trace: Trace, node: str) -> dict[str, Any] | None:
-    """The definition on a node, if it says that the instance has disks there."""
-    document = trace.definitions.get(node)
-    return document if document is not None and node in document["nodes"] else None
-
-
-def _volumes(trace: Trace, node: str) -> list[dict[str, str]]:
-    """The volumes of the instance on a node, by their tags or by the definition there."""
-    document, found = _definition(trace, node), trace.volumes.get(node, {})
-    claimed = {one.key for one in volumes.wanted(document, node)} if document is not None else set()
-    return [
-        {"volume_group": one.volume_group, "name": one.name}
-        for key, one in found.items()
-        if one.instance == trace.name or key in claimed
-    ]
-
-
 def _disks(chain: Chain, trace: Trace, node: str, after: list[str], timeout: int) -> None:
     """Resource, volumes, seed, and last the definition, which reserves its minors and port until then."""
     name = trace.name
@@ -104,11 +87,12 @@ def _disks(chain: Chain, trace: Trace, node: str, after: list[str], timeout: int
         add("replication.demote", {"resource": name, "timeout": timeout})
     if node in trace.resources:
         add("replication.remove", {"resource": name})
-    document = _definition(trace, node)
-    if document is not None and (bare := volumes.untagged(document, trace, node)):
+    found = volumes.removable(trace, node)
+    if bare := [volume for volume in volumes.bare(trace, node) if volume in found]:
         # Without its tags a volume is nobody's; the definition there still claims it.
-        add("volumes.tag", {"instance": name, "volumes": bare})
-    if listed := _volumes(trace, node):
+        add("volumes.tag", volumes.tag_args(name, bare))
+    if found:
+        listed = [{"volume_group": volume.volume_group, "name": volume.name} for volume in found]
         add("volumes.remove", {"instance": name, "volumes": listed}, RISK)
     if node in trace.seeds:
         add("seed.remove", {"name": name})

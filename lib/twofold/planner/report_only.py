@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import names
 from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
 from . import document as plan
-from . import placed
+from . import placed, volumes
 from .context import Chain, Context
 from .situation import Situation
 
@@ -58,8 +57,9 @@ def left_over_volumes(
         return
     others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
     domain = trace.domains.get(situation.primary)
+    volumes.report_unclaimed(context, trace, others)
     for node in others:
-        if node in trace.volumes and not (domain and domain.active):
+        if volumes.removable(trace, node) and not (domain and domain.active):
             message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
             remedy = "start it and run this again, or remove what is left over by hand"
             context.warning("left-over", document["name"], message, remedy)
@@ -76,17 +76,14 @@ def clean_up(
     expected = generation or (int(there["generation"]) if there is not None else None)
     if node in trace.resources:
         chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
-    if found := trace.volumes.get(node):
+    if found := volumes.removable(trace, node):
         # A volume without its owner's tags is left alone; the definition there still claims it.
-        owner = names.owner_tags(name)
-        bare = [v for v in found.values() if not v.tags.issuperset(owner)]
-        if bare and node in trace.definitions:
-            listed = [{"volume_group": v.volume_group, "name": v.name, "tags": owner} for v in bare]
-            args = {"instance": name, "volumes": listed}
+        if bare := [volume for volume in volumes.bare(trace, node) if volume in found]:
+            args = volumes.tag_args(name, bare)
             chain.add(node, "volumes.tag", args, why="somebody removed the tags of its volumes", after=after)
-        volumes = [{"volume_group": v.volume_group, "name": v.name} for v in found.values()]
+        listed = [{"volume_group": volume.volume_group, "name": volume.name} for volume in found]
         # Who wrote another one meanwhile needs them.
-        args = {"instance": name, "volumes": volumes, "expect_generation": expected}
+        args = {"instance": name, "volumes": listed, "expect_generation": expected}
         risk = "the copy of the disks on this node is removed"
         chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)
     if node in trace.seeds:

@@ -121,14 +121,17 @@ def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
     never run twice. A node that the inventory declares offline is not waited for: the operator's word is that it
     is off.
     """
-    if trace.domains:
-        where = ", ".join(sorted(trace.domains))
+    uuid = secrets.instance_uuid(context.desired.cluster.secret, instance.name)
+    foreign = sorted(node for node, domain in trace.domains.items() if domain.uuid != uuid)
+    if foreign:
+        where = ", ".join(foreign)
         message = f"there is a domain of this name on {where} that is not Twofold's"
         context.error("foreign-domain", instance.name, message, "rename the instance, or remove that domain")
         return False
-    if trace.volumes or trace.resources:
+    if trace.domains or trace.volumes or trace.resources:
         found = [f"{path} on {node}" for node, volumes in sorted(trace.volumes.items()) for path in sorted(volumes)]
         found += [f"DRBD resource on {node}" for node in sorted(trace.resources)]
+        found += [f"domain on {node}" for node in sorted(trace.domains)]
         message = f"something of this name exists without a definition: {', '.join(found)}"
         remedy = "put the definition back from a backup, or remove these if their data is not needed"
         context.error("orphan", instance.name, message, remedy)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import names, units
 from ..model import Instance
-from ..observed import NodeView, Trace, Volume
+from ..observed import MARK, NodeView, Trace, Volume
 from .context import Context
 
 WIPE = "wipe"
@@ -141,6 +141,45 @@ def os_owed(document: dict[str, Any], trace: Trace, node: str) -> bool:
 def set_aside(trace: Trace, node: str) -> list[Volume]:
     """The volumes that a replacement on the same node set aside."""
     return [volume for volume in trace.volumes.get(node, {}).values() if volume.name.endswith(ASIDE)]
+
+
+def bare(trace: Trace, node: str) -> list[Volume]:
+    """The volumes without some tag of their owner: nobody removes them as they are."""
+    owner = names.owner_tags(trace.name)
+    return [one for one in trace.volumes.get(node, {}).values() if not one.tags.issuperset(owner)]
+
+
+def unclaimed(trace: Trace, node: str) -> list[Volume]:
+    """Those of them that the definition there does not name either: whose they are cannot be proven."""
+    disks = trace.definitions.get(node, {}).get("disks", ())
+    named = {(disk["volume_group"].get(node), names.data_volume(trace.name, disk["index"])) for disk in disks}
+    return [one for one in bare(trace, node) if (one.volume_group, one.name.removesuffix("-meta")) not in named]
+
+
+def removable(trace: Trace, node: str) -> list[Volume]:
+    """The volumes that go with what the node holds of the instance; bare ones once they are tagged."""
+    left = unclaimed(trace, node)
+    return [one for one in trace.volumes.get(node, {}).values() if one not in left]
+
+
+def report_unclaimed(context: Context, trace: Trace, nodes: Iterable[str]) -> None:
+    """Name the volumes that stay because somebody removed their tags; one without any of ours is somebody else's."""
+    for node in nodes:
+        for volume in unclaimed(trace, node):
+            if any(tag.startswith(MARK) for tag in volume.tags):
+                message = (
+                    f"{volume.volume_group}/{volume.name} on {node} is left alone: it lacks tags of its owner, and no "
+                    "definition there names it"
+                )
+                remedy = f"if nobody needs it, run 'lvremove {volume.volume_group}/{volume.name}' on {node}"
+                context.warning("left-over", trace.name, message, remedy)
+
+
+def tag_args(name: str, found: Iterable[Volume]) -> dict[str, Any]:
+    """The arguments of `volumes.tag` that put back the tags of the owner."""
+    tags = names.owner_tags(name)
+    listed = [{"volume_group": one.volume_group, "name": one.name, "tags": tags} for one in found]
+    return {"instance": name, "volumes": listed}
 
 
 def untagged(document: dict[str, Any], trace: Trace, node: str) -> list[dict[str, Any]]:

@@ -308,7 +308,10 @@ CASES = [
     # Left over
     Case("orphan-volume", WARNING, NODE2, "twofold/old-disk0 belongs to no definition", stray_volume),
     Case("orphan-resource", WARNING, NODE2, "the DRBD resource old", stray_resource),
-    Case("orphan-domain", WARNING, NODE2, "the domain old (shutoff) belongs to no definition", stray_domain),
+    Case(
+        "orphan-domain", WARNING, NODE2, "the domain old (shutoff) belongs to no definition", stray_domain,
+        "not-in-inventory",
+    ),
     Case("unmanaged-domain", INFO, NODE2, "the domain other (shutoff) is not Twofold's", foreign_domain),
     Case("orphan-seed", WARNING, NODE2, "the seed of old", lambda d: at(d, "node2")["seeds"].update(old="x")),
     Case("domain-left-over", WARNING, WEB1, "on node2: left over: it runs on node1", defined_twice),
