@@ -10,7 +10,7 @@ from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
-from ..observed import NodeView, Observed
+from ..observed import NodeView, Observed, Trace
 from . import (
     activate,
     converge,
@@ -248,12 +248,19 @@ def _damaged(context: Context, view: NodeView) -> None:
 
 
 def _left_off(context: Context) -> None:
-    """Guests that their node did not start by itself, as far as they are still off."""
+    """Guests that their node did not start by itself, as far as they are still off and should run."""
     for view in context.observed.all_known:
         for name, left in sorted(view.left_off.items()):
             trace = context.observed.trace(name)
-            if trace.definitions and not any(domain.active for domain in trace.domains.values()):
+            off = not any(domain.active for domain in trace.domains.values())
+            if off and _should_run(context, trace):
                 context.warning("left-off", name, f"{view.name} did not start it: {left['reason']}", left["remedy"])
+
+
+def _should_run(context: Context, trace: Trace) -> bool:
+    """Whether a guest is to run by its definition and by the inventory; else what its node noted is of yesterday."""
+    base, wanted = trace.newest, context.desired.instances.get(trace.name)
+    return base is not None and base["state"] == "running" and (wanted is None or wanted.state == "running")
 
 
 def _journal(context: Context, target: str, entry: dict[str, Any]) -> None:

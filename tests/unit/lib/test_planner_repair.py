@@ -311,6 +311,17 @@ def test_a_guest_that_its_node_left_off_is_reported_until_it_runs() -> None:
     assert found[0].message == "node1 did not start it: its disks have no connection to node2"
 
 
+def test_a_guest_that_is_to_be_off_is_not_reported_as_left_off() -> None:
+    """Its node looks at its notes once a minute, and not while a run is at work."""
+    world, stopped = healthy(), desired({"web1": instance(**PAIR, state="stopped")})
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    world.nodes["node1"]["left_off"] = {"web1": {"reason": "DRBD is down on this node", "remedy": "run site.yml"}}
+    plan = world.plan(stopped)
+    assert not [finding for finding in plan.findings if finding.code == "left-off"]
+    world.apply(plan, stopped)
+    assert not world.plan(stopped).findings
+
+
 def test_a_node_that_cannot_tell_is_unknown() -> None:
     world = healthy()
     world.nodes["node2"]["domains"] = None
