@@ -217,19 +217,22 @@ class SimReplication:
         self.kernel.attach(resource, resource.devices[volume], data, meta)
 
     def _differences(self, resource: Resource, host: Host) -> list[Action]:
-        todo: list[Action] = []
-        name = resource.name
-        for volume in sorted(resource.devices.keys() - host.volumes.keys()):
-            todo.append(partial(self._delete, name, volume))
+        """What is there and not wanted goes first; another minor is another device."""
+        devices, name = resource.devices, resource.name
+        gone = {number for number, one in devices.items() if one.minor != host.volumes.get(number, (None,))[0]}
+        todo: list[Action] = [partial(self._delete, name, volume) for volume in sorted(gone)]
         for volume, (minor, data, meta) in host.volumes.items():
-            if volume not in resource.devices:
+            new = volume in gone or volume not in devices
+            if new:
                 todo.append(partial(self._minor, name, volume, minor))
-            if volume not in resource.devices or resource.devices[volume].disk == "Diskless":
+            if new or devices[volume].disk == "Diskless":
                 todo.append(partial(self._attach, name, volume, data, meta))
         return todo
 
     def _delete(self, name: str, volume: int) -> None:
         resource = self._need(name)
+        if resource.primary:
+            raise refused("del-minor", "Failure: (168) Minor is configured", 10)
         self.kernel.detach(resource, resource.devices[volume])
         del resource.devices[volume]
 

@@ -228,3 +228,18 @@ def test_two_primaries_have_to_be_allowed_on_both_sides_or_on_none() -> None:
     assert not one.allow
     with pytest.raises(CommandFailed, match="net conf missing"):
         one.machine.kernel.allow_two_primaries(one, True)
+
+
+def test_a_volume_that_is_to_have_another_minor_gets_another_device() -> None:
+    """As `drbdadm adjust` has it: the device goes before a new one is made; what is in use keeps its own."""
+    world, one, other = cluster()
+    for side in (one, other):
+        files = side.machine.files
+        path = SimReplication.path("a")
+        files.write(path, str(files.read(path)).replace("minor 1000;", "minor 1007;"))
+    SimReplication(other.machine, lambda: None, world.engine.wait).adjust("a", dry=False)
+    world.engine.wait(60)
+    assert (other.devices[0].minor, other.devices[0].disk) == (1007, "UpToDate")
+    assert block(other).current == block(one).current
+    with pytest.raises(CommandFailed, match="Minor is configured"):
+        SimReplication(one.machine, lambda: None, world.engine.wait).adjust("a", dry=False)
