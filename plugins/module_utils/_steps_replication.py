@@ -191,11 +191,14 @@ def _require_zeroed(node: Node, name: str, backing: str | None) -> None:
 
 @step("replication.promote")
 def promote(node: Node, args: Args) -> Done:
-    """Waits for the handshake and the end of a resync to this side, then makes it Primary."""
+    """Waits for the handshake and the end of a resync to this side, then makes it Primary.
+
+    A Primary may have lost its disk and been given it back: that is filled as well before anything counts on it.
+    """
     name = instance_name(args.text("resource"))
     state = state_of(node, name)
     if state.role == "Primary":
-        return unchanged(f"{name} is Primary")
+        return _whole_primary(node, name, state, args.number("timeout", WAIT))
     _maintenance.require_none(node, f"{name} is not made Primary")
     if node.check_mode:
         return changed(f"would make {name} Primary")
@@ -208,6 +211,13 @@ def promote(node: Node, args: Args) -> Done:
         raise Refused(f"{name} is Primary at the peer", "stop or migrate the instance there first")
     node.replication.primary(name)
     return changed(f"{name} is Primary")
+
+
+def _whole_primary(node: Node, name: str, state: ResourceState, timeout: float) -> Done:
+    filled = any(_is_filled(one) for one in state.volumes)
+    if filled and not node.check_mode:
+        _require_up_to_date(name, _wait_resynced(node, name, timeout), f"check {name}'s disks on this node")
+    return (changed if filled else unchanged)(f"{name} is Primary")
 
 
 @step("replication.take_over")
@@ -286,13 +296,17 @@ def _wait_resynced(node: Node, name: str, timeout: float) -> ResourceState:
     return wait_for(
         node.clock,
         lambda: state_of(node, name),
-        lambda state: not any((one.disk, one.peer_disk) == ("Inconsistent", "UpToDate") for one in state.volumes),
+        lambda state: not any(_is_filled(one) for one in state.volumes),
         timeout,
         lambda state: TimedOut(
             f"{name}: the resync from the peer did not end within {timeout:.0f} s ({state.summary()})",
             "wait until it has ended and run this again, or use the other node",
         ),
     )
+
+
+def _is_filled(one: DiskState) -> bool:
+    return (one.disk, one.peer_disk) == ("Inconsistent", "UpToDate")
 
 
 def _peer_outdated(state: ResourceState) -> bool:

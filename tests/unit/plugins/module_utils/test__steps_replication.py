@@ -284,6 +284,23 @@ def test_promotion_waits_for_the_resync_after_a_crash(
     assert kernel.did == ["primary"] and len(looks) >= 5
 
 
+def test_a_primary_that_got_its_disk_back_is_waited_for_too(
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.see("Inconsistent", "UpToDate", role="Primary")
+    with pytest.raises(TimedOut, match="the resync from the peer did not end within 5 s"):
+        run(node, "replication.promote", resource="web1", timeout=5)
+    clock: Any = node.clock
+    monkeypatch.setattr(clock, "sleep", lambda _seconds: kernel.see("UpToDate", "UpToDate", role="Primary"))
+    assert run(node, "replication.promote", resource="web1").changed
+    assert not run(node, "replication.promote", resource="web1").changed
+    kernel.see("Inconsistent", "UpToDate", role="Primary")
+    monkeypatch.setattr(clock, "sleep", lambda _seconds: kernel.see("Diskless", "UpToDate", role="Primary"))
+    with pytest.raises(Refused, match="is Diskless on this node"):
+        run(node, "replication.promote", resource="web1")
+    assert kernel.did == []
+
+
 def test_settling_demotes_where_the_guest_does_not_run(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "UpToDate", role="Primary", peer_role="Primary", options={"allow-two-primaries": "yes"})
     assert run(node, "replication.settle", resource="web1", domain="web1", timeout=5).changed
