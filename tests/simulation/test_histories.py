@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.simulation import inventories
+from tests.simulation import inventories, peace
 from tests.simulation.__main__ import histories
 from tests.simulation.faults import Fault
 from tests.simulation.history import Action, Story, play, story
@@ -92,6 +92,36 @@ def test_an_instance_that_was_being_removed_can_be_wanted_again(kind: str) -> No
         assert done.violation is None, (breath, done.violation, done.lines)
         words += any("'recreate_disks'" in line for line in done.lines)
     assert words, "it was ended with a part of the disks gone"
+
+
+@pytest.mark.parametrize("breath", range(12, 40, 3))
+def test_a_creation_under_two_definitions_at_once_is_gone_on_with(breath: int) -> None:
+    """Two operators make it on the same nodes, each with minors of his own, and both of their runs end half-way."""
+    made = {**inventories.instance(Random(5), 2, ("drbd",)), "twofold_state": "running", "twofold_memory": "256MiB"}
+    made |= {"twofold_os": None, "twofold_disks": [{"size": "64MiB"}] * 2}
+    mine = {"b": {**made, "twofold_nodes": ["node1", "node2"]}, "c": {**made, "twofold_nodes": ["node2", "node1"]}}
+    theirs = {"a": mine["b"], **mine}
+    wrong = (Fault(2, "second operator", 1, theirs, {"verb": "converge"}), Fault(breath, "process killed", 1))
+    done = play(Story(5, 2, 16 * GIB, (Action({"verb": "converge"}, mine, wrong),)))
+    assert done.violation is None, (done.violation, done.lines)
+
+
+def test_a_guest_that_is_off_starts_when_its_primary_is_filled_again() -> None:
+    """Its disk failed, and it went off before its disk was given up: the node is Primary still, without a disk."""
+    wanted = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), "twofold_nodes": ["node1", "node2"]}}
+    wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
+    world, desired = World(5, 2), inventories.desired(wanted, 2)
+    world.engine.run(Run(world, desired, {"verb": "converge"}, "first@here").start())
+    world.engine.wait(30)
+    machine = world.machines["node1"]
+    machine.kernel.disk_fails(machine.storage.volumes["/dev/twofold/a-disk0"])
+    machine.libvirt.stop("a")
+    run = Run(world, desired, {"verb": "converge"}, "second@here")
+    run.predict = True
+    world.engine.run(run.start())
+    assert run.plan is not None and "a/domain.start@node1" in {step.id for step in run.plan.steps}
+    peace.nothing_failed(world, run)
+    assert machine.libvirt.domains["a"].active
 
 
 def test_the_order_of_sets_decides_nothing() -> None:
