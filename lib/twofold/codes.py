@@ -48,6 +48,12 @@ REPLICATION = {
         "bring back the node that has the last good copy",
         ("EINSTANCEFAULTYDISK",),
     ),
+    "disk-lost": Code(
+        ERROR,
+        "a disk in use is lost, and the copy that is left may lack what was written last",
+        "say that this copy goes on",
+        ("EINSTANCEFAULTYDISK",),
+    ),
     "redundancy-lost": Code(
         WARNING, "only one copy of a disk is UpToDate", "repair or replace the other one", ("EINSTANCEFAULTYDISK",)
     ),

@@ -224,3 +224,25 @@ def test_the_copy_that_was_set_aside_goes_on_when_the_other_disks_are_lost_for_g
     resources = [machine.kernel.resources["a"] for machine in (node, peer)]
     assert all(one.connected and device.disk == "UpToDate" for one in resources for device in one.devices.values())
     assert not any("-old" in path for path in node.storage.volumes)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["a disk is made anew at once", "the other copy knows of it"])
+def test_disks_that_are_lost_in_use_while_the_copies_are_apart_are_given_up_with_a_word(at_once: bool) -> None:
+    """The guest goes on alone when its node's disks die; the kernel then keeps it apart from the copy that is left."""
+    world, wanted = at_peace()
+    node, peer = (world.machines[name] for name in ("node1", "node2"))
+    world.cut_link("node1", "node2")
+    world.engine.wait(30)
+    world.rules.hurt.add("a")
+    world.rules.disk_lost(node, "a")
+    node.lose("a")
+    if at_once:
+        # Nobody knows yet that the nodes refuse each other.
+        run(world, wanted, {"verb": "recreate_disks", "instance": "a"})
+    world.mend_links()
+    world.engine.wait(120)
+    asked = run(world, wanted, {"verb": "converge"})
+    assert asked.plan is not None and not [step for step in asked.plan.steps if step.instance == "a"]
+    assert [one.code for one in asked.plan.errors] == ["disk-lost" if at_once else "volume-missing"]
+    make_peace(world, wanted)
+    assert serves(node) or serves(peer)

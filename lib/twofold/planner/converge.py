@@ -240,7 +240,10 @@ class Converge:
             after = self.chain.last_on(node) or after
 
     def _volumes_are_safe(self) -> bool:
-        """Whether no volume has vanished that may have held data: that is never made again over what is left."""
+        """Whether no volume is lost that may have held data: that is never made again over what is left.
+
+        Nor is one filled in vain where the kernel keeps who uses it apart from the copy that is left.
+        """
         if not self.situation.has_data:
             return True
         safe = True
@@ -251,6 +254,9 @@ class Converge:
                 self.rebuilt.add(node)
             elif gone:
                 volumes.report_vanished(self.context, self.document, gone, node)
+                safe = False
+            elif self._is_unfilled(node) and copies.refused(self.trace, node, peer):
+                volumes.report_lost(self.context, self.wanted.name, node, peer)
                 safe = False
         return safe
 

@@ -40,6 +40,18 @@ def may_be_whole(trace: Trace, node: str) -> bool:
     return resource is None or not resource.up or resource.whole
 
 
+def refused(trace: Trace, node: str, other: str) -> bool:
+    """Whether a node in use without a disk of its own is not let to the copy on the other one, or was disconnected.
+
+    The kernel connects it with nothing but the data that it saw last. Who looks for the other side is not refused yet.
+    """
+    here, there = trace.resources.get(node), trace.resources.get(other)
+    if here is None or there is None or not here.primary or there.primary or here.connected or there.connected:
+        return False
+    gave_up = "StandAlone" in (here.connection, there.connection)
+    return gave_up and left(trace, other) and not all(volume.attached for volume in here.volumes)
+
+
 def former(trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that hold something of the instance, but not one of its two copies."""
     disks = {node for node in trace.volumes if volumes.removable(trace, node)}

@@ -44,7 +44,7 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
         context.info("nothing-lost", name, "none of its disks is lost")
     elif len(hit) == 1 and len(situation.nodes) == 2:
         side = situation.nodes.index(hit[0])
-        if _in_doubt(trace, situation.nodes[1 - side]):
+        if _in_doubt(trace, situation.nodes[1 - side], hit[0]):
             _declare_last(context, wanted, trace, situation.nodes[1 - side], lost=hit[0], word=confirm)
         else:
             Replacement(context, wanted, trace, situation, Together(context)).fresh(side)
@@ -78,10 +78,12 @@ def _from_before(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> st
     return None
 
 
-def _in_doubt(trace: Trace, node: str) -> bool:
+def _in_doubt(trace: Trace, node: str, lost: str) -> bool:
     """Whether a copy, which alone is left, may lack what was written last: nobody will ever tell it."""
     apart = not any(one.connected for one in trace.resources.values())
-    return apart and copies.left(trace, node) and not copies.good(trace, node)
+    doubt = apart and copies.left(trace, node) and not copies.good(trace, node)
+    # It cannot know yet that the other node went on alone.
+    return doubt or copies.refused(trace, lost, node)
 
 
 def _declare_last(context: Context, wanted: Instance, trace: Trace, node: str, *, lost: str, word: str | None) -> None:

@@ -111,6 +111,19 @@ def report_vanished(context: Context, document: dict[str, Any], gone: Iterable[W
     context.error("volume-missing", document["name"], message, remedy)
 
 
+def report_lost(context: Context, name: str, node: str, other: str) -> None:
+    """Say that fresh disks are not filled: who uses the instance is kept apart from the copy that is left."""
+    message = (
+        f"its disks on {node}, where it is in use, are lost, and DRBD does not connect {node} with the copy on {other}, "
+        "which may lack what was written last"
+    )
+    remedy = (
+        f"'drbdadm connect {name}' on {node} and {other}, if it was disconnected by hand; else recreate_disks.yml "
+        f"-e instance={name} -e confirm={name} goes on with the copy on {other}"
+    )
+    context.error("disk-lost", name, message, remedy)
+
+
 def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     """The volumes to which something is owed."""
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]

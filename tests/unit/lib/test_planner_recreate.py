@@ -289,6 +289,60 @@ def test_a_copy_of_which_nothing_is_left_need_not_be_connected(given_up: str) ->
     on_pair(world, "node1", "node2")
 
 
+def lost_in_use() -> World:
+    """node1, where the guest runs, was parted from node2 and lost its disks after that; they refuse each other."""
+    world = healthy()
+    lose(world, "node1")
+    part(world)
+    return world
+
+
+def goes_on_with_a_word(world: World) -> None:
+    """The copy on node2 does, when the operator has said so; without a word nothing is done."""
+    refused = recreate(world)
+    assert (refused.steps, [finding.code for finding in refused.errors]) == ((), ["not-confirmed"])
+    plan = recreate(world, confirm="web1")
+    assert [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)] == [
+        ("node1", "domain.stop"),
+        ("node1", "domain.undefine"),
+        ("node1", "replication.demote"),
+        ("node2", "replication.take_over"),
+        ("node2", "replication.demote"),
+    ]
+    world.apply(plan, WANTED)
+    world.converge(WANTED)
+
+
+def test_who_lost_its_disks_in_use_is_not_filled_from_a_copy_that_it_does_not_meet() -> None:
+    world = lost_in_use()
+    goes_on_with_a_word(world)
+    world.apply(recreate(world), WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert not world.plan(WANTED).steps
+
+
+def test_fresh_disks_are_not_attached_in_vain_to_who_is_kept_apart_from_the_copy_that_is_left() -> None:
+    world = healthy()
+    lose(world, "node1")
+    plan = recreate(world)
+    world.apply(plan, WANTED, limit=[step.op for step in plan.steps].index("volumes.create") + 1)
+    assert [step.op for step in world.plan(WANTED).steps][:1] == ["replication.configure"], "they are connected yet"
+    part(world)
+    named = world.plan(WANTED)
+    assert (named.steps, [finding.code for finding in named.errors]) == ((), ["disk-lost"])
+    assert "recreate_disks.yml -e instance=web1 -e confirm=web1" in named.errors[0].remedy
+    for node in ("node1", "node2"):
+        world.nodes[node]["resources"]["web1"]["connection"] = "Connecting"
+    assert not world.plan(WANTED).errors, "they look for each other, and may be let together"
+    part(world)
+    goes_on_with_a_word(world)
+    world.resync()
+    world.converge(WANTED)
+    on_pair(world, "node2", "node1")
+    assert world.nodes["node2"]["domains"]["web1"]["state"] == "running" and not world.plan(WANTED).steps
+
+
 def test_a_copy_that_is_apart_may_be_the_newer_one() -> None:
     world = healthy()
     detach(world, "node2")
