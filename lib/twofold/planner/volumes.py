@@ -114,8 +114,8 @@ def report_vanished(context: Context, document: dict[str, Any], gone: Iterable[W
 def report_lost(context: Context, name: str, node: str, other: str) -> None:
     """Say that fresh disks are not filled: who uses the instance is kept apart from the copy that is left."""
     message = (
-        f"its disks on {node}, where it is in use, are lost, and DRBD does not connect {node} with the copy on {other}, "
-        "which may lack what was written last"
+        f"its disks on {node}, where it is in use, are lost, and DRBD does not connect {node} with the copy on "
+        f"{other}, which may lack what was written last"
     )
     remedy = (
         f"'drbdadm connect {name}' on {node} and {other}, if it was disconnected by hand; else recreate_disks.yml "
