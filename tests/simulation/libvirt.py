@@ -313,6 +313,8 @@ class SimHypervisor:
 
     def resume(self, name: str) -> None:
         guest = self._need(name)
+        if not guest.active:
+            raise HypervisorError(f"libvirt: resume {name}: Requested operation is not valid: domain is not running")
         if guest.state == "paused":
             guest.state = "running"
             self.machine.world.log(f"{name} resumed on {self.machine.name}")
