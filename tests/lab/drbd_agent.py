@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a node, given to its Python: what a request says is done through the product's own adapter for DRBD.
 
-The request is the first argument: `make` resources, `calls` of the adapter or writes, `look` at the states, `end` some
-resources. The answer is JSON.
+The request is the first argument: `make` resources, `calls` of the adapter or writes (`when_cut`: as soon as the link
+is, which is waited for while there is that file), `look` at the states, `end` some resources. The answer is JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import importlib
 import json
 import mmap
 import os
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/twofold")
@@ -58,6 +61,14 @@ def write(device: str, record: int) -> None:
         os.close(handle)
 
 
+def fail(minor: int) -> None:
+    """What the kernel does with a disk that answers with an error: nobody is asked."""
+    subprocess.run(["drbdsetup", "detach", str(minor), "--force"], check=True)
+
+
+OWN = {"write": write, "fail": fail}
+
+
 def records(path: str, last: int) -> list[int]:
     """The records that are on a disk."""
     found, memory = [], block()
@@ -72,13 +83,28 @@ def records(path: str, last: int) -> list[int]:
     return found
 
 
+def wait_until_cut(ready: str) -> None:
+    """Everything is loaded by now, so that DRBD has not missed its peer yet when this is over."""
+    with open(ready, "w", encoding="ascii"):
+        pass
+    while carrier():
+        time.sleep(0.01)
+    os.unlink(ready)
+
+
+def carrier() -> bool:
+    """Whether the cable of the replication link is plugged in."""
+    with open("/sys/class/net/eth1/carrier", encoding="ascii") as file:
+        return file.read().strip() == "1"
+
+
 def call(name: str, calls: list[list[Any]]) -> str | None:
     """Do it; None, or why not."""
     try:
         for method, args in calls:
             state = replication.state(name) if method == "disconnect" else None
-            if method == "write":
-                write(*args)
+            if method in OWN:
+                OWN[method](*args)
             elif state is None or state.connection != "StandAlone":
                 getattr(replication, method)(name, *args)
     except (errors.TwofoldError, OSError) as error:
@@ -99,7 +125,14 @@ def answer(request: Request) -> Request:
     """Everything that was asked for, in this order."""
     for one in request.get("make", ()):
         make(one)
-    said = {name: call(name, calls) for name, calls in request.get("calls", {}).items()}
+    calls = request.get("calls", {})
+    if "when_cut" in request:
+        wait_until_cut(request["when_cut"])
+        # What waits for the peer shall not hold up the others.
+        with ThreadPoolExecutor(len(calls)) as pool:
+            said = dict(zip(calls, pool.map(call, calls, calls.values()), strict=True))
+    else:
+        said = {name: call(name, one) for name, one in calls.items()}
     states = {name: state._asdict() for name, state in replication.states().items()} if request.get("look") else {}
     for state in states.values():
         state["volumes"] = [volume._asdict() for volume in state["volumes"]]

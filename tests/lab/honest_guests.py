@@ -61,8 +61,12 @@ class RealGuests(Asked):
             return DEFINE, (xml(name, DISK),)
         return (KILL, ()) if act.what == KILL else CALLS[act.what]
 
-    def happen(self, event: Event) -> None:
-        """Let an event happen."""
+    def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
+        """Let an event happen, and do something right after it."""
+        self._happen(event)
+        return self.act(acts, record)
+
+    def _happen(self, event: Event) -> None:
         if event.what == "off":
             self.lab.power_off(event.node)
         elif event.what == "on":

@@ -16,6 +16,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskS
 from tests.simulation.honesty import (
     CALLS,
     DOWN,
+    FAIL,
     MINOR,
     NODES,
     SIZE,
@@ -37,6 +38,10 @@ from .core import Lab
 AGENT = (Path(__file__).parent / "drbd_agent.py").read_text(encoding="utf-8")
 # Nodes come to rest within so many seconds, or stay different from the model.
 PATIENCE = 180.0
+# Is there while a node waits for the link to be cut.
+READY = "/run/honest-ready"
+# Tenths of a second that a peer has for its answer: what is done at once is done by then.
+NET, PATIENT_NET = "    net {\n", "    net {\n        ping-timeout 50;\n"
 Request = dict[str, Any]
 
 
@@ -102,7 +107,8 @@ class RealNodes(Asked):
         for number, name in enumerate(resources):
             text, secret = configuration(name, number, self.hosts)
             volumes = {"data": names.data_volume(name, 0), "meta": names.meta_volume(name, 0)}
-            made.append({"name": name, **volumes, "size": SIZE, "text": text, "secret": secret})
+            patient = text.replace(NET, PATIENT_NET)
+            made.append({"name": name, **volumes, "size": SIZE, "text": patient, "secret": secret})
         self.resources = made
         self.ask({node: {"make": made} for node in NODES})
         self.lab.wait(lambda: all(one.connected for pair in self.look().values() for one in pair), what="they connect")
@@ -114,20 +120,28 @@ class RealNodes(Asked):
         requests: dict[str, Request] = {}
         for name, act in acts.items():
             requests.setdefault(act.node, {"calls": {}})["calls"][name] = self._calls(name, act, record)
-        answers = self.ask(requests)
-        said: dict[str, str | None] = {}
-        for answer in answers.values():
-            said |= answer["said"]
-        return said
+        return _said(self.ask(requests))
 
     def _calls(self, name: str, act: Act, record: int) -> list[tuple[str, Any]]:
-        if act.what != WRITE:
+        if act.what in CALLS:
             return list(CALLS[act.what])
-        number = [one["name"] for one in self.resources].index(name)
-        return [("write", (f"/dev/drbd{MINOR + number}", record))]
+        minor = MINOR + [one["name"] for one in self.resources].index(name)
+        return [(WRITE, (f"/dev/drbd{minor}", record)) if act.what == WRITE else (FAIL, (minor,))]
 
-    def happen(self, event: Event) -> None:
-        """Let an event happen."""
+    def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
+        """Let an event happen, and do something before anybody notices: the node itself sees that its link is cut."""
+        if not acts:
+            self._happen(event)
+            return {}
+        calls = {name: self._calls(name, act, record) for name, act in acts.items()}
+        request = {event.node: {"calls": calls, "when_cut": READY}}
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(self.ask, request)
+            self.lab.wait(lambda: self.lab.run(event.node, f"test -e {READY}", check=False).returncode == 0)
+            self._happen(event)
+            return _said(answer.result())
+
+    def _happen(self, event: Event) -> None:
         if event.what == "off":
             self.lab.power_off(event.node)
         elif event.what == "on":
@@ -164,6 +178,10 @@ class RealNodes(Asked):
         number = [one["name"] for one in self.resources].index(resource)
         line = f"dmesg | grep -e 'drbd {resource}' -e 'drbd{MINOR + number}:' | tail -n 40"
         return "\n".join(f"{node}:\n{self.lab.run(node, line).stdout}" for node in self.powered())
+
+
+def _said(answers: Mapping[str, Request]) -> dict[str, str | None]:
+    return {name: refused for answer in answers.values() for name, refused in answer["said"].items()}
 
 
 def _side(answer: Request | None, name: str) -> Side:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -49,14 +50,19 @@ CALLS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
     "detach": (("detach", ()),),
     "outdate": (("outdate", ()),),
 }
-WRITE = "write"
+WRITE, FAIL = "write", "fail"
+AT_ONCE = " at once"
 
 
 class Act(NamedTuple):
-    """Something that is done to the resource on a node: one of CALLS, or a record is written."""
+    """Something that is done to the resource on a node: one of CALLS, a record is written, or its disk fails.
+
+    `at_once`: on the node of the event before, which nobody has noticed yet.
+    """
 
     node: str
     what: str
+    at_once: bool = False
 
 
 class Event(NamedTuple):
@@ -112,8 +118,8 @@ class Pair(Protocol):
     def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         """Do one thing to each of some resources; None if it was done, or why it was refused."""
 
-    def happen(self, event: Event) -> None:
-        """Let an event happen."""
+    def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
+        """Let an event happen, and do something before anybody notices; what was refused, as of `act`."""
 
     def rest(self, expected: Any) -> States:
         """The state when nothing moves any more; `expected` is what to wait for, if that is known."""
@@ -185,7 +191,7 @@ class Model:
             machine.brings_up = 0.0
 
     def _replication(self, node: str) -> SimReplication:
-        return SimReplication(self.world.machines[node], lambda: None, self.world.engine.wait)
+        return SimReplication(self.world.machines[node], lambda: None, self.world.engine.pause)
 
     def begin(self, resources: Sequence[str]) -> None:
         hosts = {one.name: (one.hostname, one.replication_address) for one in self.world.machines.values()}
@@ -208,7 +214,10 @@ class Model:
         replication.adjust(name, dry=False)
 
     def act(self, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
-        return {name: self._one(name, act, record) for name, act in acts.items()}
+        # What waits for the peer does not hold up the others.
+        engine = self.world.engine
+        tasks = {name: engine.spawn(name, partial(self._one, name, act, record)) for name, act in acts.items()}
+        return {name: engine.run(task) for name, task in tasks.items()}
 
     def _one(self, name: str, act: Act, record: int) -> str | None:
         machine, replication = self.world.machines[act.node], self._replication(act.node)
@@ -217,6 +226,11 @@ class Model:
                 path = f"/dev/drbd{MINOR + self.numbers[name]}"
                 machine.writable(path)
                 return None if machine.write(path, Content(str(record), machine.content(path))) else "an error"
+            if act.what == FAIL:
+                machine.kernel.disk_fails(
+                    machine.storage.at(names.volume_device("twofold", names.data_volume(name, 0)))
+                )
+                return None
             for method, args in CALLS[act.what]:
                 # As the product's steps do: a side that is StandAlone already is left so.
                 state = replication.state(name) if method == "disconnect" else None
@@ -226,8 +240,9 @@ class Model:
             return error.message
         return None
 
-    def happen(self, event: Event) -> None:
+    def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         happen(self.world, event)
+        return self.act(acts, record)
 
     def rest(self, expected: Sides | None) -> Sides:
         self.world.engine.wait(REST)
@@ -289,9 +304,7 @@ class Match:
         self._rest("at the beginning")
         self._part(0)
         for number, event in enumerate(self.program.events, 1):
-            for pair in (self.model, self.nodes):
-                pair.happen(event)
-            self._rest(f"after {event.node} {event.what}")
+            self._happen(number, event)
             self._part(number)
         left = [name for name in resources if self._compares(name)]
         ours, theirs = self.model.ends(left), self.nodes.ends(left)
@@ -307,9 +320,22 @@ class Match:
         self.different[name] = f"{text}\n{self.nodes.last_words(name)}"
         LOG.warning("%s: %s", name, self.different[name])
 
+    def _happen(self, number: int, event: Event) -> None:
+        """An event, and what is done at once."""
+        found = {name: [act for act in history[number] if act.at_once] for name, history in self._compared()}
+        acts = {name: act for name, (act,) in ((name, part) for name, part in found.items() if part)}
+        self.record += bool(acts)
+        said, heard = (pair.happen(event, acts, self.record) for pair in (self.model, self.nodes))
+        self._answered(acts, said, heard, f"at once after {event.node} {event.what}")
+        self._rest(f"after {event.node} {event.what}", acts)
+
+    def _compared(self) -> list[tuple[str, History]]:
+        return [(name, history) for name, history in self.program.histories.items() if self._compares(name)]
+
     def _part(self, number: int) -> None:
         """What is done between two events, everything to come to rest after each act."""
-        parts = {name: history[number] for name, history in self.program.histories.items()}
+        histories = self.program.histories.items()
+        parts = {name: [act for act in history[number] if not act.at_once] for name, history in histories}
         for turn in range(max(len(part) for part in parts.values())):
             acts = {name: part[turn] for name, part in parts.items() if turn < len(part) and self._compares(name)}
             self._act(acts, f"act {turn + 1} of part {number + 1}")
@@ -317,11 +343,16 @@ class Match:
     def _act(self, acts: Mapping[str, Act], when: str) -> None:
         self.record += 1
         said, heard = self.model.act(acts, self.record), self.nodes.act(acts, self.record)
+        self._answered(acts, said, heard, when)
+        self._rest(when, acts)
+
+    def _answered(
+        self, acts: Mapping[str, Act], said: Mapping[str, str | None], heard: Mapping[str, str | None], when: str
+    ) -> None:
         for name, act in acts.items():
             if (said[name] is None) != (heard[name] is None):
                 text = f"{when}, {act.what} on {act.node}: the model says {said[name]}, the nodes {heard[name]}"
                 self._differs(name, text)
-        self._rest(when, acts)
 
     def _rest(self, when: str, acts: Mapping[str, Act] | None = None) -> None:
         expected = {name: one for name, one in self.model.rest(None).items() if self._compares(name)}
@@ -336,10 +367,14 @@ class Match:
 
 
 def acts(text: str) -> History:
-    """`a primary, a write | b primary`: acts with a comma between them, an event at each bar."""
-    nodes = dict(zip("ab", NODES, strict=True))
-    parts = [[one.split(maxsplit=1) for one in part.split(",") if one.strip()] for part in text.split("|")]
-    return tuple(_complete(Act(nodes[where], what.strip()) for where, what in part) for part in parts)
+    """`a primary, a write | a detach at once, b primary`: acts with a comma between them, an event at each bar."""
+    parts = [[one.strip() for one in part.split(",") if one.strip()] for part in text.split("|")]
+    return tuple(_complete(_act(one) for one in part) for part in parts)
+
+
+def _act(text: str) -> Act:
+    where, what = text.removesuffix(AT_ONCE).split(maxsplit=1)
+    return Act(dict(zip("ab", NODES, strict=True))[where], what, text.endswith(AT_ONCE))
 
 
 def _complete(acts: Iterable[Act]) -> tuple[Act, ...]:
@@ -352,12 +387,13 @@ def _complete(acts: Iterable[Act]) -> tuple[Act, ...]:
     return tuple(found)
 
 
-CALM, LINK, POWER, BOTH = "calm", "link", "power", "both"
+CALM, LINK, POWER, BOTH, UNNOTICED = "calm", "link", "power", "both", "unnoticed"
 EVENTS = {
     CALM: (),
     LINK: (Event("node2", "cut"), Event("node2", "join")),
     POWER: (Event("node1", "off"), Event("node1", "on")),
     BOTH: (Event("node2", "cut"), Event("node1", "off"), Event("node1", "on"), Event("node2", "join")),
+    UNNOTICED: (Event("node1", "cut"), Event("node1", "join"), Event("node1", "off"), Event("node1", "on")),
 }
 TELLING = {
     CALM: {
@@ -396,8 +432,23 @@ TELLING = {
         "outdated-survivor": "a primary | b outdate, a write | b primary | a up | a primary, a write",
         "clean-secondary": "b primary, b write | b write | b write | a up | a primary",
     },
+    # A disk goes when the peer cannot hear of that any more, and comes back later with what it had.
+    UNNOTICED: {
+        "refused": "a primary, a write | a detach at once, a write | a write, a detach, a write, a up | |",
+        "secondary": "b primary, b write | a detach at once | b write, a up, b write | b write | a up",
+        "parts": "a primary, a write | a disconnect at once, a write | b up, a up | b outdate | a up",
+        "attached": "a primary, a write | a fail at once | a write, a write, a up, a write | | a up, a primary",
+        "unwritten": "a primary, a write | a fail at once | a up, a write | | a up, a primary, a write",
+        "down-and-up": "a primary, a write | a fail at once | a write, a secondary, a down, a up, a primary | |",
+        "apart": "a primary, a write | a fail at once, a up, a write | a write | | a up",
+        "power": "a primary, a write | a fail at once | a write, a write | | a up, a primary, a write",
+        "marked": "a primary, a write | a fail at once | a write, a write | | a outdate, a up, b primary, b write",
+        "noticed": "a primary, a write | a fail | b disconnect, a disconnect, a up, b up, a write | | a up",
+        "noticed-and-left": "a primary, a write | a fail | | |",
+        "fails": "a primary, a write, a fail, a write | | a write, a up, a write | b primary, b write | a up",
+    },
 }  # fmt: skip
-DRAWN = {CALM: 3, LINK: 3, POWER: 3, BOTH: 3}
+DRAWN = {CALM: 3, LINK: 3, POWER: 3, BOTH: 3, UNNOTICED: 1}
 WEIGHTS = {
     "up": 6, "write": 6, "primary": 5, "secondary": 3, "disconnect": 3, "down": 2, "force": 1, "give up": 2,
     "detach": 2, "outdate": 2, "allow": 2, "forbid": 1,

@@ -118,8 +118,9 @@ class GuestModel:
         aborted = "called off" if what == ABORTED else None
         return self._hypervisor(machine.name, between).migrate(wanted, lambda _stats: aborted).error
 
-    def happen(self, event: Event) -> None:
+    def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         happen(self.world, event)
+        return self.act(acts, record)
 
     def rest(self, _expected: Any) -> States:
         self.world.engine.wait(REST)
