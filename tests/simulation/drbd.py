@@ -196,13 +196,7 @@ class Kernel:
         device.disk, device.syncing, device.crashed = "Diskless", None, False
         peer = resource.peer
         if resource.connected and resource.reachable and peer is not None and device.volume in peer.devices:
-            other = peer.devices[device.volume]
-            self.world.drbd.lost_data(peer, other, "Diskless", primary_near=peer.primary or resource.primary)
-            other.syncing = None
-            # A copy that is just being filled begins no generation, so nobody is told of one.
-            if resource.primary and other.block is not None and other.disk == "UpToDate":
-                device.exposed = other.block.current
-            peer.machine.kernel.changed(peer)
+            self.world.drbd.misses_disk(peer, resource, device)
         self.changed(resource)
 
     def disk_fails(self, lv: Lv) -> None:
@@ -410,6 +404,10 @@ class Network:
         verdicts = {volume: self._verdict(one, other, volume) for volume in one.devices}
         parted = any(self._saw_other_data(*pair) for pair in ((one, other), (other, one)))
         if None in verdicts.values() or parted:
+            for side, peer in ((one, other), (other, one)):
+                # It finds out last that it cannot go on with this peer, which has begun a generation for it.
+                if self._saw_other_data(side, peer):
+                    self.writes_without_disk(side, peer, stays=False)
             self._refuse(one, other)
             return
         self.world.log(f"DRBD of {one.name}: {one.machine.name} and {other.machine.name} shake hands {verdicts}")
@@ -417,6 +415,9 @@ class Network:
             side.connection, side.peer, side.met, side.gives_up = CONNECTED, peer, True, False
             side.peer_role = peer.role
         self._agree(one, other, verdicts)
+        for side, peer in ((one, other), (other, one)):
+            if side.primary:
+                self.writes_without_disk(side, peer)
 
     @staticmethod
     def _saw_other_data(one: Resource, other: Resource) -> bool:
@@ -529,14 +530,27 @@ class Network:
         if had in HAS_DATA and primary_near and block is not None and not block.bitmap and device.disk == "UpToDate":
             block.renew(self.world.identifier())
 
-    def writes_without_disk(self, primary: Resource, peer: Resource) -> None:
-        """A side became Primary that has no disk: what it writes to the peer's belongs to a new generation."""
+    def misses_disk(self, resource: Resource, peer: Resource, lost: Device) -> None:
+        """The peer says that it has lost a disk."""
+        other = resource.devices[lost.volume]
+        self.lost_data(resource, other, "Diskless", primary_near=resource.primary or peer.primary)
+        other.syncing = None
+        # A copy that is just being filled begins no generation, so nobody is told of one.
+        if peer.primary and other.block is not None and other.disk == "UpToDate":
+            lost.exposed = other.block.current
+        resource.machine.kernel.changed(resource)
+
+    def writes_without_disk(self, primary: Resource, peer: Resource, *, stays: bool = True) -> None:
+        """A side is seen to be Primary that has no disk: what it writes to the peer's belongs to a new generation.
+
+        That it was Primary before, unseen, makes no difference (`after_state_ch` in drbd_state.c).
+        """
         for volume, device in peer.devices.items():
             block, there = device.block, primary.devices.get(volume)
             diskless = there is not None and there.disk == "Diskless"
             if diskless and block is not None and not block.bitmap and device.disk == "UpToDate":
                 block.renew(self.world.identifier())
-            if there is not None and diskless and block is not None:
+            if stays and there is not None and diskless and block is not None:
                 there.exposed = block.current
 
     def drop(self, resource: Resource) -> None:
@@ -564,8 +578,11 @@ class Network:
             self.drop(resource)
 
     def _hear(self, resource: Resource, peer: Resource) -> None:
-        """What was attached while the peer did not answer is talked about now."""
+        """What was attached, or lost, while the peer did not answer is talked about now."""
         for device in resource.devices.values():
+            other = peer.devices.get(device.volume)
+            if device.disk == "Diskless" and other is not None and other.peer_disk != "Diskless":
+                self.misses_disk(peer, resource, device)
             if device.unheard and resource.connected:
                 device.unheard = False
                 self.meet(resource, peer, device.volume)

@@ -140,7 +140,10 @@ class SimReplication:
             one.size = size
 
     def detach(self, name: str) -> None:
+        """The peer has to agree: one that is gone without being missed yet is waited for until it is missed."""
         resource = self._need(name)
+        while resource.connected and not resource.reachable:
+            self.wait(0.5)
         for device in resource.devices.values():
             alone = not resource.connected or device.peer_disk != "UpToDate"
             needed = resource.connected and resource.peer_role == "Primary" and device.peer_disk != "UpToDate"

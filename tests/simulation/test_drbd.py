@@ -190,6 +190,32 @@ def test_a_disk_that_is_given_back_to_a_primary_is_filled() -> None:
     assert one.connected and one.devices[0].disk == "UpToDate"
 
 
+@pytest.mark.parametrize("away", [0.5, 30.0])
+def test_a_disk_that_fails_while_the_peer_cannot_hear_of_it_is_filled_when_it_is_back(away: float) -> None:
+    world, one, other = cluster()
+    old = block(one).current
+    disk = one.devices[0].data
+    assert disk is not None
+    world.cut_link("node1", "node2")
+    one.machine.kernel.disk_fails(disk)
+    world.engine.wait(away)
+    world.mend_links()
+    world.engine.wait(30)
+    assert one.connected and other.devices[0].peer_disk == "Diskless" and block(other).bitmap == old
+    SimReplication(world.machines["node1"], lambda: None, world.engine.wait).adjust("a", dry=False)
+    world.engine.wait(60)
+    assert one.connected and one.devices[0].disk == "UpToDate"
+    assert block(one).current == block(other).current != old
+
+
+def test_a_peer_that_is_not_missed_yet_has_to_agree_that_a_primary_lets_go_of_its_disk() -> None:
+    world, one, _other = cluster()
+    world.cut_link("node1", "node2")
+    with pytest.raises(CommandFailed, match="Need access"):
+        SimReplication(world.machines["node1"], lambda: None, world.engine.wait).detach("a")
+    assert one.devices[0].disk == "UpToDate" and not one.connected
+
+
 def test_a_primary_gets_back_the_disk_that_failed_while_its_peer_was_filled() -> None:
     """A copy that is being filled begins no new generation, so the disk is the one that was seen last."""
     world, one, other = cluster()
