@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -66,7 +67,7 @@ def fail(minor: int) -> None:
     subprocess.run(["drbdsetup", "detach", str(minor), "--force"], check=True)
 
 
-OWN = {"write": write, "fail": fail}
+OWN: dict[str, Callable[..., None]] = {"write": write, "fail": fail}
 
 
 def records(path: str, last: int) -> list[int]:

@@ -38,6 +38,8 @@ from .core import Lab
 AGENT = (Path(__file__).parent / "drbd_agent.py").read_text(encoding="utf-8")
 # Nodes come to rest within so many seconds, or stay different from the model.
 PATIENCE = 180.0
+# On a busy host: some acts are seven migrations, one after another.
+ANSWER = 1200.0
 # Is there while a node waits for the link to be cut.
 READY = "/run/honest-ready"
 # Tenths of a second that a peer has for its answer: what is done at once is done by then.
@@ -68,7 +70,7 @@ class Asked(ABC):
 
         def ask(node: str) -> Request:
             argv = ["python3", "-I", "-", json.dumps(requests[node])]
-            answer: Request = json.loads(self.lab.run(node, argv, stdin=self.agent).stdout)
+            answer: Request = json.loads(self.lab.run(node, argv, stdin=self.agent, timeout=ANSWER).stdout)
             return answer
 
         with ThreadPoolExecutor() as pool:

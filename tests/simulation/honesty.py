@@ -321,21 +321,20 @@ class Match:
         LOG.warning("%s: %s", name, self.different[name])
 
     def _happen(self, number: int, event: Event) -> None:
-        """An event, and what is done at once."""
-        found = {name: [act for act in history[number] if act.at_once] for name, history in self._compared()}
-        acts = {name: act for name, (act,) in ((name, part) for name, part in found.items() if part)}
-        self.record += bool(acts)
+        """An event, and what is done at once: one act of a history at most."""
+        acts = {name: act for name, part in self._parts(number).items() for act in part if act.at_once}
+        acts = {name: act for name, act in acts.items() if self._compares(name)}
+        self.record += 1
         said, heard = (pair.happen(event, acts, self.record) for pair in (self.model, self.nodes))
         self._answered(acts, said, heard, f"at once after {event.node} {event.what}")
         self._rest(f"after {event.node} {event.what}", acts)
 
-    def _compared(self) -> list[tuple[str, History]]:
-        return [(name, history) for name, history in self.program.histories.items() if self._compares(name)]
+    def _parts(self, number: int) -> dict[str, tuple[Act, ...]]:
+        return {name: history[number] for name, history in self.program.histories.items()}
 
     def _part(self, number: int) -> None:
         """What is done between two events, everything to come to rest after each act."""
-        histories = self.program.histories.items()
-        parts = {name: [act for act in history[number] if not act.at_once] for name, history in histories}
+        parts = {name: [act for act in part if not act.at_once] for name, part in self._parts(number).items()}
         for turn in range(max(len(part) for part in parts.values())):
             acts = {name: part[turn] for name, part in parts.items() if turn < len(part) and self._compares(name)}
             self._act(acts, f"act {turn + 1} of part {number + 1}")
@@ -437,6 +436,9 @@ TELLING = {
         "refused": "a primary, a write | a detach at once, a write | a write, a detach, a write, a up | |",
         "secondary": "b primary, b write | a detach at once | b write, a up, b write | b write | a up",
         "parts": "a primary, a write | a disconnect at once, a write | b up, a up | b outdate | a up",
+        "promoted": " | a primary at once, a write | b primary, b write | b write | a up",
+        "demoted": "a primary, a write | a secondary at once, b primary | a primary, b write | | a up",
+        "taken-down": "b primary, b write | a down at once, b write | a up | b write | a up",
         "attached": "a primary, a write | a fail at once | a write, a write, a up, a write | | a up, a primary",
         "unwritten": "a primary, a write | a fail at once | a up, a write | | a up, a primary, a write",
         "down-and-up": "a primary, a write | a fail at once | a write, a secondary, a down, a up, a primary | |",
