@@ -113,6 +113,15 @@ def call(name: str, calls: list[list[Any]]) -> str | None:
     return None
 
 
+def at_once(calls: Request) -> Request:
+    """First what nobody is asked about; what waits for the peer does not hold up the others."""
+    first = {name: one for name, one in calls.items() if one[0][0] == "fail"}
+    said = {name: call(name, one) for name, one in first.items()}
+    others = {name: one for name, one in calls.items() if name not in said}
+    with ThreadPoolExecutor(len(others) or 1) as pool:
+        return said | dict(zip(others, pool.map(call, others, others.values()), strict=True))
+
+
 def end(one: Request, last: int) -> Request:
     """What is left of a resource on this node, which is taken down."""
     name = one["name"]
@@ -129,9 +138,7 @@ def answer(request: Request) -> Request:
     calls = request.get("calls", {})
     if "when_cut" in request:
         wait_until_cut(request["when_cut"])
-        # What waits for the peer shall not hold up the others.
-        with ThreadPoolExecutor(len(calls)) as pool:
-            said = dict(zip(calls, pool.map(call, calls, calls.values()), strict=True))
+        said = at_once(calls)
     else:
         said = {name: call(name, one) for name, one in calls.items()}
     states = {name: state._asdict() for name, state in replication.states().items()} if request.get("look") else {}

@@ -43,7 +43,7 @@ ANSWER = 1200.0
 # Is there while a node waits for the link to be cut.
 READY = "/run/honest-ready"
 # Tenths of a second that a peer has for its answer: what is done at once is done by then.
-NET, PATIENT_NET = "    net {\n", "    net {\n        ping-timeout 50;\n"
+NET, PATIENT_NET = "    net {\n", "    net {\n        ping-timeout 100;\n"
 Request = dict[str, Any]
 
 
