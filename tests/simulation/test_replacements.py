@@ -67,6 +67,12 @@ def run(world: World, wanted: Instances, intent: dict[str, Any], wrong: tuple[Fa
     return made
 
 
+def fails(node: Machine) -> None:
+    """Its disks answer with errors from now on."""
+    for lv in node.storage.volumes.values():
+        lv.failing = lv.failing or lv.tagged("instance") == "a"
+
+
 def serves(node: Machine) -> bool:
     """Whether the guest runs there and can write."""
     guest, resource = node.libvirt.domains.get("a"), node.kernel.resources.get("a")
@@ -130,12 +136,26 @@ def test_a_primary_whose_disk_failed_in_a_replacement_gets_it_back(how: dict[str
         secondary.kernel.disconnect(secondary.kernel.resources["a"])
         world.engine.wait(20)
 
-    def fails() -> None:
-        for lv in primary.storage.volumes.values():
-            lv.failing = lv.failing or lv.tagged("instance") == "a"
-
-    interrupt(world, wanted, how, world.machines[str(how.get("new_secondary", "node2"))], fails)
+    interrupt(world, wanted, how, world.machines[str(how.get("new_secondary", "node2"))], lambda: fails(primary))
     assert all(device.disk == "Diskless" for device in primary.kernel.resources["a"].devices.values())
+    make_peace(world, wanted)
+    assert serves(primary)
+
+
+@pytest.mark.parametrize("apart", [0.5, 30.0], ids=["for a moment", "until it is missed"])
+def test_a_primary_whose_disk_failed_while_its_peer_was_out_of_reach_gets_it_back_filled(apart: float) -> None:
+    """The peer, which has what was written since, did not hear of it: only the handshake shows it."""
+    world, wanted = at_peace()
+    primary = world.machines["node1"]
+    world.cut_link("node1", "node2")
+    for lv in primary.storage.volumes.values():
+        if lv.tagged("instance") == "a":
+            primary.kernel.disk_fails(lv)
+    world.engine.wait(apart)
+    world.mend_links()
+    world.engine.wait(60)
+    resource = primary.kernel.resources["a"]
+    assert resource.connected and all(device.disk == "Diskless" for device in resource.devices.values())
     make_peace(world, wanted)
     assert serves(primary)
 
@@ -147,8 +167,7 @@ def let_go_of_in_vain() -> tuple[World, Instances]:
     intent = {"verb": "replace_disks", "instance": "a", "new_secondary": "node3"}
     task = Run(world, inventories.desired(wanted, 3), intent, "replacing@here").start()
     world.engine.advance(lambda: any(lv.tagged("instance") == "a" for lv in new.storage.volumes.values()))
-    for lv in primary.storage.volumes.values():
-        lv.failing = lv.failing or lv.tagged("instance") == "a"
+    fails(primary)
     world.engine.advance(lambda: task.over)
     world.engine.wait(LAPSED)
     old = world.machines["node2"].kernel.resources["a"]
