@@ -23,6 +23,8 @@ errors = importlib.import_module("twofold_node._errors")
 
 hypervisor = node_library.this_node().hypervisor
 Request = dict[str, Any]
+# What another node says of a guest of which there is no half; it may be defined there.
+NO_HALF = (None, *libvirt_adapter.OFF)
 
 
 def kill(name: str) -> None:
@@ -48,7 +50,7 @@ def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
     done: list[str] = []
 
     def say(_stats: Request) -> str | None:
-        if meanwhile is None or (not done and hypervisor.elsewhere(wanted["uri"], name) is None):
+        if meanwhile is None or (not done and hypervisor.elsewhere(wanted["uri"], name) in NO_HALF):
             return None
         if meanwhile == "dies" and not done:
             kill(name)

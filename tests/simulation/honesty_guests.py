@@ -113,10 +113,16 @@ class GuestModel:
                 machine.libvirt.stop(name, "crashed")
             elif what == LOST:
                 target.libvirt.stop(name)
+            elif what == ABORTED:
+                # Until somebody has looked.
+                self.world.engine.pause(1.0)
+
+        def look(_stats: object) -> str | None:
+            half = target.libvirt.domains.get(name)
+            return "called off" if what == ABORTED and half is not None and half.active else None
 
         wanted = migration(name, xml(name), target.replication_address, what)
-        aborted = "called off" if what == ABORTED else None
-        return self._hypervisor(machine.name, between).migrate(wanted, lambda _stats: aborted).error
+        return self._hypervisor(machine.name, between).migrate(wanted, look).error
 
     def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         happen(self.world, event)

@@ -224,7 +224,9 @@ class Move:
             if self.target.frozen:
                 self.world.engine.later(1.0, self._give_up)
             else:
-                self.target.libvirt.stop(self.wanted.name)
+                # The source says that it was in vain, or the connection is missed.
+                why = "failed" if self.source.reaches(self.target) else "destroyed"
+                self.target.libvirt.stop(self.wanted.name, why)
 
 
 class SimHypervisor:
