@@ -166,6 +166,7 @@ TELLING = {
         "life": "a start, a define, a start, a start, a destroy, a destroy, a undefine, a undefine, a destroy",
         "transient": "a define, a start, a undefine, a define, a undefine, a autostart, a destroy, a start",
         "autostart": "a define, a autostart, a start, a define, a kill, a start, a destroy",
+        "autostart-undefined": "a define, a autostart, a start, a undefine, a define, a destroy",
         "crash": "a define, a start, a kill, a kill, a start, a undefine, a kill",
         "resumed": "a resume, a define, a resume, a start, a resume",
         "moves": "a define, a migrate, a start, a migrate, a start, b migrate, a destroy",

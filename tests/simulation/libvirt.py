@@ -113,7 +113,7 @@ class Libvirtd:
         """Remove the definition; a guest that runs becomes transient."""
         guest = self.domains[name]
         if guest.active:
-            guest.persistent = False
+            guest.persistent = guest.autostart = False
         else:
             del self.domains[name]
         self.world.changed(name)
@@ -291,7 +291,11 @@ class SimHypervisor:
         self.libvirt.undefine(name)
 
     def set_autostart(self, name: str, autostart: bool) -> None:
-        self._need(name).autostart = autostart
+        guest = self._need(name)
+        if not guest.persistent:
+            said = "Requested operation is not valid: cannot set autostart for transient domain"
+            raise HypervisorError(f"libvirt: set autostart of {name}: {said}")
+        guest.autostart = autostart
 
     def start(self, name: str) -> None:
         self.libvirt.start(name)
@@ -315,12 +319,12 @@ class SimHypervisor:
 
     def resume(self, name: str) -> None:
         guest = self._need(name)
-        if not guest.active:
-            raise HypervisorError(f"libvirt: resume {name}: Requested operation is not valid: domain is not running")
-        if guest.state == "paused":
-            guest.state = "running"
-            self.machine.world.log(f"{name} resumed on {self.machine.name}")
-            self.machine.world.changed(name)
+        if guest.state != "paused":
+            said = "already running" if guest.active else "not running"
+            raise HypervisorError(f"libvirt: resume {name}: Requested operation is not valid: domain is {said}")
+        guest.state = "running"
+        self.machine.world.log(f"{name} resumed on {self.machine.name}")
+        self.machine.world.changed(name)
 
     def _path(self, name: str, target: str) -> str:
         return dict(self._need(name).facts.disks)[target]
