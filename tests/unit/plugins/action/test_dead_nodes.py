@@ -1,6 +1,6 @@
 # Copyright: The Twofold developers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How ssh is called: a node that is gone without having closed its connections is noticed within seconds."""
+"""Nodes that do not answer: how ssh is called, so that this is noticed within seconds, and what is said of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from tests.unit.lib.cases import nodes
 
 ROOT = Path(__file__).parents[4]
 PLAY = [
@@ -26,22 +28,27 @@ sys.exit(255)
 """
 
 
+def play(directory: Path, hosts: dict[str, dict[str, Any]], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on nodes that nobody gets to; what ssh is given is recorded."""
+    ssh, inventory = directory / "ssh", directory / "hosts.yml"
+    ssh.write_text(RECORDER.format(python=sys.executable, record=str(directory / "record")), encoding="utf-8")
+    ssh.chmod(0o755)
+    given = {name: {"ansible_ssh_executable": str(ssh), **variables} for name, variables in hosts.items()}
+    inventory.write_text(yaml.safe_dump({"nodes": {"hosts": given}}), encoding="utf-8")
+    (directory / "ansible.cfg").write_text(f"[defaults]\ncollections_path = {ROOT / 'collections'}\n", encoding="utf-8")
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), *words],
+        env={**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(directory)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+
+
 def asked(directory: Path, **variables: str) -> list[str]:
     """The options that ssh is given for a call of a node, as it would read them: the first of a name counts."""
-    record, ssh, inventory, play = (directory / name for name in ("record", "ssh", "hosts.yml", "play.yml"))
-    ssh.write_text(RECORDER.format(python=sys.executable, record=str(record)), encoding="utf-8")
-    ssh.chmod(0o755)
-    host = {"ansible_host": "192.0.2.11", "ansible_ssh_executable": str(ssh), **variables}
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"node1": host}}}), encoding="utf-8")
-    play.write_text(yaml.safe_dump(PLAY), encoding="utf-8")
-    (directory / "ansible.cfg").write_text(f"[defaults]\ncollections_path = {ROOT / 'collections'}\n", encoding="utf-8")
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(play)],
-        env={**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(directory)},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "there is no way" in done.stdout + done.stderr
-    given = json.loads(record.read_text(encoding="utf-8").splitlines()[0])
+    (directory / "play.yml").write_text(yaml.safe_dump(PLAY), encoding="utf-8")
+    host = {"ansible_host": "192.0.2.11", **variables}
+    assert "there is no way" in play(directory, {"node1": host}, str(directory / "play.yml")).stdout
+    given = json.loads((directory / "record").read_text(encoding="utf-8").splitlines()[0])
     found = [option for option in given if option.startswith("ServerAlive")]
     names = [option.partition("=")[0] for option in found]
     return [option for number, option in enumerate(found) if option.partition("=")[0] not in names[:number]]
@@ -60,3 +67,11 @@ def test_what_the_operator_gives_to_ssh_besides_is_kept(tmp_path: Path) -> None:
     found = asked(tmp_path, ansible_ssh_extra_args="-o BatchMode=yes")
     assert found == ["ServerAliveInterval=5", "ServerAliveCountMax=3"]
     assert "BatchMode=yes" in (tmp_path / "record").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", [["twofold.cluster.reboot", "-e", "node=node1"], ["twofold.cluster.rolling"]])
+def test_a_reboot_that_a_silent_node_stops_says_so(tmp_path: Path, words: list[str]) -> None:
+    """The play ends with the first thing that goes wrong, but not before it has said what."""
+    done = play(tmp_path, nodes(), *words)
+    assert done.returncode == 2
+    assert "fatal: [node1]: FAILED!" in done.stdout and "[node-unknown]" in done.stdout, done.stdout
