@@ -16,19 +16,14 @@ SURVIVORS = ("node2", "node3")
 
 
 class BadDay:
-    """Operations on one instance, then the death of a node with one guest and with ten."""
+    """Operations on one instance, and the death of a node; the cluster is whole and empty of ours afterwards."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.cluster = meter.cluster
 
-    def run(self) -> None:
-        """All of them; the cluster is whole and empty of our instances afterwards."""
-        self._repairs()
-        self._dead_node("failover from a dead node, one guest", 1)
-        self._dead_node(f"failover from a dead node, {GUESTS} guests", GUESTS)
-
-    def _repairs(self) -> None:
+    def repairs(self) -> None:
+        """What is done while every node works."""
         replaced, grown, failed = [], [], []
         for _ignored in range(self.meter.rounds):
             self.meter.instances({"bench1": {**PAIR, "twofold_disks": [{"size": "512MiB"}]}})
@@ -41,6 +36,11 @@ class BadDay:
         self.meter.row("replace the secondary, 512 MiB", replaced, [])
         self.meter.row("grow a disk", grown, [])
         self.meter.row("failover of a running guest", failed, [])
+
+    def dead_nodes(self) -> None:
+        """A node dies with one guest, then with ten."""
+        self._dead_node("failover from a dead node, one guest", 1)
+        self._dead_node(f"failover from a dead node, {GUESTS} guests", GUESTS)
 
     def _play(self, *words: str) -> Cost:
         return self.meter.cost(partial(self.cluster.play, *words))

@@ -155,7 +155,8 @@ class ByHand:
 
 PARTS: dict[str, Callable[[Meter], None]] = {
     "operations": lambda meter: Operations(meter).run(),
-    "bad-day": lambda meter: BadDay(meter).run(),
+    "repairs": lambda meter: BadDay(meter).repairs(),
+    "dead-nodes": lambda meter: BadDay(meter).dead_nodes(),
 }
 
 
