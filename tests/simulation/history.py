@@ -145,7 +145,7 @@ def _act(world: World, action: Action) -> None:
     if action.intent["verb"] == intents.REBOOT:
         _reboot(world, action, predict=not disturbed)
         return
-    run = _run(world, action.instances, action.intent, action.faults, predict=not disturbed)
+    run = run_of(world, action.instances, action.intent, action.faults, predict=not disturbed)
     if not disturbed and world.alone == alone:
         peace.nothing_failed(world, run)
     world.engine.wait(world.rng.choice((0, 5, 40)))
@@ -162,10 +162,10 @@ def _reboot(world: World, action: Action, *, predict: bool) -> None:
     world.engine.wait(world.rng.choice((0, 5, 40)))
 
 
-def _run(
+def run_of(
     world: World, wanted: Instances, intent: dict[str, Any], wrong: tuple[Fault, ...] = (), *, predict: bool = False
 ) -> Run:
-    """One run, until its control process ends."""
+    """The run of an intent with an inventory, until its control process ends."""
     desired = inventories.desired(wanted, len(world.machines))
     world.rules.begins(desired)
     run = Run(world, desired, intent, f"operator{len(world.runs)}@here", faults.strikes(wrong))
@@ -219,7 +219,7 @@ def make_peace(world: World, wanted: Instances) -> None:
 def _peaceful_run(world: World, wanted: Instances, intent: dict[str, Any]) -> Run:
     """A run that nobody disturbs, and some quiet."""
     alone = world.alone
-    run = _run(world, wanted, intent, predict=True)
+    run = run_of(world, wanted, intent, predict=True)
     if world.alone == alone:
         peace.nothing_failed(world, run)
     world.engine.wait(60)

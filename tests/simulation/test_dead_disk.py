@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
 import pytest
 from tests.simulation import inventories
-from tests.simulation.history import make_peace
+from tests.simulation.history import make_peace, run_of
 from tests.simulation.inventories import Instances
 from tests.simulation.machine import Machine
-from tests.simulation.operator import Run
 from tests.simulation.world import World
 
 WANTED = {"twofold_nodes": ["node1", "node2"], "twofold_memory": "256MiB", "twofold_os": None}
@@ -40,13 +38,6 @@ def without_disk(state: str, disks: int, gone: bool) -> tuple[World, Instances]:
     return world, wanted
 
 
-def run(world: World, wanted: Instances, **intent: Any) -> Run:
-    made = Run(world, inventories.desired(wanted, 3), intent, f"operator{len(world.runs)}@here")
-    world.rules.begins(made.desired)
-    world.engine.run(made.start())
-    return made
-
-
 def lives_on(node: Machine, state: str) -> bool:
     guest, resource = node.libvirt.domains.get("a"), node.kernel.resources.get("a")
     return guest is not None and guest.active == (state == "running") and resource is not None
@@ -61,7 +52,7 @@ def lives_on(node: Machine, state: str) -> bool:
 def test_a_guest_leaves_the_node_whose_disk_died(verb: str, state: str, disks: int, gone: bool) -> None:
     world, wanted = without_disk(state, disks, gone)
     intent = {"node": "node1"} if verb == "evacuate" else {"instance": "a"}
-    made = run(world, wanted, verb=verb, **intent)
+    made = run_of(world, wanted, {"verb": verb, **intent})
     assert made.plan is not None and not made.plan.errors
     assert lives_on(world.machines["node2"], state)
     if verb == "evacuate":

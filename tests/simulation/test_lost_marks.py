@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
 from tests.simulation import inventories
-from tests.simulation.faults import Fault, strikes
-from tests.simulation.history import make_peace
+from tests.simulation.faults import Fault
+from tests.simulation.history import make_peace, run_of
 from tests.simulation.inventories import Instances
 from tests.simulation.operator import Run
 from tests.simulation.storage import Lv
@@ -31,13 +31,6 @@ def one(template: str, **variables: Any) -> Instances:
     return {"a": {**made, **{f"twofold_{name}": value for name, value in variables.items()}}}
 
 
-def run(world: World, wanted: Instances, intent: dict[str, Any], wrong: tuple[Fault, ...] = ()) -> Run:
-    made = Run(world, inventories.desired(wanted, NODES), intent, f"operator{len(world.runs)}@here", strikes(wrong))
-    world.rules.begins(made.desired)
-    world.engine.run(made.start())
-    return made
-
-
 def said(made: Run) -> set[tuple[str, str]]:
     assert made.plan is not None
     return {(finding.object, finding.code) for finding in made.plan.findings}
@@ -46,14 +39,14 @@ def said(made: Run) -> set[tuple[str, str]]:
 def without_definition() -> World:
     """An instance without disks is off, and its definition is gone."""
     world = World(7, NODES)
-    run(world, one("diskless", disks=[], state="stopped"), {"verb": "converge"})
+    run_of(world, one("diskless", disks=[], state="stopped"), {"verb": "converge"})
     _definitions.remove(world.machines["node1"].files, "a")
     return world
 
 
 def test_a_domain_without_a_definition_is_named_and_goes_by_the_word_that_is_named() -> None:
     world = without_definition()
-    assert ("instance a", "not-in-inventory") in said(run(world, {}, {"verb": "converge"}))
+    assert ("instance a", "not-in-inventory") in said(run_of(world, {}, {"verb": "converge"}))
     make_peace(world, {})
     assert "a" in world.machines["node1"].libvirt.domains
     make_peace(world, one("diskless", disks=[], state="absent"))
@@ -62,7 +55,7 @@ def test_a_domain_without_a_definition_is_named_and_goes_by_the_word_that_is_nam
 
 def test_a_domain_of_ours_is_not_taken_for_somebody_elses() -> None:
     wanted = one("diskless", disks=[], state="stopped")
-    refused = run(without_definition(), wanted, {"verb": "converge"}).plan
+    refused = run_of(without_definition(), wanted, {"verb": "converge"}).plan
     assert refused is not None and not refused.steps
     assert [(one.code, "domain on node1" in one.message) for one in refused.errors] == [("orphan", True)]
 
@@ -71,9 +64,9 @@ def moving(breath: int) -> tuple[World, bool]:
     """An instance moves with its disk, until its operator's process is gone. Whether that moment came."""
     wanted = one("plain", disks=[{"size": "64MiB"}], state="running")
     world = World(7, NODES)
-    run(world, wanted, {"verb": "converge"})
+    run_of(world, wanted, {"verb": "converge"})
     world.engine.wait(60)
-    moved = run(world, wanted, {"verb": "migrate", "instance": "a"}, (Fault(breath, "control process", 1),))
+    moved = run_of(world, wanted, {"verb": "migrate", "instance": "a"}, (Fault(breath, "control process", 1),))
     world.engine.wait(LAPSED)
     return world, bool(moved.struck)
 
@@ -112,9 +105,9 @@ def test_a_disk_that_nothing_claims_any_more_is_named_until_somebody_removes_it(
     wanted = one("plain", disks=[{"size": "64MiB"}], state=state)
     make_peace(world, wanted)
     assert lv.path in target.storage.volumes
-    last = run(world, wanted, {"verb": "converge"}).plan
+    last = run_of(world, wanted, {"verb": "converge"}).plan
     assert last is not None and not last.steps
     (found,) = [finding for finding in last.findings if finding.code == "left-over"]
     assert found.remedy.endswith("run 'lvremove twofold/a-disk0' on node2")
     del target.storage.volumes[lv.path]
-    assert ("instance a", "left-over") not in said(run(world, wanted, {"verb": "converge"}))
+    assert ("instance a", "left-over") not in said(run_of(world, wanted, {"verb": "converge"}))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
 import pytest
 from tests.simulation import inventories
-from tests.simulation.faults import Fault, strikes
-from tests.simulation.history import make_peace
+from tests.simulation.faults import Fault
+from tests.simulation.history import make_peace, run_of
 from tests.simulation.inventories import Instances
 from tests.simulation.machine import Machine
 from tests.simulation.operator import Run
@@ -28,7 +27,7 @@ def at_peace() -> tuple[World, Instances]:
     wanted["a"] |= {"twofold_state": "running", "twofold_memory": "256MiB", "twofold_os": None}
     wanted["a"]["twofold_disks"] = [{"size": "64MiB"}, {"size": "64MiB"}]
     world = World(7, 3)
-    run(world, wanted, {"verb": "converge"})
+    run_of(world, wanted, {"verb": "converge"})
     world.engine.wait(60)
     return world, wanted
 
@@ -60,13 +59,6 @@ def is_filled(node: Machine) -> bool:
     return bool(devices) and all(device.syncing == "target" for device in devices)
 
 
-def run(world: World, wanted: Instances, intent: dict[str, Any], wrong: tuple[Fault, ...] = ()) -> Run:
-    made = Run(world, inventories.desired(wanted, 3), intent, f"operator{len(world.runs)}@here", strikes(wrong))
-    world.rules.begins(made.desired)
-    world.engine.run(made.start())
-    return made
-
-
 def fails(node: Machine) -> None:
     """Its disks answer with errors from now on."""
     for lv in node.storage.volumes.values():
@@ -84,12 +76,12 @@ def serves(node: Machine) -> bool:
 @pytest.mark.parametrize("on", ["primary", "secondary"])
 def test_the_copy_that_was_set_aside_goes_on_when_the_operator_says_so(on: str) -> None:
     world, wanted, node, peer = in_the_window(on)
-    plan = run(world, wanted, {"verb": "recover"}).plan
+    plan = run_of(world, wanted, {"verb": "recover"}).plan
     assert plan is not None and not plan.steps and "accept_stale=a" in str(plan.errors[0].remedy)
-    run(world, wanted, {"verb": "recover", "accept_stale": "a"})
+    run_of(world, wanted, {"verb": "recover", "accept_stale": "a"})
     assert serves(node)
     assert not any("-old" in path for path in node.storage.volumes)
-    again = run(world, wanted, {"verb": "recover", "accept_stale": "a"}).plan
+    again = run_of(world, wanted, {"verb": "recover", "accept_stale": "a"}).plan
     assert again is not None and not again.steps
     world.engine.wait(60)
     # The peer comes back with what was written inside the window: a split brain, which one command ends.
@@ -107,19 +99,19 @@ def test_it_is_gone_on_with_wherever_it_was_interrupted(on: str, kind: str, back
     step = 2 if kind == "process killed" and not back else 7
     for breath in range(1 + (on == "primary"), 200, step):
         world, wanted, node, _peer = in_the_window(on)
-        first = run(world, wanted, intent, (Fault(breath, kind, 1),))
+        first = run_of(world, wanted, intent, (Fault(breath, kind, 1),))
         if not first.struck:
             return
         world.engine.wait(LAPSED)
         node.power_on()
         world.engine.wait(60)
         if not back:
-            again = run(world, wanted, intent)
+            again = run_of(world, wanted, intent)
             if not serves(node):
                 # DRBD was taken away and nothing else was done: it was asked first whether the fresh copy is whole.
                 refused = [one for one in again.results.values() if one["status"] == "failed"]
                 assert ["run this again" in one["remedy"] for one in refused] == [True], f"{kind} at breath {breath}"
-                run(world, wanted, intent)
+                run_of(world, wanted, intent)
             assert serves(node), f"{kind} at breath {breath}"
         make_peace(world, wanted)
 
@@ -186,7 +178,7 @@ def test_the_copy_that_was_to_be_replaced_comes_back_when_it_alone_has_the_last_
         primary.power_off()
         primary.heal()
     world.engine.wait(30)
-    run(world, wanted, {"verb": "converge"})
+    run_of(world, wanted, {"verb": "converge"})
     wanted["a"]["twofold_state"] = state
     make_peace(world, wanted)
     assert state == "stopped" or serves(primary)
@@ -201,7 +193,7 @@ def test_nothing_starts_while_a_silent_node_may_have_the_last_state() -> None:
         machine.power_off()
     primary.heal()
     world.engine.wait(60)
-    refused = run(world, wanted, {"verb": "converge"})
+    refused = run_of(world, wanted, {"verb": "converge"})
     assert refused.plan is not None
     assert ["node2" in one.message for one in refused.plan.errors if one.code == "former-copy-unknown"] == [True]
     assert not serves(primary)
@@ -220,7 +212,7 @@ def test_drbd_that_is_down_tells_first_where_the_last_state_is(names: tuple[str,
     for machine in machines:
         machine.heal()
     world.engine.wait(60)
-    asked = run(world, wanted, {"verb": "converge"})
+    asked = run_of(world, wanted, {"verb": "converge"})
     assert asked.plan is not None
     assert {step.id for step in asked.plan.steps} >= {f"a/replication.configure@{name}" for name in names}
     make_peace(world, wanted)
@@ -257,10 +249,10 @@ def test_disks_that_are_lost_in_use_while_the_copies_are_apart_are_given_up_with
     node.lose("a")
     if at_once:
         # Nobody knows yet that the nodes refuse each other.
-        run(world, wanted, {"verb": "recreate_disks", "instance": "a"})
+        run_of(world, wanted, {"verb": "recreate_disks", "instance": "a"})
     world.mend_links()
     world.engine.wait(120)
-    asked = run(world, wanted, {"verb": "converge"})
+    asked = run_of(world, wanted, {"verb": "converge"})
     assert asked.plan is not None and not [step for step in asked.plan.steps if step.instance == "a"]
     assert [one.code for one in asked.plan.errors] == ["disk-lost" if at_once else "volume-missing"]
     make_peace(world, wanted)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from tests.simulation import inventories
-from tests.simulation.faults import Fault, strikes
-from tests.simulation.history import make_peace
-from tests.simulation.operator import Run
+from tests.simulation.faults import Fault
+from tests.simulation.history import make_peace, run_of
 from tests.simulation.rules import Violation
 from tests.simulation.world import World
 
@@ -37,9 +36,7 @@ def both(template: str, choice: str, fault: Fault) -> tuple[World, bool]:
     mine, theirs = (wanted(template, nodes) for nodes in CHOICES[choice])
     world = World(11, NODES)
     fault = replace(fault, instances=theirs, intent={"verb": "converge"})
-    run = Run(world, inventories.desired(mine, NODES), {"verb": "converge"}, "ann@here", strikes((fault,)))
-    world.rules.begins(run.desired)
-    world.engine.run(run.start())
+    run = run_of(world, mine, {"verb": "converge"}, (fault,))
     make_peace(world, mine)
     return world, bool(run.struck)
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from tests.simulation import inventories
-from tests.simulation.faults import Fault, strikes
-from tests.simulation.history import make_peace
+from tests.simulation.faults import Fault
+from tests.simulation.history import make_peace, run_of
 from tests.simulation.inventories import Instances
-from tests.simulation.operator import Run
 from tests.simulation.world import World
 
 NODES = 4
+CONVERGE = {"verb": "converge"}
 # A lock of a run that was killed has lapsed by then.
 LAPSED = 200
 # Where the first wants `b` and the second wants `a`: the node that they share is the primary or the secondary.
@@ -41,16 +41,8 @@ def at_once(choice: str, fault: Fault) -> tuple[World, Instances]:
     mine: Instances = {"b": wanted(first)}
     theirs: Instances = {"a": wanted(second)}
     world = World(11, NODES)
-    run(world, mine, (replace(fault, instances=theirs, intent={"verb": "converge"}),))
+    run_of(world, mine, CONVERGE, (replace(fault, instances=theirs, intent=CONVERGE),))
     return world, mine | theirs
-
-
-def run(world: World, instances: Instances, wrong: tuple[Fault, ...] = ()) -> bool:
-    """Whether the moment of what goes wrong came."""
-    made = Run(world, inventories.desired(instances, NODES), {"verb": "converge"}, "ann@here", strikes(wrong))
-    world.rules.begins(made.desired)
-    world.engine.run(made.start())
-    return bool(made.struck)
 
 
 def running(world: World) -> list[str]:
@@ -71,7 +63,7 @@ def test_it_is_gone_on_with_wherever_other_numbers_were_interrupted(kind: str) -
     for breath in range(1, 100, 7):
         world, instances = at_once("primaries", Fault(3, "second operator", 1))
         world.engine.wait(LAPSED)
-        struck = run(world, instances, (Fault(breath, kind, 1),))
+        struck = run_of(world, instances, CONVERGE, (Fault(breath, kind, 1),)).struck
         make_peace(world, instances)
         assert running(world) == ["a", "b"], f"{kind} at breath {breath}"
         if not struck:
