@@ -354,6 +354,11 @@ class Trace:
 
         return self.definitions[min(self.definitions, key=rank)] if self.definitions else None
 
+    def generation(self, node: str) -> int | None:
+        """The generation of the definition that a node has, which a step expects there; None if it has none."""
+        there = self.definitions.get(node)
+        return None if there is None else int(there["generation"])
+
 
 class Observed:
     """The nodes' documents."""

@@ -64,8 +64,7 @@ def _planned_on(seen: Observed, step: Step) -> Step:
     """The step with the generation that it was planned on: on its node it is refused if that is another by then."""
     if step.instance is None:
         return step
-    there = seen.trace(step.instance).definitions.get(step.node)
-    return step.planned_on(0 if there is None else int(there["generation"]))
+    return step.planned_on(seen.trace(step.instance).generation(step.node) or 0)
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:

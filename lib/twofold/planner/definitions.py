@@ -38,8 +38,7 @@ def write_definitions(
         there = trace.definitions.get(node)
         if there == document:
             continue
-        expected = int(there["generation"]) if there is not None else None
-        args = {"document": document, "expect_generation": expected}
+        args = {"document": document, "expect_generation": trace.generation(node)}
         if _stays(there, document) and node in trace.domains:
             # Who moves it may be at work still, and have moved it before this is written.
             args["expect_domain"] = True

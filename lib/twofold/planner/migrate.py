@@ -302,8 +302,6 @@ class Migration:
 
     def _mark(self, target: str, built: definition.Wanted) -> None:
         for node in (self.source, target):
-            there = self.trace.definitions.get(node)
-            expected = int(there["generation"]) if there is not None else None
-            args = {"document": self._marked(target, built), "expect_generation": expected}
+            args = {"document": self._marked(target, built), "expect_generation": self.trace.generation(node)}
             why = f"both nodes know that it moves to {target}"
             self.chain.add(node, "definition.write", args, kind=plan.MOVE, why=why)

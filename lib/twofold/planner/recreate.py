@@ -194,8 +194,7 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
         if resource is not None and resource.primary:
             args = copies.settings(trace, wanted.replication.timeout)
             chain.add(node, "replication.demote", args, kind=plan.DESTROY, why="its disks are lost")
-        alone, there = replace(trace, seeds={}, definitions={}), trace.definitions.get(node)
-        seen = int(there["generation"]) if there is not None else None
+        alone, seen = replace(trace, seeds={}, definitions={}), trace.generation(node)
         report_only.clean_up(chain, alone, node, "what is left of its lost disks", generation=seen)
     bare = replace(trace, domains={}, resources={}, volumes={})
     empty = replace(situation, undefine=(), has_data=False, reasons=("its disks were lost",))

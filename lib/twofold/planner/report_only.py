@@ -72,8 +72,7 @@ def clean_up(
 ) -> None:
     """Remove what a node holds of an instance that lives elsewhere; `generation`: its definition's by then."""
     name, args = chain.instance, dict[str, Any]()
-    there = trace.definitions.get(node)
-    expected = generation or (int(there["generation"]) if there is not None else None)
+    expected = generation or trace.generation(node)
     if node in trace.resources:
         chain.add(node, "replication.remove", {"resource": name}, kind=plan.DESTROY, why=why, after=after)
     if found := volumes.removable(trace, node):
@@ -88,6 +87,6 @@ def clean_up(
         chain.add(node, "volumes.remove", args, kind=plan.DESTROY, why=why, risk=risk, after=after)
     if node in trace.seeds:
         chain.add(node, "seed.remove", {"name": name}, why=why, after=after)
-    if there is not None:
+    if node in trace.definitions:
         args = {"name": name, "expect_generation": expected}
         chain.add(node, "definition.remove", args, why=why, after=after)
