@@ -317,12 +317,23 @@ def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
         state = here.state if here else "gone"
         return TwofoldError(f"{message}; it is {state} here and the target does not answer", "look at both nodes")
     if here is not None and here.state == "paused" and there in (None, *OFF) and not outcome.switched:
-        node.hypervisor.resume(wanted.name)
-        return TwofoldError(f"{message}; it had been paused here and was resumed", _hint(outcome))
+        return TwofoldError(f"{message}; it had been paused here and {_resumed(node, wanted.name)}", _hint(outcome))
     if there == "running":
         return TwofoldError(f"{message}; it runs on the target", "run again, so that what is left here is cleaned up")
     state = here.state if here else "gone"
     return TwofoldError(f"{message}; it is {state} here and {there or 'not'} on the target", "look at both nodes")
+
+
+def _resumed(node: Node, name: str) -> str:
+    """Resumes the guest; what stands in the way must not hide why the migration failed."""
+    try:
+        node.hypervisor.resume(name)
+    except HypervisorError as error:
+        found = node.hypervisor.domain(name)
+        if found is None or found.state != "running":
+            return f"could not be resumed ({error.message})"
+        # libvirt was quicker.
+    return "was resumed"
 
 
 def _look_there(node: Node, wanted: Migration) -> str | None:

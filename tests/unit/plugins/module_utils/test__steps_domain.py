@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, Refused, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, Refused, TwofoldError, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
-from ansible_collections.twofold.cluster.plugins.module_utils._migration import Job, Migration, Watch, mebibytes
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import Job, Migration, Outcome, Watch, mebibytes
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain import (
@@ -120,6 +120,29 @@ def test_a_migration_goes_on_only_while_the_copies_are_equal(node: Node, monkeyp
 
 def mute() -> None:
     raise HypervisorError("DRBD does not answer")
+
+
+@pytest.mark.parametrize("quicker", [False, True], ids=["we resume it", "libvirt was quicker"])
+def test_why_a_migration_failed_is_told_whoever_resumes(
+    defined: Node, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
+) -> None:
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    here = defined.hypervisor.connection.lookupByName("web1")
+
+    def lost(_wanted: Migration, _look: object) -> Outcome:
+        here.suspend()
+        return Outcome("the network is gone", False, False, {})
+
+    def elsewhere(_uri: str, _name: str) -> None:
+        if quicker:
+            here.resume()
+
+    monkeypatch.setattr(defined.hypervisor, "migrate", lost)
+    monkeypatch.setattr(defined.hypervisor, "elsewhere", elsewhere)
+    with pytest.raises(TwofoldError, match="the network is gone; it had been paused here and was resumed"):
+        run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+    domain = defined.hypervisor.domain("web1")
+    assert domain is not None and domain.state == "running"
 
 
 class Running(Job):
