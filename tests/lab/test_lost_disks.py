@@ -97,6 +97,24 @@ def test_fresh_disks_give_way_to_those_before_when_their_source_is_lost(cluster:
     assert cluster.play("converge").changed == 0
 
 
+def test_the_older_copy_goes_on_by_the_operators_word_and_fills_the_other_one(cluster: Cluster, device: str) -> None:
+    """They had been parted by hand when the disk of the guest's node died."""
+    cluster.sh("node2", "drbdadm disconnect tiny1")
+    goes_on(cluster, "node1", device)
+    lose(cluster, "node1")
+    refused = cluster.play("recreate_disks", "-e", "instance=tiny1", status=None)
+    assert "-e confirm=tiny1" in refused.said
+    assert dstate(cluster, "node2").startswith("Outdated"), "nothing is given up without a word"
+    cluster.play("recreate_disks", "-e", "instance=tiny1", "-e", "confirm=tiny1")
+    assert volumes(cluster, "node1") == BOTH
+    assert dstate(cluster, "node2") == WHOLE
+    cluster.play("converge")
+    assert settled(cluster, "tiny1") == "node1"
+    goes_on(cluster, "node1", device)
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
 def test_what_is_lost_on_both_sides_is_made_empty_by_the_operators_word(cluster: Cluster, device: str) -> None:
     cluster.sh("node1", "virsh destroy tiny1")
     for node in ("node1", "node2"):

@@ -23,7 +23,8 @@ from .situation import of as situation_of
 from .volumes import SYNC
 
 GONE = (None, "Diskless", "Failed")
-SIDES = ("primary", "secondary")
+# In the details of a plan after which the rest can be planned: the playbook plans again.
+AGAIN = "again"
 
 
 def instance(context: Context, name: str, confirm: str | None) -> None:
@@ -105,8 +106,8 @@ def _declare(
     after = chain.last_on(lost)
     chain.add(node, "replication.take_over", args, kind=plan.REPLACE, why=why, risk=risk, after=after)
     chain.add(node, "replication.demote", settings, kind=plan.REPLACE, why="nothing uses it yet")
-    said = f"{why}; site.yml, or this again, makes it anew"
-    context.change(wanted.name, "declare the last copy", chain.nodes, said)
+    context.change(wanted.name, "declare the last copy", chain.nodes, f"{why}; it is made anew after that")
+    context.details[AGAIN] = True
 
 
 def _go_back(context: Context, wanted: Instance, trace: Trace, node: str, *, word: str | None) -> None:
@@ -114,7 +115,8 @@ def _go_back(context: Context, wanted: Instance, trace: Trace, node: str, *, wor
     if not put_back.unfilled(trace, node):
         chain, why = Chain(context, wanted.name), f"see whether the new copy on {node} was filled"
         copies.configure(chain, trace.newest or {}, node, why)
-        context.change(wanted.name, "bring up", (node,), f"{why}, then run this again")
+        context.change(wanted.name, "bring up", (node,), why)
+        context.details[AGAIN] = True
         return
     lost = next(one for one in (trace.newest or {})["nodes"] if one != node)
     risk = f"what was written since, which was on {lost} alone, is given up"

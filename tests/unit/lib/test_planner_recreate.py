@@ -75,7 +75,11 @@ def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(w
         ("node2", "replication.take_over"),
         ("node2", "replication.demote"),
     ]
+    assert plan.details == {"again": True}
     world.apply(plan, wanted)
+    again = world.plan(wanted, **asked)
+    assert not again.errors and not again.details
+    world.apply(again, wanted)
     world.converge(wanted)
     assert world.data_copies("web1") == ["node1", "node2"]
     assert not world.plan(wanted).steps
@@ -155,10 +159,13 @@ def test_a_copy_that_was_set_aside_goes_on_with_a_word(done: str) -> None:
     plan = recreate(world, confirm="web1")
     assert not plan.errors
     assert all(step.risk for step in plan.steps if step.op in ("domain.stop", "replication.take_over"))
+    assert plan.details == {"again": True}
     world.apply(plan, WANTED)
     assert world.data_copies("web1") == ["node2"]
     assert not [v for v in world.nodes["node2"]["volumes"] if v["name"].endswith("-old")]
-    world.apply(recreate(world), WANTED)
+    again = recreate(world)
+    assert not again.errors and not again.details
+    world.apply(again, WANTED)
     world.converge(WANTED)
     on_pair(world, "node1", "node2")
     assert not world.plan(WANTED).steps
