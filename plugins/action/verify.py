@@ -21,6 +21,7 @@ class ActionModule(ClusterAction):
         "file": {"type": "path"},
         "findings": {"type": "list", "elements": "dict", "default": []},
         "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
+        "nodes": {"type": "list", "elements": "str"},
     }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -31,6 +32,9 @@ class ActionModule(ClusterAction):
         cluster = self.cluster(task_vars or {})
         more = [Finding.from_json(finding) for finding in self.arguments["findings"]]
         findings = report.verify(cluster.desired, cluster.observed, more, datetime.now(UTC))
+        if self.arguments["nodes"] is not None:
+            asked = {f"node {node}" for node in self.arguments["nodes"]}
+            findings = [finding for finding in findings if finding.object in asked]
         self.show(report.findings_text(findings, self.width, self.color))
         document = report.findings_document(cluster.desired, findings)
         self.write(document)

@@ -38,6 +38,11 @@ options:
     type: str
     choices: [error, warning, never]
     default: error
+  nodes:
+    description:
+      - Look only at what is wrong with these nodes themselves, not with the cluster or with instances.
+    type: list
+    elements: str
 seealso:
   - module: twofold.cluster.node_facts
   - module: twofold.cluster.status

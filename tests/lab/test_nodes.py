@@ -15,6 +15,9 @@ from .test_two_operators import HERE, operator
 
 pytestmark = pytest.mark.lab
 
+# What a node needs to take a guest that moves to it, and nothing else.
+CERTIFICATE = "/etc/pki/qemu/server-cert.pem"
+
 
 @pytest.mark.parametrize("node", ["node2", pytest.param("node1", marks=pytest.mark.nightly)])
 def test_a_destroyed_node_is_healed_by_one_run(cluster: Cluster, node: str) -> None:
@@ -62,6 +65,23 @@ def test_a_node_is_rebooted_without_its_guests_and_gets_them_back(cluster: Clust
     assert [node for node in cluster.lab.nodes if after[node] != before[node]] == ["node2"]
     assert [settled(cluster, name) for name in ("tiny1", "tiny2")] == ["node1", "node2"]
     assert cluster.counter("node2", device) > count, "the guest counts on, it was never started anew"
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+@pytest.mark.nightly
+def test_a_node_that_lacks_something_after_its_reboot_gets_no_guests(cluster: Cluster) -> None:
+    """It stops there: what is wrong with the node is said, and its guests stay where they are."""
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node2", "node1"]}}
+    cluster.play("converge")
+    before = boots(cluster)
+    cluster.sh("node2", f"mv {CERTIFICATE} /root/kept.pem")
+    stopped = cluster.play("reboot", "-e", "node=node2", status=None)
+    assert "certificate-missing" in stopped.output
+    assert boots(cluster)["node2"] != before["node2"] and settled(cluster, "tiny1") == "node1"
+    cluster.sh("node2", f"mv /root/kept.pem {CERTIFICATE}")
+    cluster.play("undrain", "-e", "node=node2")
+    assert settled(cluster, "tiny1") == "node2" and notes(cluster) == ""
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []
 

@@ -239,6 +239,8 @@ def test_verify_fails_as_it_is_told(operator: Operator) -> None:
     error = {**warning, "severity": "error"}
     assert "remedy:" not in operator.run("verify", status=2, findings=[error])[0], "they are not printed twice"
     assert operator.run("verify", findings=[error], fail_on="never")[1]["status"] == 2
+    assert operator.run("verify", findings=[error], nodes=["node2"])[1]["findings"] == []
+    assert "file f" in operator.run("verify", status=2, findings=[error], nodes=["node2", "node1"])[0]
 
 
 def test_report_fails_for_steps_that_were_not_done(operator: Operator) -> None:
