@@ -50,6 +50,42 @@ def test_all_power_goes_and_comes_back(cluster: Cluster) -> None:
     assert cluster.findings() == []
 
 
+def begun(cluster: Cluster, node: str, names: list[str]) -> list[float]:
+    """The seconds after the node's boot at which the guests' QEMUs began."""
+    line = "for name in {}; do cut -d' ' -f22 /proc/$(pgrep -f guest=$name,)/stat; done; getconf CLK_TCK"
+    *ticks, a_second = (int(number) for number in cluster.sh(node, line.format(" ".join(names))).split())
+    return [number / a_second for number in ticks]
+
+
+def test_guests_start_in_their_order_and_not_all_at_once(cluster: Cluster) -> None:
+    """By themselves when power is back, and by recover on the other node."""
+    delay, order = 10, ["last1", "tiny1", "first1"]
+    cluster.variables = {"twofold_starts_at_once": 1, "twofold_start_delay": delay}
+    cluster.play("bootstrap")
+    priorities = dict(zip(order, ({}, {"twofold_priority": 5}, {"twofold_priority": 9}), strict=True))
+    small = {"twofold_memory": "32MiB", "twofold_disks": [{"size": "4MiB"}], "twofold_os": None}
+    cluster.instances = {name: {**PAIR, **small, **priority} for name, priority in priorities.items()}
+    cluster.play("converge")
+
+    def in_order(node: str) -> None:
+        last, middle, first = begun(cluster, node, order)
+        assert middle - first >= delay and last - middle >= delay, (first, middle, last)
+
+    for node in ("node1", "node2"):
+        cluster.lab.power_off(node)
+    for node in ("node1", "node2"):
+        cluster.lab.power_on(node)
+    own_guests_back(cluster, *order)
+    in_order("node1")
+    for name in order:
+        cluster.lab.wait(partial(complete, cluster, "node2", name), what=f"the copy of {name} is whole")
+    cluster.lab.power_off("node1")
+    cluster.wait_missed("node2", *order)
+    cluster.play("recover", "-e", "confirm_dead=node1")
+    assert [settled(cluster, name) for name in order] == ["node2"] * 3
+    in_order("node2")
+
+
 def test_a_guest_that_was_failed_over_does_not_start_on_its_old_node(cluster: Cluster) -> None:
     """Also not after everything lost its power, and before any run told the old node."""
     cluster.instances = {"tiny1": PAIR}
