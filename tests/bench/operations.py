@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from tests.bench.bad_day import BadDay
 from tests.bench.measure import Cost, Meter, table
+from tests.bench.resync import Resync
 from tests.lab import guest, image
 from tests.lab.cluster import Cluster, Variables
 from tests.lab.core import Lab
@@ -157,6 +158,7 @@ PARTS: dict[str, Callable[[Meter], None]] = {
     "operations": lambda meter: Operations(meter).run(),
     "repairs": lambda meter: BadDay(meter).repairs(),
     "dead-nodes": lambda meter: BadDay(meter).dead_nodes(),
+    "resync": lambda meter: Resync(meter).run(),
 }
 
 
