@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -79,6 +78,8 @@ class Configuration(NamedTuple):
 
     @property
     def secret_digest(self) -> str | None:
+        import hashlib
+
         return None if self.secret is None else hashlib.sha256(self.secret.encode()).hexdigest()
 
 

@@ -10,7 +10,6 @@ reading it would read that file of the node's.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Callable, Protocol
 
@@ -71,6 +70,8 @@ class SystemImages:
 
     def _take(self, sha256: str, name: str, url: str, report: Report) -> None:
         """Copies, adds up while it does, and keeps only what has the right sum."""
+        import hashlib
+
         os.makedirs(self.folder, mode=0o755, exist_ok=True)
         part = f"{self.path(sha256)}.{os.getpid()}.part"
         seen = hashlib.sha256()

@@ -57,7 +57,8 @@ def configure(node: Node, args: Args) -> Done:
     for one in owed:
         if one is not None:
             _make_metadata(node, name, *one)
-    if state is None:
+    if state is None and not all(owed):
+        # A copy that is new as a whole has nothing to be marked.
         mark_before_up(node.replication, name, [one.volume for one in volumes])
     adjusted = _adjust(node, name)
     if not (write or adjusted):
@@ -108,10 +109,12 @@ def _owed_metadata(node: Node, name: str, one: Backing) -> tuple[Backing, Volume
         if volume is None:
             raise Refused(f"{name}: there is no volume {device}", "create the volumes first")
         require_ours(volume, name)
-        if WIPE in volume.pending():
+        if WIPE in volume.pending() and METADATA not in volume.pending():
             raise Refused(f"{name}: {volume.path} has not been zeroed yet", "create the volumes first")
     if data is None or meta is None or METADATA not in meta.pending():
         return None
+    if meta.open:
+        raise Refused(f"{name}: {meta.path} is marked as new but is in use", "see who has it open with lsblk")
     need = metadata_size(data.size)
     if meta.size < need:
         message = f"{name}: {meta.path} has {meta.size} bytes; the metadata of {data.path} needs {need}"
@@ -120,14 +123,17 @@ def _owed_metadata(node: Node, name: str, one: Backing) -> tuple[Backing, Volume
 
 
 def _make_metadata(node: Node, name: str, one: Backing, meta: Volume) -> None:
-    """Writes metadata to a volume that has none, then takes the mark off."""
+    """Zeroes a volume that never was, writes metadata to it, then takes the marks off."""
+    if WIPE in meta.pending():
+        node.devices.wait(meta.device)
+        node.devices.zero(meta.device, lambda _done, _total: None)
     found = node.replication.metadata(name, one.volume, one.meta)
     if found == "used":
         message = f"{name}: {meta.path} is marked as new but holds metadata of a disk that was in service"
         raise Refused(message, "look at it with 'drbdadm show-gi'; nothing was overwritten")
     if found == "none":
         node.replication.create_metadata(name, one.volume)
-    node.volumes.retag([meta], [], [pending_tag(METADATA)])
+    node.volumes.retag([meta], [], [pending_tag(WIPE), pending_tag(METADATA)])
 
 
 def state_of(node: Node, name: str) -> ResourceState:

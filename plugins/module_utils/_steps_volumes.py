@@ -74,7 +74,10 @@ class Wanted:
 
 @step("volumes.create")
 def create(node: Node, args: Args) -> Done:
-    """Makes what is missing, all of it before anything is zeroed; then zeroes what is owed."""
+    """Makes what is missing, all of it before anything is zeroed; then zeroes the disks that are owed it.
+
+    A metadata volume is zeroed where it gets its metadata, so that its marks go at once.
+    """
     instance = instance_name(args.text("instance"))
     wanted = [Wanted(one, instance) for one in args.parts("volumes")]
     missing = [one for one in wanted if not _exists(node, one)]
@@ -82,7 +85,8 @@ def create(node: Node, args: Args) -> Done:
     missing = [one for one in wanted if one in missing or one in widowed]
     _refuse_new_metadata(node, wanted, missing)
     _refuse_no_room(node, missing)
-    owed = [one for one in wanted if _owes_wipe(node, one) or (one in missing and WIPE in one.pending)]
+    disks = [one for one in wanted if one.role == "data"]
+    owed = [one for one in disks if _owes_wipe(node, one) or (one in missing and WIPE in one.pending)]
     if not missing and not owed:
         return unchanged(f"{len(wanted)} volumes are there")
     if not node.check_mode:

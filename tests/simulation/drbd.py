@@ -215,11 +215,13 @@ class Kernel:
             self.world.drbd.seek(resource.name)
 
     def may_part(self, resource: Resource) -> None:
-        """A Primary that has no good copy of its own needs the other side."""
+        """A Primary that has no good copy of its own needs the other side's; where neither has one, nothing is held."""
         peer = resource.peer if resource.connected and resource.reachable else None
-        for one in (resource, peer):
-            needs = one is not None and one.primary and any(d.disk != "UpToDate" for d in one.devices.values())
-            if peer is not None and needs:
+        for one, other in ((resource, peer), (peer, resource)):
+            if one is None or other is None or not one.primary:
+                continue
+            good = {volume for volume, device in other.devices.items() if device.disk == "UpToDate"}
+            if any(device.disk != "UpToDate" and volume in good for volume, device in one.devices.items()):
                 said = f"{resource.name}: State change failed: (-2) Need access to UpToDate data"
                 raise refused("disconnect", said, 17)
 

@@ -401,6 +401,7 @@ TELLING = {
         "detached": "a primary, a write, a detach, a write, a up, a write",
         "needed": "a primary, a detach, b disconnect, a disconnect, b detach, a write, b down, a up, a write",
         "detached-apart": "a primary, b disconnect, a write, a detach",
+        "lost-on-both": "a primary, a write, a fail, b fail, a disconnect, b down",
         "apart": "a disconnect, a primary, a write, b primary, b write, a secondary, a up, b up, a give up, b up",
         "outdated": "a primary, b disconnect, a write, b outdate, b primary, b force, a down, b up",
         "down-and-up": "a primary, a write, b down, a write, b up, a down, a secondary, a down, a up",

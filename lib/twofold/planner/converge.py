@@ -328,7 +328,7 @@ class Converge:
 
     def _volumes(self, node: str) -> None:
         missing = volumes.missing(self.document, self.trace, node)
-        wiping = volumes.pending(self.trace, node, volumes.WIPE)
+        wiping = [one for one in volumes.pending(self.trace, node, volumes.WIPE) if not one.name.endswith("-meta")]
         install = node == self.situation.primary and self.built.template is not None
         if missing or wiping:
             why = "make the disks" if missing else "finish wiping the disks"

@@ -215,7 +215,8 @@ class World:
                     "open": False,
                 }
                 doc["volumes"].append(volume)
-            volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=wipe"]
+            if "twofold.role=data" in volume["tags"]:
+                volume["tags"] = [tag for tag in volume["tags"] if tag != "twofold.pending=wipe"]
 
     def _volumes_grow(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         for wanted in args["volumes"]:
@@ -326,7 +327,7 @@ class World:
         for wanted in args["volumes"]:
             meta = next(v for v in doc["volumes"] if f"/dev/{v['volume_group']}/{v['name']}" == wanted["meta"])
             if "twofold.pending=metadata" in meta["tags"]:
-                meta["tags"].remove("twofold.pending=metadata")
+                meta["tags"] = [tag for tag in meta["tags"] if not tag.startswith("twofold.pending=")]
                 meta["uptodate"] = False
             disk = disks.get(wanted["volume"])
             if disk in (None, "Diskless"):

@@ -123,13 +123,29 @@ def configure(node: BenchNode) -> Done:
     return run(node, "replication.configure", resource="web1", config=CONFIG, secret="s", volumes=VOLUMES)
 
 
+def made(node: BenchNode) -> None:
+    """The disk has its metadata already."""
+    meta = node.volumes.find("vg0", "web1-disk0-meta")
+    assert meta is not None
+    node.volumes.retag([meta], [], ["twofold.pending=metadata", "twofold.pending=wipe"])
+
+
 def test_new_metadata_is_made_once(node: BenchNode, kernel: Kernel) -> None:
     assert configure(node).changed
     assert kernel.did == ["validate", "create-md"]
     meta = node.volumes.find("vg0", "web1-disk0-meta")
     assert meta is not None
-    assert meta.pending() == []
+    assert meta.pending() == [] and node.volumes.content[meta.device] == "zeros"
     assert not configure(node).changed
+
+
+def test_metadata_that_somebody_uses_is_not_zeroed(node: BenchNode, kernel: Kernel) -> None:
+    meta = node.volumes.find("vg0", "web1-disk0-meta")
+    assert meta is not None
+    node.volumes.known[meta.path] = meta._replace(open=True)
+    with pytest.raises(Refused, match="is marked as new but is in use"):
+        configure(node)
+    assert node.volumes.content[meta.device] == "old data" and "create-md" not in kernel.did
 
 
 def test_a_primary_gets_its_disk_back_once_its_peer_is_connected(node: BenchNode, kernel: Kernel) -> None:
@@ -177,6 +193,7 @@ def test_a_copy_that_comes_up_is_not_taken_for_the_last_state(
     node: BenchNode, kernel: Kernel, said: str, marked: bool
 ) -> None:
     """While it was down its peer may have gone on; the handshake takes the mark off."""
+    made(node)
     kernel.said = said
     configure(node)
     assert ("outdate" in kernel.did) == marked
@@ -199,9 +216,7 @@ def test_metadata_of_a_disk_in_service_is_never_overwritten(node: BenchNode, ker
 
 
 def test_without_the_mark_there_is_no_new_metadata(node: BenchNode, kernel: Kernel) -> None:
-    meta = node.volumes.find("vg0", "web1-disk0-meta")
-    assert meta is not None
-    node.volumes.retag([meta], [], ["twofold.pending=metadata"])
+    made(node)
     configure(node)
     assert "create-md" not in kernel.did
 

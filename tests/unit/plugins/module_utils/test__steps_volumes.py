@@ -30,8 +30,8 @@ def test_new_volumes_are_zero_and_marked(node: BenchNode) -> None:
     data, meta = node.volumes.volumes()
     assert data.pending() == ["install"]
     assert "twofold.zeroed" in data.tags
-    assert meta.pending() == ["metadata"]
-    assert set(node.volumes.content.values()) == {"zeros"}
+    assert meta.pending() == ["metadata", "wipe"], "it is zeroed where it gets its metadata"
+    assert node.volumes.content[data.device] == "zeros"
     assert not create(node, {**DATA, "pending": ["wipe", "install"]}, META).changed
 
 
@@ -42,9 +42,9 @@ def test_an_interrupted_wipe_is_repeated(node: BenchNode, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(node.devices, "zero", die)
         with pytest.raises(KeyboardInterrupt):
-            create(node, DATA, META)
+            create(node, DATA)
     assert all("wipe" in one.pending() for one in node.volumes.volumes())
-    assert create(node, DATA, META).changed
+    assert create(node, DATA).changed
     assert set(node.volumes.content.values()) == {"zeros"}
     assert not any("wipe" in one.pending() for one in node.volumes.volumes())
 
@@ -89,8 +89,7 @@ def test_a_new_disk_never_gets_the_metadata_of_a_lost_one(node: BenchNode) -> No
     node.volumes.remove([data])
     assert create(node, {**DATA, "pending": ["sync"]}, META).changed
     pending = {one.name: one.pending() for one in node.volumes.volumes()}
-    assert pending == {"web1-disk0": ["sync"], "web1-disk0-meta": ["metadata"]}
-    assert node.volumes.content["/dev/vg0/web1-disk0-meta"] == "zeros"
+    assert pending == {"web1-disk0": ["sync"], "web1-disk0-meta": ["metadata", "wipe"]}
 
 
 def test_metadata_in_use_is_not_made_anew(node: BenchNode) -> None:
