@@ -45,7 +45,6 @@ class Proofs:
         self._confirmed = names(intent.get("confirm_dead"))
         self.stale_accepted = names(intent.get("accept_stale"))
         self._fenced: dict[str, dict[str, str]] = intent.get("fenced") or {}
-        self._crowd = 0
         self._check_names()
 
     def _check_names(self) -> None:
@@ -64,9 +63,6 @@ class Proofs:
 
     def of_each(self, waiting: dict[str, list[str]]) -> dict[str, Proof | None]:
         """The proofs of several nodes, by the instances that wait for them."""
-        silent = [node for node in waiting if self._context.observed.views.get(node) is None]
-        doubtful = [node for node in silent if not self._is_off(node) and node not in self._confirmed]
-        self._crowd = len(doubtful) if is_crowd(len(doubtful), len(self._context.desired.nodes)) else 0
         return {node: self.of(node, found) for node, found in sorted(waiting.items())}
 
     def of(self, node: str, instances: Iterable[str]) -> Proof | None:
@@ -96,6 +92,15 @@ class Proofs:
             node in self._confirmed and replicating_with(self._context.observed, node) is None
         )
 
+    def silent(self) -> list[str]:
+        """The nodes that do not answer and may live all the same, whether or not anything waits for them.
+
+        Those that the inventory says to be off are none of them.
+        """
+        nodes, views = self._context.desired.nodes, self._context.observed.views
+        mute = [name for name in sorted(nodes) if views.get(name) is None and nodes[name].state != "offline"]
+        return [name for name in mute if not self.given(name)]
+
     def _is_off(self, node: str) -> bool:
         return node in self._fenced and self._fenced[node]["state"] == OFF
 
@@ -113,8 +118,9 @@ class Proofs:
             return confirm
         if said["state"] != ON:
             return f"its fence device is of no use ({said['message']}); {confirm}"
-        if self._crowd:
-            share = f"{self._crowd} of {len(self._context.desired.nodes)} nodes are silent at once"
+        silent, nodes = len(self.silent()), len(self._context.desired.nodes)
+        if is_crowd(silent, nodes):
+            share = f"{silent} of {nodes} nodes are silent at once"
             by_name = f"-e fence={node} (names, with commas) switches off what hangs"
             return f"its fence device says that it is on, and {share}: look at the network first; {by_name}"
         return "its fence device says that it is on; -e fence=true switches it off"
@@ -122,26 +128,36 @@ class Proofs:
 
 @dataclass(frozen=True)
 class Suspects:
-    """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to."""
+    """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to.
 
-    dead: tuple[str, ...]
-    alive: tuple[str, ...]
+    `silent` are all that do not answer and may live, also those that nothing waits for: they tell a network that failed
+    from a node that died.
+    """
+
+    dead: tuple[str, ...] = ()
+    alive: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Those whose fence devices are worth asking."""
+        """Those that are waited for."""
         return (*self.dead, *self.alive)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Those whose fence devices are worth asking; nobody asks while nothing is waited for."""
+        return tuple(dict.fromkeys((*self.all, *self.silent))) if self.all else ()
 
     def to_switch_off(self, off: Collection[str], wish: bool | list[str], nodes: int) -> list[str]:
         """Those that are switched off, of a cluster of so many nodes, where the devices of some said that they are off.
 
         The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names.
         """
-        doubtful = [node for node in self.all if node not in off]
+        doubtful = [node for node in self.dead if node not in off]
         if isinstance(wish, bool):
-            chosen = wish and not is_crowd(len(doubtful), nodes)
-            return [node for node in self.dead if chosen and node in doubtful]
-        return [node for node in self.dead if node in wish and node in doubtful]
+            chosen = wish and not is_crowd(len(set(self.silent).difference(off)), nodes)
+            return doubtful if chosen else []
+        return [node for node in doubtful if node in wish]
 
 
 def is_crowd(silent: int, nodes: int) -> bool:

@@ -169,7 +169,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     world, wanted = world_with(2)
     documents = cut_off(world, "node1")
     intent = {"verb": verb, "instance": "web1"}
-    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",))
+    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",), ("node1",))
     plan = planner.plan(wanted, documents, {**intent, **({"fenced": {"node1": fenced}} if fenced else {})})
     assert (plan.steps, errors(plan)) == ((), [("node node1", "cut-off")])
     (found,) = plan.errors
@@ -178,7 +178,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     assert "fence.yml -e node=node1 -e power=off -e force=true" in found.remedy
     # When the keep-alives have expired, nothing shows any more that it lives.
     world.power_off("node1")
-    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), ())
+    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), (), ("node1",))
 
 
 def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
@@ -187,7 +187,7 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
         world.power_off(node)
     intent = {"verb": "recover"}
     suspects = planner.suspects(wanted, world.documents(), intent)
-    assert suspects == planner.Suspects(("node1", "node3"), ())
+    assert suspects == planner.Suspects(("node1", "node3"), (), ("node1", "node3"))
     on = dict.fromkeys(suspects.all, SAID_ON)
     plan = recover(world, wanted, fenced=on)
     assert errors(plan) == [("node node1", "not-proven-dead"), ("node node3", "not-proven-dead")]
@@ -197,15 +197,63 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
     assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
 
 
+def behind_a_switch(**node_variables: dict[str, Any]) -> tuple[World, Desired]:
+    """Six nodes with pairs within each half, and one across: the switch of node1, node2 and node3 breaks."""
+    pairs = {"across": ["node1", "node4"], "here": ["node1", "node2"], "too": ["node3", "node2"]}
+    wanted = desired({name: instance(nodes=pair) for name, pair in pairs.items()}, 6, **node_variables)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    for node in ("node1", "node2", "node3"):
+        world.power_off(node)
+    return world, wanted
+
+
+@pytest.mark.parametrize("intent", [{"verb": "recover"}, {"verb": "failover", "instance": "across"}])
+def test_silent_nodes_that_nothing_waits_for_are_part_of_the_crowd(intent: dict[str, Any]) -> None:
+    world, wanted = behind_a_switch()
+    suspects = planner.suspects(wanted, world.documents(), intent)
+    assert suspects == planner.Suspects(("node1",), (), ("node1", "node2", "node3"))
+    assert suspects.asked == ("node1", "node2", "node3"), "one that is off is none of a crowd"
+    assert suspects.to_switch_off([], True, nodes=6) == []
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
+    assert errors(plan) == [("node node1", "not-proven-dead")]
+    assert "3 of 6 nodes are silent at once: look at the network first; -e fence=node1 " in plan.errors[0].remedy
+    # Its device tells of a node that it is off: two of six are not too many.
+    assert suspects.to_switch_off(["node2"], True, nodes=6) == ["node1"]
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON, "node2": OFF["node1"]})
+    assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
+
+
+@pytest.mark.parametrize(
+    ("given", "state"), [({"confirm_dead": "node2"}, "online"), ({}, "offline")], ids=["confirmed", "declared"]
+)
+def test_nodes_that_are_said_to_be_off_are_no_part_of_the_crowd(given: dict[str, Any], state: str) -> None:
+    world, wanted = behind_a_switch(node2={"twofold_node_state": state})
+    intent = {"verb": "failover", "instance": "across", **given}
+    suspects = planner.suspects(wanted, world.documents(), intent)
+    assert suspects == planner.Suspects(("node1",), (), ("node1", "node3"))
+    assert suspects.to_switch_off([], True, nodes=6) == ["node1"]
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
+    assert plan.errors[0].remedy.endswith("-e fence=true switches it off")
+
+
+def test_no_device_is_asked_while_nothing_waits() -> None:
+    world, wanted = world_with()
+    world.power_off("node3")
+    suspects = planner.suspects(wanted, world.documents(), {"verb": "recover"})
+    assert (suspects.silent, suspects.asked) == (("node3",), ())
+
+
 def test_who_is_switched_off_by_which_word() -> None:
-    two = planner.Suspects(("node1", "node3"), ("node4",))
+    two = planner.Suspects(("node1", "node3"), ("node4",), ("node1", "node3", "node4"))
     assert two.to_switch_off([], True, nodes=9) == ["node1", "node3"]
     assert two.to_switch_off([], False, nodes=9) == []
     assert two.to_switch_off([], True, nodes=8) == [], "three of eight are more than a third, also if one of them lives"
     assert two.to_switch_off(["node3"], True, nodes=8) == ["node1"]
     assert two.to_switch_off([], ["node3"], nodes=4) == ["node3"]
     assert two.to_switch_off(["node3"], ["node3", "node4", "node5"], nodes=4) == []
-    assert planner.Suspects(("node1",), ()).to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
+    one = planner.Suspects(("node1",), (), ("node1",))
+    assert one.to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
 
 
 @pytest.mark.parametrize(
