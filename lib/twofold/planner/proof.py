@@ -16,7 +16,7 @@ from typing import Any
 
 from ..fencing import OFF, ON
 from ..findings import ERROR, Finding
-from ..observed import Observed
+from ..observed import NodeView, Observed
 from .context import Context
 
 UNPROVEN = "not-proven-dead"
@@ -53,9 +53,13 @@ class Proofs:
             remedy = f"the nodes are {', '.join(sorted(known))}"
             self._error(name, "unknown-node", "there is no such node", remedy)
         for name in sorted({*self._confirmed, *(node for node, said in self._fenced.items() if said["state"] == OFF)}):
-            if self._context.observed.views.get(name) is not None:
+            view = self._context.observed.views.get(name)
+            if view is not None and view.missing:
+                message = f"it {incomplete(view)}, so it is not known to be dead"
+                self._error(name, "node-alive", message, incomplete_remedy(name))
+            elif view is not None:
                 message = "it answers, so it is not dead"
-                remedy = "use failover.yml or migrate.yml; if it hangs, switch it off with fence.yml first"
+                remedy = f"use failover.yml or migrate.yml; if it hangs, switch it off with {switch_off(name)} first"
                 self._error(name, "node-alive", message, remedy)
 
     def _error(self, node: str, code: str, message: str, remedy: str) -> None:
@@ -69,9 +73,8 @@ class Proofs:
         """The proof that a node is dead; without one a finding that names the instances which wait for it."""
         view = self._context.observed.views.get(node)
         if view is not None:
-            message = f"it answers, but could not tell its {', '.join(view.missing)}, so guests may run there"
-            remedy = "put it right, or switch it off with fence.yml and run this again"
-            self._error(node, "node-incomplete", message, remedy)
+            message = f"it {incomplete(view)}, so guests may run there"
+            self._error(node, "node-incomplete", message, incomplete_remedy(node))
             return None
         if self._is_off(node):
             return Proof(node, f"{node} is off, says its fence device ({self._fenced[node]['method']})")
@@ -173,12 +176,27 @@ def wish(value: Any) -> bool | list[str]:
     return False if text in ("", "none", "false", "no", "off", "0") else names(value)
 
 
+def switch_off(node: str) -> str:
+    """The command that takes the power of a node that answers, or lives."""
+    return f"fence.yml -e node={node} -e power=off -e force=true"
+
+
 def witness_remedy(node: str) -> str:
     """What to do about a node that does not answer and lives."""
     return (
-        f"restore the management network to it; if it hangs for good, fence.yml -e node={node} -e power=off "
-        "-e force=true, then run this again; if its power was cut just now, wait a moment"
+        f"restore the management network to it; if it hangs for good, {switch_off(node)}, then run this again; "
+        "if its power was cut just now, wait a moment"
     )
+
+
+def incomplete(view: NodeView) -> str:
+    """What is wrong with a node that answers, but could not tell everything that a plan needs."""
+    return f"answers, but could not tell its {', '.join(view.missing)}"
+
+
+def incomplete_remedy(node: str) -> str:
+    """What to do about such a node."""
+    return f"mend there what its problems name, or switch it off with {switch_off(node)}; then run this again"
 
 
 def names(value: Any) -> list[str]:

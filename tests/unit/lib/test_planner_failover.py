@@ -741,8 +741,12 @@ def test_a_node_that_answers_in_part_is_not_dead() -> None:
     documents = world.documents()
     assert documents["node1"] is not None
     documents["node1"]["domains"] = None
-    plan = planner.plan(wanted, documents, {"verb": "failover", "instance": "web1"})
-    assert not plan.steps and ("node node1", "node-incomplete") in errors(plan)
+    for verb in ("failover", "recover"):
+        plan = planner.plan(wanted, documents, {"verb": verb, "instance": "web1"})
+        (found,) = [one for one in plan.errors if "guests may run there" in one.message]
+        assert not plan.steps and (found.object, found.code) == ("node node1", "node-incomplete")
+        assert "could not tell its domains" in found.message
+        assert "switch it off with fence.yml -e node=node1 -e power=off -e force=true; then run this" in found.remedy
 
 
 @pytest.mark.parametrize(("template", "disks"), [("plain", [{"size": "64MiB"}]), ("diskless", [])])
