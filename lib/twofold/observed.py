@@ -429,6 +429,12 @@ class Observed:
         return found
 
 
+def not_told(why: str) -> dict[str, Any]:
+    """The document of a node that was reached, but could not be asked: nothing is known of it, and it is not silent."""
+    remedy = "mend that on the node, then run this again"
+    return {"format": FORMAT, "problems": [{"object": "answer", "message": why, "remedy": remedy}]}
+
+
 def _view(name: str, document: Any) -> NodeView | None:
     if document is None:
         return None

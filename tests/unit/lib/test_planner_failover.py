@@ -14,6 +14,7 @@ from tests.unit.lib.world import Refused, World
 
 from twofold import planner
 from twofold.model import Desired
+from twofold.observed import not_told
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -747,6 +748,26 @@ def test_a_node_that_answers_in_part_is_not_dead() -> None:
         assert not plan.steps and (found.object, found.code) == ("node node1", "node-incomplete")
         assert "could not tell its domains" in found.message
         assert "switch it off with fence.yml -e node=node1 -e power=off -e force=true; then run this" in found.remedy
+
+
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+@pytest.mark.parametrize("proof", [{}, {"confirm_dead": "node1"}, {"fenced": OFF}])
+def test_a_node_that_was_reached_and_could_not_be_asked_is_not_dead(verb: str, proof: dict[str, Any]) -> None:
+    world, wanted = world_with()
+    documents = {**world.documents(), "node1": not_told("No space left on device")}
+    intent = {"verb": verb, "instance": "web1", **proof}
+    plan = planner.plan(wanted, documents, intent)
+    assert not plan.steps and "No space left on device" in " ".join(one.message for one in plan.findings)
+    assert {object for object, _code in errors(plan)} == {"node node1"}
+    alive = [one for one in plan.errors if one.code == "node-alive"]
+    assert bool(alive) == bool(proof)
+    for one in alive:
+        assert "answers, but could not tell its hostname, " in one.message
+        assert "fence.yml -e node=node1 -e power=off -e force=true" in one.remedy
+    assert planner.suspects(wanted, documents, intent) == planner.Suspects(), "nobody takes its power"
+    # It is no part of a crowd either.
+    documents["node3"] = None
+    assert planner.suspects(wanted, documents, intent).silent == ("node3",)
 
 
 @pytest.mark.parametrize(("template", "disks"), [("plain", [{"size": "64MiB"}]), ("diskless", [])])
