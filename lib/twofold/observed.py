@@ -211,6 +211,11 @@ class NodeView:
         return frozenset(self.document["bridges"] or ())
 
     @property
+    def lacks_kvm(self) -> bool:
+        """Whether it says that it has no KVM; what it does not say keeps nothing from it."""
+        return self.document.get("kvm") is False
+
+    @property
     def images(self) -> frozenset[str]:
         """The cached images by SHA-256; empty if that could not be read, which costs a needless check at most."""
         return frozenset(self.document.get("images") or ())

@@ -714,6 +714,10 @@ def _left_on(world: World) -> None:
     world.nodes["node1"]["resources"]["web1"]["allow_two_primaries"] = True
 
 
+def _no_kvm(world: World) -> None:
+    world.nodes["node2"]["kvm"] = False
+
+
 def _nothing(world: World) -> None:
     pass
 
@@ -721,6 +725,7 @@ def _nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("hurt", "target", "code"),
     [
+        (_no_kvm, None, "target-does-not-fit"),
         (_disconnect, None, "not-replicated"),
         (_no_memory, None, "target-does-not-fit"),
         (_secondary_gone, "node2", "node-unknown"),
@@ -735,6 +740,29 @@ def test_what_cannot_fail_over_is_refused(hurt: Callable[[World], None], target:
     plan = failover(world, wanted, target=target)
     assert (plan.steps, [finding.code for finding in plan.errors]) == ((), [code])
     assert plan.errors[0].remedy
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_guest_does_not_fail_over_to_where_it_cannot_start(dead: bool) -> None:
+    world, wanted = world_with()
+    _no_kvm(world)
+    if dead:
+        world.power_off("node1")
+    plan = failover(world, wanted, **({"confirm_dead": "node1"} if dead else {}))
+    (found,) = plan.errors
+    assert not plan.steps, "it is not stopped either"
+    assert "it cannot run on node2: no /dev/kvm (switch virtualization on in the firmware, or" in found.message
+
+
+def test_the_guest_starts_with_the_xml_that_it_has() -> None:
+    """A wish that no run has carried out yet neither keeps it from a node nor brings it to one."""
+    world, wanted = world_with(virtualization="qemu")
+    _no_kvm(world)
+    kvm = desired({"web1": instance(**PAIR)})
+    assert not failover(world, wanted).errors and not failover(world, kvm).errors
+    world, _wanted = world_with()
+    _no_kvm(world)
+    assert errors(failover(world, wanted)) == [("instance web1", "target-does-not-fit")]
 
 
 def test_a_node_that_answers_in_part_is_not_dead() -> None:
@@ -758,7 +786,7 @@ def test_a_node_that_was_reached_and_could_not_be_asked_is_not_dead(verb: str, p
     intent = {"verb": verb, "instance": "web1", **proof}
     plan = planner.plan(wanted, documents, intent)
     assert not plan.steps and "No space left on device" in " ".join(one.message for one in plan.findings)
-    assert {object for object, _code in errors(plan)} == {"node node1"}
+    assert {target for target, _code in errors(plan)} == {"node node1"}
     alive = [one for one in plan.errors if one.code == "node-alive"]
     assert bool(alive) == bool(proof)
     for one in alive:
