@@ -211,6 +211,11 @@ class NodeView:
         return frozenset(self.document["bridges"] or ())
 
     @property
+    def lacks_kvm(self) -> bool:
+        """Whether it says that it has no KVM; what it does not say keeps nothing from it."""
+        return self.document.get("kvm") is False
+
+    @property
     def images(self) -> frozenset[str]:
         """The cached images by SHA-256; empty if that could not be read, which costs a needless check at most."""
         return frozenset(self.document.get("images") or ())
@@ -427,6 +432,12 @@ class Observed:
                 if any(volume.instance or MARK in volume.tags for volume in volumes.values()):
                     found.add(name)
         return found
+
+
+def not_told(why: str) -> dict[str, Any]:
+    """The document of a node that was reached, but could not be asked: nothing is known of it, and it is not silent."""
+    remedy = "mend that on the node, then run this again"
+    return {"format": FORMAT, "problems": [{"object": "answer", "message": why, "remedy": remedy}]}
 
 
 def _view(name: str, document: Any) -> NodeView | None:

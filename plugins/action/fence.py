@@ -41,14 +41,14 @@ class ActionModule(ClusterAction):
         return result
 
     def _prove(self, cluster: Cluster) -> dict[str, Any]:
-        """Ask about the nodes that an intent needs to know dead, and no others; switch off those that may be."""
+        """Ask about the nodes that do not answer if an intent needs to know one dead; switch off those that it does."""
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
 
         nodes = cluster.desired.nodes
         suspects = planner.suspects(cluster.desired, cluster.observed, self.arguments["intent"])
         wish = planner.wish(self.arguments.get("switch_off"))
         self._named(cluster, suspects, wish)
-        fenced = [name for name in suspects.all if name in nodes and nodes[name].fence]
+        fenced = [name for name in suspects.asked if name in nodes and nodes[name].fence]
         found = self._at_once(lambda cluster, name: _fence(cluster, name).status(), cluster, fenced)
         off = [name for name, said in found.items() if said.state == fencing.OFF]
         chosen = [name for name in suspects.to_switch_off(off, wish, len(nodes)) if name in found]

@@ -36,8 +36,9 @@ options:
     type: str
   intent:
     description:
-      - Instead of O(node), the nodes that this intent of M(twofold.cluster.plan) needs to know dead, and no others.
-        They do not answer. What they say is asked, whatever O(action) is.
+      - Instead of O(node), the nodes that this intent of M(twofold.cluster.plan) needs to know dead. They do not answer.
+      - Their devices are asked, whatever O(action) is, and with them those of all other nodes that do not answer. These
+        are not switched off, but they tell whether it is the network that has failed.
     type: dict
   switch_off:
     description:
@@ -45,7 +46,8 @@ options:
         for none, or names, as a list or separated by commas.
       - A node that another one's DRBD is connected to lives, and is never switched off here.
       - If more than one node and more than a third of the cluster is silent at once, only names are taken, for that is
-        how a network fails.
+        how a network fails. A node does not count that is known to be off, by its device, by the intent or by the
+        inventory; one that nothing waits for does.
     type: raw
     default: false
   force:

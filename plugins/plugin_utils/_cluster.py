@@ -52,6 +52,19 @@ def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[st
     return [str(host) for host in task_vars["groups"].get(name, [])]
 
 
+def said(answer: Mapping[str, Any]) -> Any:
+    """Return what a node said by the registered result of its observation; None if it did not answer, or was not asked.
+
+    One that was reached and could not be asked is no silent one: its guests may run.
+    """
+    document = _inventory.plain(answer.get("observed"))
+    if document is None and answer.get("failed") and not answer.get("unreachable"):
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import observed
+
+        return observed.not_told(" ".join(str(answer.get("msg") or "its observation failed").split()))
+    return document
+
+
 class ClusterAction(ActionBase):
     """An action plugin that looks at the whole cluster and touches no host."""
 
@@ -78,8 +91,7 @@ class ClusterAction(ActionBase):
         name = self.arguments["observed"]
         observed: dict[str, dict[str, Any] | None] = {}
         for node in members(task_vars, NODE_GROUP, "nodes"):
-            answer = task_vars["hostvars"][node].get(name) or {}
-            observed[node] = _inventory.plain(answer.get("observed"))
+            observed[node] = said(task_vars["hostvars"][node].get(name) or {})
         return Cluster(read_desired(task_vars), observed)
 
     def write(self, document: Any) -> None:

@@ -51,7 +51,7 @@ def said(run: Run, intent: dict[str, Any], word: str) -> dict[str, dict[str, str
     devices, nodes = Devices(run, silent=word == SILENT), run.desired.nodes
     wish = True if word == SILENT else planner.wish(word)
     suspects = planner.suspects(run.desired, run.documents, intent)
-    found: dict[str, Said] = {name: Fence(nodes[name], devices.programs).status() for name in suspects.all}
+    found: dict[str, Said] = {name: Fence(nodes[name], devices.programs).status() for name in suspects.asked}
     off = [name for name, one in found.items() if one.state == OFF]
     for name in suspects.to_switch_off(off, wish, len(nodes)):
         found[name] = Fence(nodes[name], devices.programs).switch(OFF)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..findings import Finding, listing
 from ..observed import NodeView
+from ..planner.fit import KVM_REMEDY
 from .seen import Seen, error, warning
 
 # Seconds; Ganeti's limit (NODE_MAX_CLOCK_SKEW).
@@ -152,11 +153,10 @@ def _groups(seen: Seen, view: NodeView) -> Iterator[Finding]:
 
 
 def _kvm(seen: Seen, view: NodeView) -> Iterator[Finding]:
-    if view.document.get("kvm") is not False:
+    if not view.lacks_kvm:
         return
     wanted = seen.desired.instances
     names = [name for name in sorted(view.definitions) if name in wanted and wanted[name].virtualization == "kvm"]
     if names:
         message = f"it has no /dev/kvm, and {listing(names)} cannot start without"
-        remedy = "switch virtualization on in the firmware, or set twofold_virtualization to qemu"
-        yield error("kvm-missing", f"node {view.name}", message, remedy)
+        yield error("kvm-missing", f"node {view.name}", message, KVM_REMEDY)

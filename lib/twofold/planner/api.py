@@ -32,7 +32,7 @@ from . import (
 from .claims import Claims
 from .context import Context
 from .document import Plan, Step
-from .proof import CUT_OFF, UNPROVEN, Suspects, replicating_with
+from .proof import CUT_OFF, UNPROVEN, Proofs, Suspects, replicating_with
 
 Documents = dict[str, dict[str, Any] | None]
 
@@ -291,13 +291,15 @@ def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> S
     """The nodes that an intent waits for a proof of death for; only these are worth asking a fence device about."""
     if all(observed.get(name) is not None for name in desired.nodes):
         # Nobody needs the proof, and a plan takes a while.
-        return Suspects((), ())
+        return Suspects()
     found = plan(desired, observed, intent).findings
+    seen = Observed(observed)
+    silent = Proofs(Context(desired, seen, Claims(desired, seen)), intent).silent()
 
     def named(code: str) -> tuple[str, ...]:
         return tuple(sorted({one.object.removeprefix("node ") for one in found if one.code == code}))
 
-    return Suspects(named(UNPROVEN), named(CUT_OFF))
+    return Suspects(named(UNPROVEN), named(CUT_OFF), tuple(silent))
 
 
 def witness(observed: Documents, node: str) -> str | None:

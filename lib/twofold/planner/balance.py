@@ -196,8 +196,8 @@ def _rules(context: Context, found: Cluster) -> dict[str, Demands]:
 def _lacking(context: Context, wanted: Instance) -> set[str]:
     """The nodes that lack something for an instance that the engine does not know of."""
     desired, trace = context.desired, context.observed.trace(wanted.name)
-    bridges = {node for node in desired.nodes if placement.missing_bridges(desired, context.observed, wanted, node)}
-    return bridges | minors_taken(context, trace).keys()
+    lacking = {node for node in desired.nodes if placement.lacking(desired, context.observed, wanted, node)}
+    return lacking | minors_taken(context, trace).keys()
 
 
 def _moves(state: State, rules: dict[str, Demands], budget: Budget) -> tuple[float, list[Move]]:

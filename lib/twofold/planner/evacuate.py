@@ -14,7 +14,7 @@ from typing import Any
 
 from ..findings import ERROR, INFO, WARNING, Finding
 from ..model import Instance
-from . import abandon, copies, replace
+from . import abandon, copies, proof, replace
 from .context import Context
 from .moves import Mover, begin, move
 from .proof import Proofs
@@ -98,12 +98,20 @@ def answers(context: Context, name: str) -> bool:
     """Whether something can be moved off a node; a finding if not."""
     if not _exists(context, name):
         return False
-    if context.observed.known(name) is None:
-        message = "it does not answer, so nothing can be moved off it"
+    view = context.observed.views.get(name)
+    if view is None:
+        code, message = "node-unknown", "it does not answer, so nothing can be moved off it"
         remedy = "bring it back; if it is dead, recover.yml starts its guests on their other nodes"
-        context.findings.append(Finding(ERROR, "node-unknown", f"node {name}", message, remedy))
-        return False
-    return True
+    elif view.missing:
+        code, message = "node-incomplete", f"it {proof.incomplete(view)}, so nothing can be moved off it"
+        remedy = (
+            "mend there what its problems name, then run this again; if that cannot be, "
+            f"{proof.switch_off(name)}, then recover.yml, which starts its guests on their other nodes"
+        )
+    else:
+        return True
+    context.findings.append(Finding(ERROR, code, f"node {name}", message, remedy))
+    return False
 
 
 def _go_on(context: Context, name: str, dead: Collection[str]) -> None:

@@ -93,7 +93,7 @@ class _Decider:
         context, trace = self.context, self.context.observed.trace(wanted.name)
         found = unwanted(context.desired, wanted) | no_copy(context, wanted, trace)
         for node in (trace.newest or {"nodes": ()})["nodes"]:
-            missing = placement.missing_bridges(context.desired, context.observed, wanted, node)
+            missing = placement.lacking(context.desired, context.observed, wanted, node)
             # What the inventory has against these is a rule, which may give way.
             found |= {node: ", ".join(missing)}
         return {self.nodes[node]: why for node, why in found.items() if why}

@@ -25,9 +25,7 @@ def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
     before = len(context.findings)
     for name in context.observed.unknown:
         if name in context.desired.nodes and context.desired.nodes[name].state != "offline":
-            message = "nothing is known of it, so no other node is taken away"
-            remedy = f"bring it back; if it is dead, recover.yml, then evacuate.yml -e node={name}"
-            _error(context, name, "node-unknown", message, remedy)
+            _unknown(context, name)
     for name in sorted(context.observed.names()):
         trace = context.observed.trace(name)
         base = trace.newest or {"nodes": (), "disk_template": None}
@@ -37,6 +35,17 @@ def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
             message = replicated.not_in_sync(trace, base["nodes"]) or "its copies are not whole"
             context.error("not-replicated", name, message, "run site.yml, wait until both copies are UpToDate")
     return len(context.findings) == before
+
+
+def _unknown(context: Context, name: str) -> None:
+    view, gone = context.observed.views.get(name), f"recover.yml, then evacuate.yml -e node={name}"
+    if view is None:
+        message = "nothing is known of it, so no other node is taken away"
+        _error(context, name, "node-unknown", message, f"bring it back; if it is dead, {gone}")
+    else:
+        message = f"it {proof.incomplete(view)}, so no other node is taken away"
+        remedy = f"mend there what its problems name; if that cannot be, {proof.switch_off(name)}, then {gone}"
+        _error(context, name, "node-incomplete", message, remedy)
 
 
 def clear(context: Context, intent: dict[str, Any]) -> None:

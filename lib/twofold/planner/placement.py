@@ -3,8 +3,8 @@
 
 """Where new instances go: the placement engine chooses for all of them at once.
 
-What the engine does not know (bridges, volume groups besides a node's own, nodes that did not answer) is checked here,
-and such nodes are forbidden to it.
+What the engine does not know (bridges, KVM, volume groups besides a node's own, nodes that did not answer) is checked
+here, and such nodes are forbidden to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..model import Desired, Instance
 from ..observed import Observed
 from ..units import format_size
-from . import rebooting
+from . import fit, rebooting
 from .claims import Claims
 from .context import Context, Place
 from .placed import unwanted
@@ -120,7 +120,7 @@ def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Inst
                 problems.append(f"no volume group {group}")
             elif space < size:
                 problems.append(_no_space(group, space, size))
-        problems += missing_bridges(desired, observed, instance, name) if view is not None else ["its state is unknown"]
+        problems += lacking(desired, observed, instance, name)
         if problems:
             found[name] = ", ".join(problems)
     return found
@@ -130,12 +130,13 @@ def _no_space(group: str, free: int, needed: int) -> str:
     return f"{format_size(max(free, 0))} free in volume group {group}, {format_size(needed)} needed"
 
 
-def missing_bridges(desired: Desired, observed: Observed, instance: Instance, node: str) -> list[str]:
-    """The bridges of the instance's networks that a node lacks, each as a reason."""
+def lacking(desired: Desired, observed: Observed, instance: Instance, node: str) -> list[str]:
+    """What a node lacks for an instance besides room, each as a reason."""
     view = observed.known(node)
-    bridges = view.bridges if view else frozenset()
-    wanted = sorted({desired.cluster.networks[nic.network].bridge for nic in instance.nics})
-    return [f"no bridge {bridge}" for bridge in wanted if bridge not in bridges]
+    if view is None:
+        return ["its state is unknown"]
+    bridges = (desired.cluster.networks[nic.network].bridge for nic in instance.nics)
+    return fit.lacking(view, instance.virtualization, bridges)
 
 
 def _with_reasons(placed: Placement, refused: Refused) -> Placement:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..fencing import OFF, ON
 from ..findings import ERROR, Finding
-from ..observed import Observed
+from ..observed import NodeView, Observed
 from .context import Context
 
 UNPROVEN = "not-proven-dead"
@@ -45,7 +45,6 @@ class Proofs:
         self._confirmed = names(intent.get("confirm_dead"))
         self.stale_accepted = names(intent.get("accept_stale"))
         self._fenced: dict[str, dict[str, str]] = intent.get("fenced") or {}
-        self._crowd = 0
         self._check_names()
 
     def _check_names(self) -> None:
@@ -54,9 +53,13 @@ class Proofs:
             remedy = f"the nodes are {', '.join(sorted(known))}"
             self._error(name, "unknown-node", "there is no such node", remedy)
         for name in sorted({*self._confirmed, *(node for node, said in self._fenced.items() if said["state"] == OFF)}):
-            if self._context.observed.views.get(name) is not None:
+            view = self._context.observed.views.get(name)
+            if view is not None and view.missing:
+                message = f"it {incomplete(view)}, so it is not known to be dead"
+                self._error(name, "node-alive", message, incomplete_remedy(name))
+            elif view is not None:
                 message = "it answers, so it is not dead"
-                remedy = "use failover.yml or migrate.yml; if it hangs, switch it off with fence.yml first"
+                remedy = f"use failover.yml or migrate.yml; if it hangs, switch it off with {switch_off(name)} first"
                 self._error(name, "node-alive", message, remedy)
 
     def _error(self, node: str, code: str, message: str, remedy: str) -> None:
@@ -64,18 +67,14 @@ class Proofs:
 
     def of_each(self, waiting: dict[str, list[str]]) -> dict[str, Proof | None]:
         """The proofs of several nodes, by the instances that wait for them."""
-        silent = [node for node in waiting if self._context.observed.views.get(node) is None]
-        doubtful = [node for node in silent if not self._is_off(node) and node not in self._confirmed]
-        self._crowd = len(doubtful) if is_crowd(len(doubtful), len(self._context.desired.nodes)) else 0
         return {node: self.of(node, found) for node, found in sorted(waiting.items())}
 
     def of(self, node: str, instances: Iterable[str]) -> Proof | None:
         """The proof that a node is dead; without one a finding that names the instances which wait for it."""
         view = self._context.observed.views.get(node)
         if view is not None:
-            message = f"it answers, but could not tell its {', '.join(view.missing)}, so guests may run there"
-            remedy = "put it right, or switch it off with fence.yml and run this again"
-            self._error(node, "node-incomplete", message, remedy)
+            message = f"it {incomplete(view)}, so guests may run there"
+            self._error(node, "node-incomplete", message, incomplete_remedy(node))
             return None
         if self._is_off(node):
             return Proof(node, f"{node} is off, says its fence device ({self._fenced[node]['method']})")
@@ -96,6 +95,15 @@ class Proofs:
             node in self._confirmed and replicating_with(self._context.observed, node) is None
         )
 
+    def silent(self) -> list[str]:
+        """The nodes that do not answer and may live all the same, whether or not anything waits for them.
+
+        Those that the inventory says to be off are none of them.
+        """
+        nodes, views = self._context.desired.nodes, self._context.observed.views
+        mute = [name for name in sorted(nodes) if views.get(name) is None and nodes[name].state != "offline"]
+        return [name for name in mute if not self.given(name)]
+
     def _is_off(self, node: str) -> bool:
         return node in self._fenced and self._fenced[node]["state"] == OFF
 
@@ -113,8 +121,9 @@ class Proofs:
             return confirm
         if said["state"] != ON:
             return f"its fence device is of no use ({said['message']}); {confirm}"
-        if self._crowd:
-            share = f"{self._crowd} of {len(self._context.desired.nodes)} nodes are silent at once"
+        silent, nodes = len(self.silent()), len(self._context.desired.nodes)
+        if is_crowd(silent, nodes):
+            share = f"{silent} of {nodes} nodes are silent at once"
             by_name = f"-e fence={node} (names, with commas) switches off what hangs"
             return f"its fence device says that it is on, and {share}: look at the network first; {by_name}"
         return "its fence device says that it is on; -e fence=true switches it off"
@@ -122,26 +131,36 @@ class Proofs:
 
 @dataclass(frozen=True)
 class Suspects:
-    """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to."""
+    """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to.
 
-    dead: tuple[str, ...]
-    alive: tuple[str, ...]
+    `silent` are all that do not answer and may live, also those that nothing waits for: they tell a network that failed
+    from a node that died.
+    """
+
+    dead: tuple[str, ...] = ()
+    alive: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Those whose fence devices are worth asking."""
+        """Those that are waited for."""
         return (*self.dead, *self.alive)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Those whose fence devices are worth asking; nobody asks while nothing is waited for."""
+        return tuple(dict.fromkeys((*self.all, *self.silent))) if self.all else ()
 
     def to_switch_off(self, off: Collection[str], wish: bool | list[str], nodes: int) -> list[str]:
         """Those that are switched off, of a cluster of so many nodes, where the devices of some said that they are off.
 
         The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names.
         """
-        doubtful = [node for node in self.all if node not in off]
+        doubtful = [node for node in self.dead if node not in off]
         if isinstance(wish, bool):
-            chosen = wish and not is_crowd(len(doubtful), nodes)
-            return [node for node in self.dead if chosen and node in doubtful]
-        return [node for node in self.dead if node in wish and node in doubtful]
+            chosen = wish and not is_crowd(len(set(self.silent).difference(off)), nodes)
+            return doubtful if chosen else []
+        return [node for node in doubtful if node in wish]
 
 
 def is_crowd(silent: int, nodes: int) -> bool:
@@ -157,12 +176,27 @@ def wish(value: Any) -> bool | list[str]:
     return False if text in ("", "none", "false", "no", "off", "0") else names(value)
 
 
+def switch_off(node: str) -> str:
+    """The command that takes the power of a node that answers, or lives."""
+    return f"fence.yml -e node={node} -e power=off -e force=true"
+
+
 def witness_remedy(node: str) -> str:
     """What to do about a node that does not answer and lives."""
     return (
-        f"restore the management network to it; if it hangs for good, fence.yml -e node={node} -e power=off "
-        "-e force=true, then run this again; if its power was cut just now, wait a moment"
+        f"restore the management network to it; if it hangs for good, {switch_off(node)}, then run this again; "
+        "if its power was cut just now, wait a moment"
     )
+
+
+def incomplete(view: NodeView) -> str:
+    """What is wrong with a node that answers, but could not tell everything that a plan needs."""
+    return f"answers, but could not tell its {', '.join(view.missing)}"
+
+
+def incomplete_remedy(node: str) -> str:
+    """What to do about such a node."""
+    return f"mend there what its problems name, or switch it off with {switch_off(node)}; then run this again"
 
 
 def names(value: Any) -> list[str]:

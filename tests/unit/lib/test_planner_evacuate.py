@@ -258,6 +258,17 @@ def test_what_makes_no_sense_is_refused(intent: dict[str, str], code: str) -> No
     assert (plan.steps, [f.code for f in plan.errors]) == ((), [code])
 
 
+@pytest.mark.parametrize("verb", ["evacuate", "drain", "undrain", "maintain", "remove_node"])
+def test_off_a_node_that_could_not_tell_all_nothing_is_moved(verb: str) -> None:
+    world = healthy()
+    world.nodes["node1"]["volume_groups"] = None
+    plan = world.plan(WANTED, verb=verb, node="node1")
+    (found,) = [one for one in plan.errors if "nothing can be moved off it" in one.message]
+    assert not plan.steps and (found.object, found.code) == ("node node1", "node-incomplete")
+    assert "it answers, but could not tell its volume_groups" in found.message
+    assert "fence.yml -e node=node1 -e power=off -e force=true, then recover.yml" in found.remedy
+
+
 def test_of_two_operators_the_one_is_believed_who_moved_the_guest() -> None:
     # One has begun to give web1's second copy to node3 when the other moves the guest to node2.
     wanted = desired({"web1": instance(**PAIR)}, COUNT)

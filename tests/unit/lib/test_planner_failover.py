@@ -14,6 +14,7 @@ from tests.unit.lib.world import Refused, World
 
 from twofold import planner
 from twofold.model import Desired
+from twofold.observed import not_told
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -169,7 +170,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     world, wanted = world_with(2)
     documents = cut_off(world, "node1")
     intent = {"verb": verb, "instance": "web1"}
-    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",))
+    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",), ("node1",))
     plan = planner.plan(wanted, documents, {**intent, **({"fenced": {"node1": fenced}} if fenced else {})})
     assert (plan.steps, errors(plan)) == ((), [("node node1", "cut-off")])
     (found,) = plan.errors
@@ -178,7 +179,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     assert "fence.yml -e node=node1 -e power=off -e force=true" in found.remedy
     # When the keep-alives have expired, nothing shows any more that it lives.
     world.power_off("node1")
-    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), ())
+    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), (), ("node1",))
 
 
 def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
@@ -187,7 +188,7 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
         world.power_off(node)
     intent = {"verb": "recover"}
     suspects = planner.suspects(wanted, world.documents(), intent)
-    assert suspects == planner.Suspects(("node1", "node3"), ())
+    assert suspects == planner.Suspects(("node1", "node3"), (), ("node1", "node3"))
     on = dict.fromkeys(suspects.all, SAID_ON)
     plan = recover(world, wanted, fenced=on)
     assert errors(plan) == [("node node1", "not-proven-dead"), ("node node3", "not-proven-dead")]
@@ -197,15 +198,63 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
     assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
 
 
+def behind_a_switch(**node_variables: dict[str, Any]) -> tuple[World, Desired]:
+    """Six nodes with pairs within each half, and one across: the switch of node1, node2 and node3 breaks."""
+    pairs = {"across": ["node1", "node4"], "here": ["node1", "node2"], "too": ["node3", "node2"]}
+    wanted = desired({name: instance(nodes=pair) for name, pair in pairs.items()}, 6, **node_variables)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    for node in ("node1", "node2", "node3"):
+        world.power_off(node)
+    return world, wanted
+
+
+@pytest.mark.parametrize("intent", [{"verb": "recover"}, {"verb": "failover", "instance": "across"}])
+def test_silent_nodes_that_nothing_waits_for_are_part_of_the_crowd(intent: dict[str, Any]) -> None:
+    world, wanted = behind_a_switch()
+    suspects = planner.suspects(wanted, world.documents(), intent)
+    assert suspects == planner.Suspects(("node1",), (), ("node1", "node2", "node3"))
+    assert suspects.asked == ("node1", "node2", "node3"), "one that is off is none of a crowd"
+    assert suspects.to_switch_off([], True, nodes=6) == []
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
+    assert errors(plan) == [("node node1", "not-proven-dead")]
+    assert "3 of 6 nodes are silent at once: look at the network first; -e fence=node1 " in plan.errors[0].remedy
+    # Its device tells of a node that it is off: two of six are not too many.
+    assert suspects.to_switch_off(["node2"], True, nodes=6) == ["node1"]
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON, "node2": OFF["node1"]})
+    assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
+
+
+@pytest.mark.parametrize(
+    ("given", "state"), [({"confirm_dead": "node2"}, "online"), ({}, "offline")], ids=["confirmed", "declared"]
+)
+def test_nodes_that_are_said_to_be_off_are_no_part_of_the_crowd(given: dict[str, Any], state: str) -> None:
+    world, wanted = behind_a_switch(node2={"twofold_node_state": state})
+    intent = {"verb": "failover", "instance": "across", **given}
+    suspects = planner.suspects(wanted, world.documents(), intent)
+    assert suspects == planner.Suspects(("node1",), (), ("node1", "node3"))
+    assert suspects.to_switch_off([], True, nodes=6) == ["node1"]
+    plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
+    assert plan.errors[0].remedy.endswith("-e fence=true switches it off")
+
+
+def test_no_device_is_asked_while_nothing_waits() -> None:
+    world, wanted = world_with()
+    world.power_off("node3")
+    suspects = planner.suspects(wanted, world.documents(), {"verb": "recover"})
+    assert (suspects.silent, suspects.asked) == (("node3",), ())
+
+
 def test_who_is_switched_off_by_which_word() -> None:
-    two = planner.Suspects(("node1", "node3"), ("node4",))
+    two = planner.Suspects(("node1", "node3"), ("node4",), ("node1", "node3", "node4"))
     assert two.to_switch_off([], True, nodes=9) == ["node1", "node3"]
     assert two.to_switch_off([], False, nodes=9) == []
     assert two.to_switch_off([], True, nodes=8) == [], "three of eight are more than a third, also if one of them lives"
     assert two.to_switch_off(["node3"], True, nodes=8) == ["node1"]
     assert two.to_switch_off([], ["node3"], nodes=4) == ["node3"]
     assert two.to_switch_off(["node3"], ["node3", "node4", "node5"], nodes=4) == []
-    assert planner.Suspects(("node1",), ()).to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
+    one = planner.Suspects(("node1",), (), ("node1",))
+    assert one.to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
 
 
 @pytest.mark.parametrize(
@@ -665,6 +714,10 @@ def _left_on(world: World) -> None:
     world.nodes["node1"]["resources"]["web1"]["allow_two_primaries"] = True
 
 
+def _no_kvm(world: World) -> None:
+    world.nodes["node2"]["kvm"] = False
+
+
 def _nothing(world: World) -> None:
     pass
 
@@ -672,6 +725,7 @@ def _nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("hurt", "target", "code"),
     [
+        (_no_kvm, None, "target-does-not-fit"),
         (_disconnect, None, "not-replicated"),
         (_no_memory, None, "target-does-not-fit"),
         (_secondary_gone, "node2", "node-unknown"),
@@ -688,13 +742,60 @@ def test_what_cannot_fail_over_is_refused(hurt: Callable[[World], None], target:
     assert plan.errors[0].remedy
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_guest_does_not_fail_over_to_where_it_cannot_start(dead: bool) -> None:
+    world, wanted = world_with()
+    _no_kvm(world)
+    if dead:
+        world.power_off("node1")
+    plan = failover(world, wanted, **({"confirm_dead": "node1"} if dead else {}))
+    (found,) = plan.errors
+    assert not plan.steps, "it is not stopped either"
+    assert "it cannot run on node2: no /dev/kvm (switch virtualization on in the firmware, or" in found.message
+
+
+def test_the_guest_starts_with_the_xml_that_it_has() -> None:
+    """A wish that no run has carried out yet neither keeps it from a node nor brings it to one."""
+    world, wanted = world_with(virtualization="qemu")
+    _no_kvm(world)
+    kvm = desired({"web1": instance(**PAIR)})
+    assert not failover(world, wanted).errors and not failover(world, kvm).errors
+    world, _wanted = world_with()
+    _no_kvm(world)
+    assert errors(failover(world, wanted)) == [("instance web1", "target-does-not-fit")]
+
+
 def test_a_node_that_answers_in_part_is_not_dead() -> None:
     world, wanted = world_with()
     documents = world.documents()
     assert documents["node1"] is not None
     documents["node1"]["domains"] = None
-    plan = planner.plan(wanted, documents, {"verb": "failover", "instance": "web1"})
-    assert not plan.steps and ("node node1", "node-incomplete") in errors(plan)
+    for verb in ("failover", "recover"):
+        plan = planner.plan(wanted, documents, {"verb": verb, "instance": "web1"})
+        (found,) = [one for one in plan.errors if "guests may run there" in one.message]
+        assert not plan.steps and (found.object, found.code) == ("node node1", "node-incomplete")
+        assert "could not tell its domains" in found.message
+        assert "switch it off with fence.yml -e node=node1 -e power=off -e force=true; then run this" in found.remedy
+
+
+@pytest.mark.parametrize("verb", ["failover", "recover"])
+@pytest.mark.parametrize("proof", [{}, {"confirm_dead": "node1"}, {"fenced": OFF}])
+def test_a_node_that_was_reached_and_could_not_be_asked_is_not_dead(verb: str, proof: dict[str, Any]) -> None:
+    world, wanted = world_with()
+    documents = {**world.documents(), "node1": not_told("No space left on device")}
+    intent = {"verb": verb, "instance": "web1", **proof}
+    plan = planner.plan(wanted, documents, intent)
+    assert not plan.steps and "No space left on device" in " ".join(one.message for one in plan.findings)
+    assert {target for target, _code in errors(plan)} == {"node node1"}
+    alive = [one for one in plan.errors if one.code == "node-alive"]
+    assert bool(alive) == bool(proof)
+    for one in alive:
+        assert "answers, but could not tell its hostname, " in one.message
+        assert "fence.yml -e node=node1 -e power=off -e force=true" in one.remedy
+    assert planner.suspects(wanted, documents, intent) == planner.Suspects(), "nobody takes its power"
+    # It is no part of a crowd either.
+    documents["node3"] = None
+    assert planner.suspects(wanted, documents, intent).silent == ("node3",)
 
 
 @pytest.mark.parametrize(("template", "disks"), [("plain", [{"size": "64MiB"}]), ("diskless", [])])

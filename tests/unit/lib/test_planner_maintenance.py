@@ -163,6 +163,16 @@ def test_if_anything_is_wrong_nothing_is_moved(hurt: Any, more: dict[str, Any], 
     assert code in codes(plan)
 
 
+def test_while_another_node_could_not_tell_all_none_is_taken_away() -> None:
+    world = healthy()
+    world.nodes["node3"]["volume_groups"] = None
+    plan = world.plan(WANTED, verb="maintain", node="node1")
+    (found,) = [one for one in plan.errors if "no other node is taken away" in one.message]
+    assert not plan.steps and (found.object, found.code) == ("node node3", "node-incomplete")
+    assert "could not tell its volume_groups" in found.message
+    assert "fence.yml -e node=node3 -e power=off -e force=true, then recover.yml" in found.remedy
+
+
 def test_what_is_not_whole_elsewhere_does_not_keep_one_node_from_its_reboot() -> None:
     world = healthy()
     _elsewhere_not_whole(world)

@@ -275,6 +275,10 @@ def _migrating(world: World) -> None:
     world.nodes["node1"]["domains"]["web1"]["migrating"] = True
 
 
+def _no_kvm(world: World) -> None:
+    world.nodes["node2"]["kvm"] = False
+
+
 def _nothing(world: World) -> None:
     pass
 
@@ -287,6 +291,7 @@ def _nothing(world: World) -> None:
         (_resync, None, "not-replicated"),
         (_no_memory, None, "target-does-not-fit"),
         (_no_bridge, "node2", "target-does-not-fit"),
+        (_no_kvm, None, "target-does-not-fit"),
         (_unknown, None, "node-unknown"),
         (_left_on, None, "not-settled"),
         (_migrating, None, "migrating"),

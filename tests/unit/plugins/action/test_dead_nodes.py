@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import said
 from tests.unit.lib.cases import nodes
 
 ROOT = Path(__file__).parents[4]
@@ -75,3 +76,39 @@ def test_a_reboot_that_a_silent_node_stops_says_so(tmp_path: Path, words: list[s
     done = play(tmp_path, nodes(), *words)
     assert done.returncode == 2
     assert "fatal: [node1]: FAILED!" in done.stdout and "[node-unknown]" in done.stdout, done.stdout
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reached"),
+    [
+        ({}, False),
+        ({"unreachable": True, "msg": FULL}, False),
+        ({"unreachable": True, "failed": True, "msg": FULL}, False),
+        ({"skipped": True, "failed": False}, False),
+        ({"failed": True, "msg": FULL}, True),
+        ({"failed": True, "unreachable": False}, True),
+    ],
+)
+def test_only_a_node_that_was_not_reached_did_not_answer(answer: dict[str, Any], reached: bool) -> None:
+    document = said(answer)
+    assert (document is not None) == reached
+    if document is not None:
+        assert document["problems"][0]["message"] == answer.get("msg", "its observation failed")
+        assert document["problems"][0]["remedy"]
+
+
+def test_what_a_node_said_is_passed_on() -> None:
+    assert said({"failed": False, "observed": {"format": 1}}) == {"format": 1}
+
+
+def test_a_node_that_was_reached_and_could_not_be_asked_is_not_taken_over(tmp_path: Path) -> None:
+    hosts = nodes()
+    hosts["node1"] |= {"ansible_connection": "local", "ansible_python_interpreter": "/bin/false"}
+    done = play(tmp_path, hosts, "twofold.cluster.recover", "-e", "confirm_dead=node1")
+    shown = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "[node-alive]" in shown, done.stdout
+    assert "answer: The node gave no answer: exit status 1" in shown, "what Ansible said of it"
+    assert "fence.yml -e node=node1 -e power=off -e force=true" in shown

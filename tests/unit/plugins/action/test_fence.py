@@ -97,17 +97,32 @@ def test_only_what_an_intent_needs_to_know_dead_is_switched_off(operator: Fenced
         operator.world.power_off(node)
     intent = {"verb": "recover"}
     assert operator.run("fence", intent=intent)[1]["fenced"]["node1"]["state"] == "on"
+    # Nothing waits for node3, but if it is on too, it is rather the network that has failed.
+    answer = operator.run("fence", intent=intent, switch_off="true")[1]
+    assert {name: (said["state"], answer["changed"]) for name, said in answer["fenced"].items()} == {
+        "node1": ("on", False), "node3": ("on", False),
+    }  # fmt: skip
+    shown, _ignored = operator.run("plan", "--check", intent=intent, fenced=answer["fenced"])
+    assert "2 of 3 nodes are silent at once" in " ".join(shown.split())
+    operator.run("fence", node="node3", action="off")
     predicted = operator.run("fence", "--check", intent=intent, switch_off=True)[1]["fenced"]["node1"]
     assert predicted["state"] == "off" and operator.bench.read("node1", "state") == "ON"
     answer = operator.run("fence", intent=intent, switch_off="true")[1]
-    assert answer["fenced"] == {
-        "node1": {"state": "off", "method": "fence_node1", "message": "switched it off"},
-    }  # fmt: skip
-    assert (operator.bench.read("node1", "state"), operator.bench.read("node3", "state")) == ("OFF", "ON")
+    assert answer["fenced"]["node1"] == {"state": "off", "method": "fence_node1", "message": "switched it off"}
+    assert operator.bench.read("node1", "state") == "OFF"
     shown, plan = operator.run("plan", "--check", intent=intent, fenced=answer["fenced"])
     assert "node1 is off, says its fence device (fence_node1)" in shown and plan["errors"] == []
     confirmed = {**intent, "confirm_dead": "node1"}
     assert operator.run("fence", intent=confirmed, switch_off="true")[1]["fenced"] == {}
+
+
+def test_what_nothing_waits_for_is_left_alone_whatever_is_said(operator: Fenced) -> None:
+    operator.running(web1=PAIR)
+    for node in ("node1", "node3"):
+        operator.world.power_off(node)
+    shown, answer = operator.run("fence", intent={"verb": "recover"}, switch_off="node1,node3")
+    assert {name: said["state"] for name, said in answer["fenced"].items()} == {"node1": "off", "node3": "on"}
+    assert "node3: nothing waits for it to be off" in shown and operator.bench.read("node3", "state") == "ON"
 
 
 def test_a_node_that_another_ones_drbd_is_connected_to_is_not_switched_off(operator: Fenced) -> None:
