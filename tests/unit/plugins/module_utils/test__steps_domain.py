@@ -17,6 +17,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     UsageError,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
+from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import Libvirt
 from ansible_collections.twofold.cluster.plugins.module_utils._migration import (
     Job,
     Migration,
@@ -138,6 +139,7 @@ def test_why_a_migration_failed_is_told_whoever_resumes(
     defined: Node, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
 ) -> None:
     run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    assert isinstance(defined.hypervisor, Libvirt)
     here = defined.hypervisor.connection.lookupByName("web1")
 
     def lost(_wanted: Migration, _look: object) -> Outcome:
