@@ -106,10 +106,11 @@ def _metadata(node: Node, name: str, volume: dict[str, Any], allowed: bool) -> b
     if not allowed:
         raise Refused(f"{name}/{number} has no DRBD metadata", "set create_metadata to have it made")
     place = external or disk
-    signature = node.devices.signature(place)
-    if signature:
-        message = f"{name}/{number}: metadata would be written to {place}, which holds {signature}"
-        raise Refused(message, "use an empty device for the metadata, or clear it yourself with wipefs")
+    found = node.devices.contents(place)
+    if found:
+        message = f"{name}/{number}: metadata would be written to {place}, which holds {found}"
+        remedy = f"use an empty device, or, if what is there may be destroyed, clear it with 'blkdiscard -z {place}'"
+        raise Refused(message, remedy)
     if external is not None:
         need, room = metadata_size(node.devices.size(disk)), node.devices.size(external)
         if room < need:
