@@ -46,6 +46,13 @@ class DiskState(NamedTuple):
     out_of_sync: int | None = None
 
 
+class Resync(NamedTuple):
+    """How far a resync is, in percent, and how many bytes are left of it."""
+
+    done: float
+    left: int | None
+
+
 class ResourceState(NamedTuple):
     """A resource as the kernel has it; role None: it is down."""
 
@@ -91,7 +98,7 @@ class Replication(Protocol):
 
     def state(self, name: str) -> ResourceState | None: ...
 
-    def resyncs(self) -> dict[int, float]: ...
+    def resyncs(self) -> dict[int, Resync]: ...
 
     def configurations(self) -> dict[str, Configuration]: ...
 
@@ -182,12 +189,15 @@ class Drbd:
             return {}
         shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
         options = parse_show(shown.stdout)
-        synced, differing = self.resyncs(), parse_out_of_sync(self.files.read("/proc/drbd") or "")
+        text = self.files.read("/proc/drbd") or ""
+        synced, differing = parse_proc(text), parse_out_of_sync(text)
         return {name: _state(name, one, options.get(name, {}), synced, differing) for name, one in seen.items()}
 
-    def resyncs(self) -> dict[int, float]:
-        """How far the resync of each minor is, in percent, for no more than a look at a file; empty with DRBD 9."""
-        return parse_proc(self.files.read("/proc/drbd") or "")
+    def resyncs(self) -> dict[int, Resync]:
+        """How far the resync of each minor is, for no more than a look at a file; empty with DRBD 9."""
+        text = self.files.read("/proc/drbd") or ""
+        left = parse_out_of_sync(text)
+        return {minor: Resync(done, left.get(minor)) for minor, done in parse_proc(text).items()}
 
     @staticmethod
     def _absent(code: int, said: str) -> bool:

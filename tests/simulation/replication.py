@@ -15,6 +15,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd import (
     Configuration,
     DiskState,
     ResourceState,
+    Resync,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import put_secret, take_secret
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
@@ -55,7 +56,7 @@ class SimReplication:
         found = self.kernel.resources.get(name)
         return None if found is None else _state(found)
 
-    def resyncs(self) -> dict[int, float]:
+    def resyncs(self) -> dict[int, Resync]:
         """Nothing, as with DRBD 9: how far they are has to be asked."""
         return {}
 
