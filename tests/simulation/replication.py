@@ -101,7 +101,8 @@ class SimReplication:
         """The volumes of a resource by its file."""
         return list(self._here(name)[1].volumes)
 
-    def metadata(self, name: str, volume: int, device: str | None) -> str:
+    def metadata(self, name: str, volume: int, device: str | None, wanted: Configuration | None = None) -> str:
+        assert wanted is None, "no step looks before the configuration is in place"
         block = self._meta(name, volume).superblock
         return "none" if block is None else "new" if block.current == JUST_CREATED else "used"
 

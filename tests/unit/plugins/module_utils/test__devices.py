@@ -75,5 +75,5 @@ def test_a_device_that_cannot_be_read_is_not_empty(disk: Path, monkeypatch: pyte
 
 
 def test_what_is_not_there_is_not_opened() -> None:
-    with pytest.raises(Refused, match="/dev/no-such cannot be opened: No such file or directory .give the path of"):
+    with pytest.raises(Refused, match=r"/dev/no-such cannot be opened: No such file or directory .give the path of"):
         SystemDevices(Blkid(2)).size("/dev/no-such")
