@@ -21,7 +21,8 @@ PACKAGES = (
     "drbd-utils", "e2fsprogs", "fdisk", "iproute2", "kmod", "libvirt-clients", "libvirt-daemon-driver-qemu",
     "libvirt-daemon-system", "lvm2", "mmdebstrap", "nftables", "python3-libvirt", "qemu-utils", "xorriso",
 )  # fmt: skip
-EMULATORS = {"x86_64": ["qemu-system-x86"], "aarch64": ["qemu-system-arm", "qemu-efi-aarch64"]}
+# The architectures that a domain is rendered for.
+EMULATORS = {"x86_64": ["qemu-system-x86"]}
 MODULES = ("bridge", "dm_mod", "drbd", "nf_tables", "tun", "vhost_net")
 DIRECTORIES = {
     "/etc/twofold": "0755",
