@@ -26,12 +26,6 @@ def metadata_size(data: int, peers: int = 1) -> int:
     return (-(-sectors // (1 << 18)) * 8 * peers + 72) * SECTOR
 
 
-def metadata_volume_size(data: int, extent: int = 4 * 1024 * 1024, peers: int = 1) -> int:
-    """The size of a volume for it: at least 4 MiB, whole extents."""
-    need = max(metadata_size(data, peers), 4 * 1024 * 1024)
-    return -(-need // extent) * extent
-
-
 def is_blank(path: str) -> bool:
     """Whether the place of the superblock of external metadata is empty."""
     try:

@@ -76,7 +76,6 @@ def wanted(settings: Settings, member: Member, members: Sequence[Member], author
     """Return the document for ``member``; ``members`` are all nodes, ``authority`` the certificate if there is one."""
     return {
         "format": 1,
-        "node": member.name,
         "preflight": preflight(settings, member, members),
         "items": [
             *_base_items(settings, members),
@@ -107,7 +106,6 @@ def preflight(settings: Settings, member: Member, members: Sequence[Member]) -> 
         "hostname": member.hostname,
         "volume_group": settings.volume_group,
         "devices": list(settings.volume_group_devices),
-        "wipe": list(settings.wipe_devices),
         "networks": [
             {"name": name, "mtu": mtu, "address": address, "peers": _named(peers, addresses)}
             for name, mtu, address, addresses in networks
@@ -119,7 +117,6 @@ def preflight(settings: Settings, member: Member, members: Sequence[Member]) -> 
             _port_range("replication", settings.drbd_ports.first, settings.drbd_ports.last, []),
             _port_range("migration", settings.migration_ports.first, settings.migration_ports.last, ["qemu"]),
         ],
-        "bridges": [{"name": bridge.name, "interface": bridge.interface} for bridge in settings.bridges],
     }
 
 
