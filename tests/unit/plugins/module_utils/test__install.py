@@ -31,8 +31,8 @@ class Images:
 @pytest.fixture
 def images(node: BenchNode) -> Images:
     node.volumes.create("vg0", "web1", 4 << 20, [])
-    found: Any = Images()
-    node.images = found
+    found = Images()
+    vars(node)["images"] = found
     return found
 
 

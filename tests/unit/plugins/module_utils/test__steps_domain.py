@@ -33,6 +33,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain impo
     require_in_charge,
     watch,
 )
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 XML = """<domain type="test"><name>web1</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
 <memory unit="MiB">64</memory><vcpu>1</vcpu><os><type arch="x86_64">hvm</type></os>
@@ -139,7 +140,7 @@ def mute() -> None:
 
 @pytest.mark.parametrize("quicker", [False, True], ids=["we resume it", "libvirt was quicker"])
 def test_why_a_migration_failed_is_told_whoever_resumes(
-    defined: Node, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
 ) -> None:
     run(defined, "domain.start", name="web1", resource=None, volumes=[])
     here = defined.hypervisor.connection.lookupByName("web1")
