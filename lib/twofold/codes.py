@@ -79,7 +79,10 @@ DEFINITIONS = {
     "definition-outdated": Code(WARNING, "a node has an older generation of a definition", SITE, mended=True),
     "definition-conflict": Code(ERROR, "two nodes have different definitions of one generation", SITE, mended=True),
     "definition-damaged": Code(
-        ERROR, "a definition lacks something", "copy the one of the other node", ("EINSTANCEMISSINGCFGPARAMETER",)
+        ERROR,
+        "a definition lacks something or contradicts itself",
+        "copy the one of the other node",
+        ("EINSTANCEMISSINGCFGPARAMETER",),
     ),
     "definition-layout": Code(
         ERROR, "the number of nodes of an instance does not fit its disk template", LOOK, ("EINSTANCELAYOUT",)

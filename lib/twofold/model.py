@@ -212,7 +212,9 @@ class ReplicationSettings(Model):
     resync_rate: Rate = Field(default=100 << 20, description="Resync rate per second to start with")
     resync_max_rate: Rate = Field(default=500 << 20, description="Highest resync rate per second")
     ping_interval: int = Field(default=3, ge=1, le=120, description="Seconds between keep-alives on an idle connection")
-    timeout: int = Field(default=120, ge=5, description="Seconds to wait for the peer's handshake")
+    timeout: int = Field(
+        default=120, ge=5, description="Seconds to wait for the peer's handshake, and for a resync that stands still"
+    )
 
 
 class MigrationSettings(Model):

@@ -29,7 +29,6 @@ REMEDIES = {
     "seeds": "look at /var/lib/twofold/seeds there",
 }
 TAG = "twofold.instance="
-RUNNING = frozenset({"running", "paused", "idle", "blocked", "in shutdown", "shutdown", "pmsuspended", "crashed"})
 OFF = frozenset({"shutoff", "shut off"})
 APART = frozenset(
     {"StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError",

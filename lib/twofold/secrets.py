@@ -15,7 +15,6 @@ from .errors import DocumentError
 
 if TYPE_CHECKING:
     from .model import Desired
-    from .planner.document import Plan
 
 # The key of an argument that is filled in at apply.
 FILLED_IN = "$secret"
@@ -74,9 +73,3 @@ def used(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*(used(item) for item in value))
     return set()
-
-
-def for_plan(plan: Plan, desired: Desired) -> dict[str, str]:
-    """Every secret that the plan's steps use, by its key."""
-    keys = set().union(*(used(step.args) for step in plan.steps))
-    return {key: resolve(desired, key) for key in sorted(keys)}

@@ -223,6 +223,8 @@ def _contradiction(document: dict[str, Any]) -> str | None:
     nodes, replicated = set(document["nodes"]), document["disk_template"] == "drbd"
     if not nodes or len(nodes) != len(document["nodes"]):
         return f"its nodes are {', '.join(document['nodes']) or 'none'}"
+    if replicated and len(nodes) != 2:
+        return f"its nodes are {', '.join(document['nodes'])}; an instance on drbd has two"
     if replicated and (document["port"] is None or document["replication_config"] is None):
         return "it has no port or no configuration for DRBD"
     for index, disk in enumerate(document["disks"]):

@@ -77,11 +77,6 @@ def of(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def cluster_variables() -> dict[str, tuple[str, ...]]:
-    """The variables that are the same on every host."""
-    return of(Cluster)
-
-
 @cache
 def known() -> frozenset[str]:
     """All variables that there are."""

@@ -77,7 +77,7 @@ def node_config(arguments: dict[str, Any]) -> dict[str, Any]:
         lock.release(keep_lease=False)
 
 
-def load(host: Host, wanted: dict[str, Any]) -> list[Item]:
+def load(wanted: dict[str, Any]) -> list[Item]:
     """The items of a document."""
     if wanted.get("format") != FORMAT:
         raise UsageError(f"format {wanted.get('format')} of the document is unknown", "use one release of Twofold")
@@ -87,7 +87,7 @@ def load(host: Host, wanted: dict[str, Any]) -> list[Item]:
 def inspect(host: Host, wanted: dict[str, Any]) -> dict[str, Any]:
     """What is wrong with a node and what differs; the clock before and after, for whoever compares clocks."""
     started = time.time()
-    items = load(host, wanted)
+    items = load(wanted)
     problems = preflight(host, wanted["preflight"])
     for item in items:
         if isinstance(item, (VolumeGroupItem, BridgeItem)):
@@ -125,7 +125,7 @@ def facts(host: Host) -> dict[str, Any]:
 
 def configure(host: Host, wanted: dict[str, Any], secrets: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Makes the node what the document says; returns what was changed."""
-    done, items = [], load(host, wanted)
+    done, items = [], load(wanted)
     try:
         for number, item in enumerate(items):
             changes = item.changes(host)

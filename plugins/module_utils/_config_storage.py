@@ -16,7 +16,6 @@ from ._devices import SystemDevices
 from ._errors import ParseFailed, Refused
 
 FREE, OURS, DATA, UNUSABLE = "free", "ours", "data", "unusable"
-EDGE = 1 << 20
 # How LVM calls a disk that is not there.
 UNKNOWN = "[unknown]"
 
@@ -73,7 +72,7 @@ def examine(host: Host, path: str, group: str, groups: Groups) -> Disk:
     busy = in_use(host, found.st_rdev)
     if busy:
         return Disk(path, UNUSABLE, busy, "free it, or name another disk in twofold_volume_group_devices")
-    what = f"a physical volume of the volume group {owner}" if owner else contents(host, path)
+    what = f"a physical volume of the volume group {owner}" if owner else SystemDevices(host.runner).contents(path)
     if what is None:
         return Disk(path, FREE, "is empty")
     remedy = f"name another disk, or, if its data may be destroyed, add {path} to twofold_wipe_devices"
@@ -105,22 +104,6 @@ def _line(path: str) -> str:
             return file.readline().strip()
     except OSError:
         return ""
-
-
-def contents(host: Host, path: str) -> str | None:
-    """What a device carries: what blkid knows, or anything but zeros at its edges."""
-    kind = SystemDevices(host.runner).signature(path)
-    if kind:
-        return kind
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.lseek(handle, 0, os.SEEK_END)
-        for start in sorted({0, max(0, size - EDGE)}):
-            if any(os.pread(handle, EDGE, start)):
-                return "something that blkid does not know"
-    finally:
-        os.close(handle)
-    return None
 
 
 class VolumeGroupItem:

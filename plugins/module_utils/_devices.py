@@ -10,11 +10,15 @@ import os
 import struct
 from typing import Callable, Protocol
 
-from ._errors import Refused, TwofoldError
+from ._errors import CommandFailed, Refused, TwofoldError
 from ._runner import Runner
 
 BLKZEROOUT = 0x127F
 CHUNK = 64 * 1024 * 1024
+# So much is read at either end of a device to see whether it is empty.
+EDGE = 1 << 20
+# The codes of blkid: it knows what is there, nothing that it knows is there, more than one thing is.
+KNOWN, NOTHING, MIXED = 0, 2, 8
 Report = Callable[[int, int], None]
 
 
@@ -25,7 +29,7 @@ class Devices(Protocol):
 
     def zero(self, path: str, report: Report, start: int = 0) -> None: ...
 
-    def signature(self, path: str) -> str | None: ...
+    def contents(self, path: str) -> str | None: ...
 
     def wait(self, path: str) -> None: ...
 
@@ -71,12 +75,30 @@ class SystemDevices:
         finally:
             os.close(handle)
 
-    def signature(self, path: str) -> str | None:
-        """The kind of data on a device that blkid knows, or None."""
+    def contents(self, path: str) -> str | None:
+        """What a device carries: what blkid knows, or anything but zeros at its edges; None if it is empty.
+
+        That blkid knows nothing does not say that nothing is there: it knows no database and no guest's own format.
+        """
+        known = self._signature(path)
+        if known:
+            return known
+        handle = open_device(path, os.O_RDONLY)
+        try:
+            return "something that blkid does not know" if _written(handle) else None
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            raise TwofoldError(message, "look for errors of the disk in the kernel's log") from error
+        finally:
+            os.close(handle)
+
+    def _signature(self, path: str) -> str | None:
         argv = ["blkid", "--probe", "--match-tag", "TYPE", "--match-tag", "PTTYPE", "--output", "value", path]
         result = self.runner.run(argv, mutates=False, check=False, timeout=60)
-        if result.code == 8:
+        if result.code == MIXED:
             return "more than one kind of data"
+        if result.code not in (KNOWN, NOTHING):
+            raise CommandFailed(argv, result.code, result.stdout, result.stderr, f"see if {path} can be read")
         return result.stdout.strip().replace("\n", ", ") or None
 
     def wait(self, path: str) -> None:
@@ -87,6 +109,12 @@ class SystemDevices:
             raise TwofoldError(f"the device {path} did not appear", "look at the logs of udev and LVM")
 
 
+def _written(handle: int) -> bool:
+    """Whether there is anything but zeros at an edge of a device."""
+    size = os.lseek(handle, 0, os.SEEK_END)
+    return any(any(os.pread(handle, EDGE, start)) for start in sorted({0, max(0, size - EDGE)}))
+
+
 def open_device(path: str, flags: int) -> int:
     """Opens a block device and nothing else."""
     import stat
@@ -94,7 +122,9 @@ def open_device(path: str, flags: int) -> int:
     try:
         handle = os.open(path, flags | os.O_CLOEXEC)
     except OSError as error:
-        raise Refused(f"{path} cannot be opened: {error.strerror}", "see what uses it with lsblk and fuser") from error
+        missing = isinstance(error, FileNotFoundError)
+        remedy = "give the path of a block device" if missing else "see what uses it with lsblk and fuser"
+        raise Refused(f"{path} cannot be opened: {error.strerror}", remedy) from error
     if not stat.S_ISBLK(os.fstat(handle).st_mode):
         os.close(handle)
         raise Refused(f"{path} is not a block device", "give the path of a block device")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from . import _drbd_netlink
@@ -24,7 +25,7 @@ from ._drbd_parse import (
 )
 from ._errors import CommandFailed, Refused
 from ._files import RUN, Files
-from ._runner import Result, Runner
+from ._runner import Runner
 
 FOLDER = "/etc/drbd.d"
 GLOBAL = f"{FOLDER}/global_common.conf"
@@ -43,6 +44,13 @@ class DiskState(NamedTuple):
     backing: str | None
     replication: str | None = None
     out_of_sync: int | None = None
+
+
+class Resync(NamedTuple):
+    """How far a resync is, in percent, and how many bytes are left of it."""
+
+    done: float
+    left: int | None
 
 
 class ResourceState(NamedTuple):
@@ -92,7 +100,7 @@ class Replication(Protocol):
 
     def state(self, name: str) -> ResourceState | None: ...
 
-    def resyncs(self) -> dict[int, float]: ...
+    def resyncs(self) -> dict[int, Resync]: ...
 
     def configurations(self) -> dict[str, Configuration]: ...
 
@@ -104,7 +112,7 @@ class Replication(Protocol):
 
     def forget(self, name: str) -> None: ...
 
-    def metadata(self, name: str, volume: int, device: str | None) -> str: ...
+    def metadata(self, name: str, volume: int, device: str | None, wanted: Configuration | None = None) -> str: ...
 
     def create_metadata(self, name: str, volume: int) -> None: ...
 
@@ -183,12 +191,15 @@ class Drbd:
             return {}
         shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
         options = parse_show(shown.stdout)
-        synced, differing = self.resyncs(), parse_out_of_sync(self.files.read("/proc/drbd") or "")
+        text = self.files.read("/proc/drbd") or ""
+        synced, differing = parse_proc(text), parse_out_of_sync(text)
         return {name: _state(name, one, options.get(name, {}), synced, differing) for name, one in seen.items()}
 
-    def resyncs(self) -> dict[int, float]:
-        """How far the resync of each minor is, in percent, for no more than a look at a file; empty with DRBD 9."""
-        return parse_proc(self.files.read("/proc/drbd") or "")
+    def resyncs(self) -> dict[int, Resync]:
+        """How far the resync of each minor is, for no more than a look at a file; empty with DRBD 9."""
+        text = self.files.read("/proc/drbd") or ""
+        left = parse_out_of_sync(text)
+        return {minor: Resync(done, left.get(minor)) for minor, done in parse_proc(text).items()}
 
     @staticmethod
     def _absent(code: int, said: str) -> bool:
@@ -227,15 +238,21 @@ class Drbd:
 
     def validate(self, name: str, wanted: Configuration) -> None:
         """Has the real parser read it before it is put in place."""
+        with self._trial(name, wanted) as adm:
+            try:
+                self.runner.run([*adm, "sh-nop"], mutates=False, timeout=60)
+            except CommandFailed as error:
+                said = error.stderr.strip().replace(f"{RUN}/drbd/{name}.trial", self.path(name))
+                message = _hide(f"drbdadm does not accept the configuration of {name}: {said}", wanted)
+                raise Refused(message, "correct the options of the resource") from None
+
+    @contextmanager
+    def _trial(self, name: str, wanted: Configuration) -> Iterator[list[str]]:
+        """drbdadm with a configuration that is not put in place."""
         trial = f"{RUN}/drbd/{name}.trial"
         self.files.write(trial, put_secret(wanted.text, wanted.secret), 0o600)
         try:
-            wrapper = self._wrapper(name, trial, ".trial")
-            self.runner.run(["drbdadm", "-c", wrapper, "sh-nop"], mutates=False, timeout=60)
-        except CommandFailed as error:
-            said = error.stderr.strip().replace(trial, self.path(name))
-            message = _hide(f"drbdadm does not accept the configuration of {name}: {said}", wanted)
-            raise Refused(message, "correct the options of the resource") from None
+            yield ["drbdadm", "-c", self._wrapper(name, trial, ".trial")]
         finally:
             self.files.remove(f"{RUN}/drbd/{name}.trial.conf")
             self.files.remove(trial)
@@ -252,23 +269,28 @@ class Drbd:
 
     # Metadata
 
-    def metadata(self, name: str, volume: int, device: str | None) -> str:
-        """'none', 'new' (just created) or 'used', for a resource that is down; no device: the metadata is internal."""
+    def metadata(self, name: str, volume: int, device: str | None, wanted: Configuration | None = None) -> str:
+        """'none', 'new' (just created) or 'used', for a resource that is down; no device: the metadata is internal.
+
+        With `wanted` as that configuration has it, whatever is in place.
+        """
         if device is not None and is_blank(device):
             return "none"
-        result = self._read_metadata("get-gi", name, volume)
+        if wanted is None:
+            return self._metadata(self._adm(name), f"{name}/{volume}")
+        with self._trial(name, wanted) as adm:
+            return self._metadata(adm, f"{name}/{volume}")
+
+    def _metadata(self, adm: list[str], which: str) -> str:
+        result = self.runner.run([*adm, "get-gi", which], mutates=False, check=False, timeout=60)
         if result.code != 0 and not (result.stdout + result.stderr).strip():
             # Where there is none, get-gi fails without a word; dump-md says so.
-            result = self._read_metadata("dump-md", name, volume)
+            result = self.runner.run([*adm, "dump-md", which], mutates=False, check=False, timeout=60)
         if result.code != 0:
             if re.search(r"no valid meta.?data", result.stdout + result.stderr, re.I):
                 return "none"
             raise CommandFailed(result.argv, result.code, result.stdout, result.stderr)
         return "new" if parse_generations(result.stdout).current == JUST_CREATED else "used"
-
-    def _read_metadata(self, command: str, name: str, volume: int) -> Result:
-        argv = [*self._adm(name), command, f"{name}/{volume}"]
-        return self.runner.run(argv, mutates=False, check=False, timeout=60)
 
     def create_metadata(self, name: str, volume: int) -> None:
         argv = [*self._adm(name), "--", "--force", "create-md", f"{name}/{volume}"]

@@ -11,10 +11,9 @@ bitmap, plus 4 KiB for the superblock and 32 KiB for the activity log with its d
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
-from ._errors import ParseFailed
+from ._errors import ParseFailed, Refused
 
 SECTOR = 512
 JUST_CREATED = 0x4
@@ -27,19 +26,14 @@ def metadata_size(data: int, peers: int = 1) -> int:
     return (-(-sectors // (1 << 18)) * 8 * peers + 72) * SECTOR
 
 
-def metadata_volume_size(data: int, extent: int = 4 * 1024 * 1024, peers: int = 1) -> int:
-    """The size of a volume for it: at least 4 MiB, whole extents."""
-    need = max(metadata_size(data, peers), 4 * 1024 * 1024)
-    return -(-need // extent) * extent
-
-
 def is_blank(path: str) -> bool:
     """Whether the place of the superblock of external metadata is empty."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return not os.read(handle, SUPERBLOCK).strip(b"\0")
-    finally:
-        os.close(handle)
+        with open(path, "rb", buffering=0) as device:
+            return not device.read(SUPERBLOCK).strip(b"\0")
+    except OSError as error:
+        remedy = "see with lsblk if the device is there, and correct its meta_disk if not"
+        raise Refused(f"the metadata's device {path} cannot be read: {error.strerror}", remedy) from error
 
 
 class Generations(NamedTuple):

@@ -18,7 +18,7 @@ from ._node import Node
 def install(node: Node, params: dict[str, Any]) -> dict[str, Any]:
     """Writes to an empty device, or to one on which the writing was interrupted."""
     device = params["device"]
-    found = node.devices.signature(device)
+    found = node.devices.contents(device)
     mark = f"install{re.sub(r'[^A-Za-z0-9.-]', '-', os.path.abspath(device))}"
     interrupted = any(one["key"].startswith(f"{mark}.") and not one["running"] for one in node.journal.entries())
     needed = found is None or interrupted or bool(params["overwrite"])

@@ -17,7 +17,8 @@ TLS_PORT = 16514
 STATES = {
     0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
 }  # fmt: skip
-OFF = ("shutoff", "crashed")
+# A domain that is crashed has its QEMU still (on_crash=preserve), and with it its disks.
+OFF = ("shutoff",)
 SHUTOFF_REASONS = {
     0: "unknown", 1: "shutdown", 2: "destroyed", 3: "crashed", 4: "migrated", 5: "saved", 6: "failed",
     7: "from snapshot", 8: "daemon",

@@ -19,7 +19,6 @@ from ._errors import ParseFailed, Refused
 from ._files import RUN, Files, read_json, write_json
 
 LEASE = f"{RUN}/lock.json"
-FLOCK = f"{RUN}/lock"
 
 
 class Lock(Protocol):

@@ -29,11 +29,17 @@ class Binding:
     def execute(self, work: Work) -> None:
         """The one place where errors become answers."""
         module = self.module
-        node = this_node(module.check_mode, module.params.get("local_uri") or URI, self.resource_prefix)
         try:
+            node = this_node(module.check_mode, module.params.get("local_uri") or URI, self.resource_prefix)
             answer = work(node, module.params)
         except TwofoldError as error:
             module.fail_json(msg=str(error), remedy=error.remedy)
+        except OSError as error:
+            # A file or device that a piece of work took for granted.
+            remedy = "see if it is there, can be read and written, and has room; then run again"
+            module.fail_json(
+                msg=f"{error.filename or 'a file of this node'}: {error.strerror} ({remedy})", remedy=remedy
+            )
         if not getattr(module, "_diff", False):
             answer.pop("diff", None)
         failed = [one for one in answer.get("results", []) if one["status"] == "failed"]

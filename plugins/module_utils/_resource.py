@@ -15,6 +15,7 @@ from ._drbd_parse import PLACEHOLDER
 from ._errors import Refused, UsageError
 from ._names import instance_name
 from ._node import Node
+from ._stale_copies import mark_before_up
 from ._steps import Args, Done, changed
 from ._steps_replication import demote, initialise, promote, remove
 
@@ -86,37 +87,45 @@ def ensure(node: Node, name: str, wanted: dict[str, Any], config: Configuration)
         node.replication.validate(name, config)
     if node.check_mode:
         return write or node.replication.adjust(name, dry=True)
-    if write:
-        node.replication.write(name, config)
-    made = False
     state = node.replication.state(name)
     attached = set() if state is None else {one.volume for one in state.volumes if one.disk not in (None, "Diskless")}
-    for volume in wanted["volumes"]:
-        if volume["number"] not in attached:
-            made = _metadata(node, name, volume, bool(wanted["create_metadata"])) or made
-    return node.replication.adjust(name, dry=False) or write or made
+    detached = [one for one in wanted["volumes"] if one["number"] not in attached]
+    owed = [one for one in detached if _lacks_metadata(node, name, one, config)]
+    for one in owed:
+        _require_place(node, name, one, bool(wanted["create_metadata"]))
+    if write:
+        node.replication.write(name, config)
+    for one in owed:
+        node.replication.create_metadata(name, one["number"])
+    if state is None:
+        mark_before_up(node.replication, name, [one["number"] for one in wanted["volumes"]])
+    return node.replication.adjust(name, dry=False) or write or bool(owed)
 
 
-def _metadata(node: Node, name: str, volume: dict[str, Any], allowed: bool) -> bool:
-    """Makes metadata where there is none, if that is wanted and nothing is in its place."""
-    number, disk, meta = int(volume["number"]), volume["disk"], volume["meta_disk"]
-    external = None if meta == INTERNAL else meta
-    if node.replication.metadata(name, number, external) != "none":
-        return False
+def _external(volume: dict[str, Any]) -> str | None:
+    return None if volume["meta_disk"] == INTERNAL else str(volume["meta_disk"])
+
+
+def _lacks_metadata(node: Node, name: str, volume: dict[str, Any], config: Configuration) -> bool:
+    return node.replication.metadata(name, volume["number"], _external(volume), config) == "none"
+
+
+def _require_place(node: Node, name: str, volume: dict[str, Any], allowed: bool) -> None:
+    """Metadata is wanted, and there is an empty place for it that is large enough."""
+    which, disk, external = f"{name}/{volume['number']}", volume["disk"], _external(volume)
     if not allowed:
-        raise Refused(f"{name}/{number} has no DRBD metadata", "set create_metadata to have it made")
+        raise Refused(f"{which} has no DRBD metadata", "set create_metadata to have it made")
     place = external or disk
-    signature = node.devices.signature(place)
-    if signature:
-        message = f"{name}/{number}: metadata would be written to {place}, which holds {signature}"
-        raise Refused(message, "use an empty device for the metadata, or clear it yourself with wipefs")
+    found = node.devices.contents(place)
+    if found:
+        message = f"{which}: metadata would be written to {place}, which holds {found}"
+        remedy = f"use an empty device, or, if what is there may be destroyed, clear it with 'blkdiscard -z {place}'"
+        raise Refused(message, remedy)
     if external is not None:
         need, room = metadata_size(node.devices.size(disk)), node.devices.size(external)
         if room < need:
-            message = f"{name}/{number}: {external} has {room} bytes, the metadata of {disk} needs {need}"
+            message = f"{which}: {external} has {room} bytes, the metadata of {disk} needs {need}"
             raise Refused(message, "use a larger device for the metadata")
-    node.replication.create_metadata(name, number)
-    return True
 
 
 def first_sync(node: Node, name: str, how: str, timeout: float) -> list[Done]:

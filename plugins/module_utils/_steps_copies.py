@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ._clock import Clock
 from ._drbd import DiskState, ResourceState
 from ._errors import Refused, TimedOut
 from ._lvm import Volume
@@ -120,31 +121,70 @@ def _complete(state: ResourceState) -> bool:
 
 def _follow(node: Node, name: str, timeout: float) -> None:
     """Looks until both sides are up to date; `timeout` is for a resync that does not move, not for one that does."""
-    pause, moved = 0.1, node.clock.monotonic()
+    pause, pace = 0.1, _Pace(node.clock, timeout)
     while True:
         state = state_of(node, name)
         if _complete(state):
             node.progress.clear(name)
             return
         _refuse_hopeless(state)
-        now = node.clock.monotonic()
-        if any(_syncs(one) for one in state.volumes):
-            moved = now
-        elif now - moved > timeout:
-            message = f"{name} is not resynced ({state.summary()})"
-            raise TimedOut(message, "look at the replication network; when it is back, run again")
+        if pace.lost(_left(state)):
+            raise _standing_still(state, timeout)
         node.progress.say(name, "resync", _share(state))
         node.clock.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
-        _glance(node, state)
+        _glance(node, state, pace)
 
 
-def _glance(node: Node, state: ResourceState) -> None:
+class _Pace:
+    """When a resync last came forward, by what is left of each minor. One that begins anew may have more left."""
+
+    def __init__(self, clock: Clock, timeout: float) -> None:
+        self.clock, self.timeout = clock, timeout
+        self.moved = clock.monotonic()
+        self.left: dict[int | None, float] = {}
+
+    def lost(self, left: dict[int | None, float]) -> bool:
+        """Takes what is left now; whether that has become less for no minor within the time."""
+        now = self.clock.monotonic()
+        if any(amount < self.left.get(minor, amount + 1) for minor, amount in left.items()):
+            self.moved = now
+        self.left.update(left)
+        return now - self.moved > self.timeout
+
+
+def _glance(node: Node, state: ResourceState, pace: _Pace) -> None:
     """Goes with a resync as long as it can be seen without DRBD's programs, which take their time from it."""
     minors = {one.minor for one in state.volumes}
-    while shares := [done for minor, done in node.replication.resyncs().items() if minor in minors]:
-        node.progress.say(state.name, "resync", min(shares) / 100)
+    while seen := {minor: one for minor, one in node.replication.resyncs().items() if minor in minors}:
+        if pace.lost({minor: _amount(one.left, one.done) for minor, one in seen.items()}):
+            return
+        node.progress.say(state.name, "resync", min(one.done for one in seen.values()) / 100)
         node.clock.sleep(GLANCE)
+
+
+def _left(state: ResourceState) -> dict[int | None, float]:
+    return {one.minor: _amount(one.out_of_sync, one.done) for one in state.volumes if _syncs(one)}
+
+
+def _amount(left: int | None, done: float | None) -> float:
+    """What is left, in bytes if they are known: DRBD slows down for a busy guest, and a percent of a disk is much."""
+    return left if left is not None else 100 - (done or 0)
+
+
+def _standing_still(state: ResourceState, timeout: float) -> TimedOut:
+    if not any(_syncs(one) for one in state.volumes):
+        message = f"{state.name} is not resynced ({state.summary()})"
+        return TimedOut(message, "look at the replication network; when it is back, run again")
+    paused = any((one.replication or "").startswith("PausedSync") for one in state.volumes)
+    still = f"has not come forward for {timeout:.0f} s ({state.summary()})"
+    if paused:
+        remedy = f"if somebody paused it: drbdadm resume-sync {state.name} on both nodes; then run again"
+        return TimedOut(f"the resync of {state.name} is paused and {still}", remedy)
+    remedy = (
+        "look for errors of a disk or of the replication network in the kernel's logs of both nodes; then run again"
+    )
+    return TimedOut(f"the resync of {state.name} {still}", remedy)
 
 
 def _syncs(one: DiskState) -> bool:

@@ -20,6 +20,7 @@ from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
 
+CRASHED = "crashed"
 STOP_TIMEOUT = 120.0
 ASK_AGAIN = 10.0
 # How often the memory was gone through before a migration that does not converge switches to post-copy.
@@ -76,8 +77,10 @@ def start(node: Node, args: Args) -> Done:
     if found is None and not node.check_mode:
         raise Refused(f"domain {name} is not defined on this node", "define it first")
     if found is not None and found.active:
-        message = f"domain {name} is {found.state} on this node"
-        raise Refused(message, "look at it with 'virsh domstate --reason'; a migration may be at work")
+        remedy = "look at it with 'virsh domstate --reason'; a migration may be at work"
+        if found.state == CRASHED:
+            remedy = "save what you need with 'virsh dump', then stop it with force or 'virsh destroy'"
+        raise Refused(f"domain {name} is {found.state} on this node", remedy)
     for one in args.parts("volumes"):
         _require_finished(node, name, one)
     if resource is not None:
@@ -128,10 +131,14 @@ def stop(node: Node, args: Args) -> Done:
         return unchanged(f"domain {name} does not run")
     if found.migrating:
         raise Refused(f"domain {name} is being migrated", "wait until that is over")
+    crashed = found.state == CRASHED
+    if crashed and not force:
+        message = f"domain {name} has crashed, and its QEMU is kept for a look at it"
+        raise Refused(message, "save what you need with 'virsh dump', then allow taking its power away")
     if node.check_mode:
         return changed(f"would stop domain {name}")
     timeout = args.number("timeout", STOP_TIMEOUT)
-    if timeout > 0 and _shut_down(node, name, timeout):
+    if timeout > 0 and not crashed and _shut_down(node, name, timeout):
         return changed(f"domain {name} shut down")
     if not force:
         message = f"domain {name} did not shut down within {timeout:.0f} s"
@@ -148,7 +155,7 @@ def _shut_down(node: Node, name: str, timeout: float) -> bool:
         found = node.hypervisor.domain(name)
         if found is None or found.state in OFF:
             return True
-        if node.clock.monotonic() - asked[0] >= ASK_AGAIN:
+        if found.state != CRASHED and node.clock.monotonic() - asked[0] >= ASK_AGAIN:
             asked[0] = node.clock.monotonic()
             _ask(node, name)
         return False

@@ -15,7 +15,10 @@ description:
   - Writes the configuration of one DRBD resource for two hosts, makes its metadata where there is none and that is
     allowed, brings it up, and gives this side its role. It works with DRBD 8.4 and 9.
   - Run it on both hosts with the same options, first without O(role), then with O(role=primary) on the one.
-  - Metadata is never written over data or over other metadata.
+  - Metadata is never written over data or over other metadata. A device holds data if C(blkid) knows what is on it, or if
+    its first or last MiB is not all zeros.
+  - A resource that was down comes up C(Outdated) until the handshake with its peer, which may have gone on without it. One
+    that was itself in use without its peer stays as it is.
 extends_documentation_fragment:
   - twofold.cluster._attributes
   - twofold.cluster._attributes.full

@@ -26,8 +26,8 @@ options:
   node:
     description:
       - The node's name in the inventory. It is put into the document as RV(observed.node).
+      - By default it is the name of the host that the task is for, C(inventory_hostname).
     type: str
-    required: true
   local_uri:
     description:
       - The connection URI of libvirt on this node.
@@ -87,14 +87,18 @@ observed:
     problems: []
 """
 
+import os
+
 from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import URI
 from ansible_collections.twofold.cluster.plugins.module_utils._module import Binding
 from ansible_collections.twofold.cluster.plugins.module_utils._observe import observe
 
 
 def main() -> None:
-    binding = Binding({"node": {"type": "str", "required": True}, "local_uri": {"type": "str", "default": URI}})
-    binding.execute(lambda node, params: {"observed": observe(node, params["node"]), "changed": False})
+    binding = Binding({"node": {"type": "str"}, "local_uri": {"type": "str", "default": URI}})
+    # On a control host the action plugin of this name gives the inventory's name.
+    here = os.uname().nodename
+    binding.execute(lambda node, params: {"observed": observe(node, params["node"] or here), "changed": False})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ author:
   - The Twofold developers (@twofold)
 description:
   - Writes an image to a block device, or makes a file system on it and runs a script that fills it.
-  - A device that holds data is left alone. An installation that was interrupted is found and done again.
+  - A device that holds data is left alone. It holds data if C(blkid) knows what is on it, or if its first or last MiB is not
+    all zeros. An installation that was interrupted is found and done again.
   - An image is not trusted. Only raw and qcow2 are read, and a qcow2 that refers to another file is refused.
 extends_documentation_fragment:
   - twofold.cluster._attributes

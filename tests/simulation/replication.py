@@ -15,6 +15,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd import (
     Configuration,
     DiskState,
     ResourceState,
+    Resync,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import put_secret, take_secret
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
@@ -55,7 +56,7 @@ class SimReplication:
         found = self.kernel.resources.get(name)
         return None if found is None else _state(found)
 
-    def resyncs(self) -> dict[int, float]:
+    def resyncs(self) -> dict[int, Resync]:
         """Nothing, as with DRBD 9: how far they are has to be asked."""
         return {}
 
@@ -100,7 +101,8 @@ class SimReplication:
         """The volumes of a resource by its file."""
         return list(self._here(name)[1].volumes)
 
-    def metadata(self, name: str, volume: int, device: str | None) -> str:
+    def metadata(self, name: str, volume: int, device: str | None, wanted: Configuration | None = None) -> str:
+        assert wanted is None, "no step looks before the configuration is in place"
         block = self._meta(name, volume).superblock
         return "none" if block is None else "new" if block.current == JUST_CREATED else "used"
 

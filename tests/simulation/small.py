@@ -16,8 +16,6 @@ from ansible_collections.twofold.cluster.plugins.module_utils._lock import FileL
 from ansible_collections.twofold.cluster.plugins.module_utils._seed import FOLDER as SEEDS
 from ansible_collections.twofold.cluster.plugins.module_utils._seed import NAMES
 
-from .contents import Content
-
 if TYPE_CHECKING:
     from .machine import Machine
 
@@ -212,8 +210,3 @@ class SimJournal(FileJournal):
     def _identity(self, pid: int) -> str | None:
         task = self.machine.processes.get(pid)
         return f"boot-{self.machine.boots}/{pid}" if task is not None and not task.over else None
-
-
-def blank(content: Content) -> bool:
-    """Whether nothing was ever written."""
-    return content.parent is None

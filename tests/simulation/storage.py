@@ -182,7 +182,7 @@ class SimDevices:
         found.superblock = None
         report(1, 1)
 
-    def signature(self, path: str) -> str | None:
+    def contents(self, path: str) -> str | None:
         return None if self.machine.backing(path).content is ZEROS else "data"
 
     def wait(self, path: str) -> None:

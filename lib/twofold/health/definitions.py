@@ -13,7 +13,8 @@ from ..findings import Finding
 from ..observed import Trace
 from .seen import Seen, error, warning
 
-NODES = {"drbd": 2, "plain": 1, "diskless": 1}
+# Templates that keep an instance on one node. With another number for drbd a definition counts as damaged.
+ALONE = ("plain", "diskless")
 FIX = "run site.yml, or verify with -e fix=true"
 
 
@@ -27,10 +28,9 @@ def findings(seen: Seen) -> Iterator[Finding]:
 
 
 def _layout(trace: Trace, base: dict[str, Any]) -> Iterator[Finding]:
-    wanted = NODES.get(base["disk_template"])
-    if wanted is not None and len(base["nodes"]) != wanted:
+    if base["disk_template"] in ALONE and len(base["nodes"]) != 1:
         message = f"it has the disk template {base['disk_template']} and the nodes {', '.join(base['nodes'])}"
-        remedy = f"that template has {wanted} node{'s' if wanted > 1 else ''}; see what was interrupted, and repeat it"
+        remedy = "that template has one node; see what was interrupted, and repeat it"
         yield error("definition-layout", f"instance {trace.name}", message, remedy)
 
 

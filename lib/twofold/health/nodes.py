@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from .. import clocks
 from ..findings import Finding, listing
 from ..observed import NodeView
 from ..planner.fit import KVM_REMEDY
@@ -35,24 +36,16 @@ def findings(seen: Seen) -> Iterator[Finding]:
 
 
 def _clocks(views: list[NodeView]) -> Iterator[Finding]:
-    """Each node against the one in the middle, as far as the time that the answer took can tell."""
+    """As far as the time that the answer took can tell."""
     bounds = {}
     for view in views:
         asked, read = view.document.get("asked"), view.document.get("time")
         if asked is not None and read is not None:
             bounds[view.name] = (read - asked[1], read - asked[0])
-    if len(bounds) < 2:
-        return
-    order = sorted(bounds, key=lambda name: (sum(bounds[name]), name))
-    middle = order[(len(order) - 1) // 2]
-    low, high = bounds[middle]
-    for name, (first, last) in sorted(bounds.items()):
-        seconds = max(first - high, low - last)
-        if seconds > CLOCK:
-            way = "ahead of" if first > high else "behind"
-            message = f"its clock is at least {seconds:.0f} s {way} that of {middle}, and {CLOCK:.0f} s are allowed"
-            remedy = "let the nodes' clocks be set by NTP (chrony or systemd-timesyncd)"
-            yield error("clock-differs", f"node {name}", message, remedy)
+    for one in clocks.apart(bounds, CLOCK):
+        message = f"its clock is at least {one.seconds:.0f} s {one.way} that of {one.middle}"
+        message += f", and {CLOCK:.0f} s are allowed"
+        yield error("clock-differs", f"node {one.node}", message, clocks.REMEDY)
 
 
 def _version(view: NodeView, what: str) -> str | None:

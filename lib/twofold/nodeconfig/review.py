@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .. import pki
+from .. import clocks, pki
 from ..findings import ERROR, WARNING, Finding, ordered
 from .settings import Member, Settings, finding
 from .wanted import subjects
@@ -118,18 +118,7 @@ def _duplicates(answers: Mapping[str, Answer], members: list[Member]) -> Iterato
 
 
 def _clocks(answers: Mapping[str, Answer], tolerance: float) -> Iterator[Finding]:
-    """Compare with the node in the middle, as far as the measurement can tell."""
-    clocks = {name: answer.clock for name, answer in answers.items() if answer.clock is not None}
-    if len(clocks) < 2:
-        return
-    order = sorted(clocks, key=lambda name: (sum(clocks[name]), name))
-    middle = order[(len(order) - 1) // 2]
-    low, high = clocks[middle]
-    for name, (first, last) in sorted(clocks.items()):
-        ahead, behind = first - high, low - last
-        if max(ahead, behind) <= tolerance:
-            continue
-        seconds, way = (ahead, "ahead of") if ahead > behind else (behind, "behind")
-        message = f"it is at least {seconds:.2f} s {way} {middle}, and {tolerance:g} s are allowed"
-        remedy = "let the nodes' clocks be set by NTP (chrony or systemd-timesyncd)"
-        yield finding(name, "clock", message, remedy, code="clock")
+    read = {name: answer.clock for name, answer in answers.items() if answer.clock is not None}
+    for one in clocks.apart(read, tolerance):
+        message = f"it is at least {one.seconds:.2f} s {one.way} {one.middle}, and {tolerance:g} s are allowed"
+        yield finding(one.node, "clock", message, clocks.REMEDY, code="clock")

@@ -21,7 +21,8 @@ PACKAGES = (
     "drbd-utils", "e2fsprogs", "fdisk", "iproute2", "kmod", "libvirt-clients", "libvirt-daemon-driver-qemu",
     "libvirt-daemon-system", "lvm2", "mmdebstrap", "nftables", "python3-libvirt", "qemu-utils", "xorriso",
 )  # fmt: skip
-EMULATORS = {"x86_64": ["qemu-system-x86"], "aarch64": ["qemu-system-arm", "qemu-efi-aarch64"]}
+# The architectures that a domain is rendered for.
+EMULATORS = {"x86_64": ["qemu-system-x86"]}
 MODULES = ("bridge", "dm_mod", "drbd", "nf_tables", "tun", "vhost_net")
 DIRECTORIES = {
     "/etc/twofold": "0755",
@@ -75,7 +76,6 @@ def wanted(settings: Settings, member: Member, members: Sequence[Member], author
     """Return the document for ``member``; ``members`` are all nodes, ``authority`` the certificate if there is one."""
     return {
         "format": 1,
-        "node": member.name,
         "preflight": preflight(settings, member, members),
         "items": [
             *_base_items(settings, members),
@@ -106,7 +106,6 @@ def preflight(settings: Settings, member: Member, members: Sequence[Member]) -> 
         "hostname": member.hostname,
         "volume_group": settings.volume_group,
         "devices": list(settings.volume_group_devices),
-        "wipe": list(settings.wipe_devices),
         "networks": [
             {"name": name, "mtu": mtu, "address": address, "peers": _named(peers, addresses)}
             for name, mtu, address, addresses in networks
@@ -118,7 +117,6 @@ def preflight(settings: Settings, member: Member, members: Sequence[Member]) -> 
             _port_range("replication", settings.drbd_ports.first, settings.drbd_ports.last, []),
             _port_range("migration", settings.migration_ports.first, settings.migration_ports.last, ["qemu"]),
         ],
-        "bridges": [{"name": bridge.name, "interface": bridge.interface} for bridge in settings.bridges],
     }
 
 

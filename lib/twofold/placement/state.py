@@ -53,9 +53,6 @@ T = TypeVar("T", "NodeArrays", "InstanceArrays")
 ) = range(18)
 _ROWS = 18
 
-#: A node may miss this much memory (MiB) before that is worth a warning; disk likewise.
-MISSING_MEMORY, MISSING_DISK = 512, 1024
-
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:

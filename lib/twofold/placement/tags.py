@@ -12,7 +12,6 @@ DESIRED_LOCATION = "htools:desiredlocation:"
 MIGRATION = "htools:migration:"
 ALLOW_MIGRATION = "htools:allowmigration:"
 STANDBY = "htools:standby:"
-STANDBY_AUTO = "htools:standby:auto"
 
 
 def _suffixes(prefix: str, tags: Iterable[str]) -> list[str]:

@@ -112,12 +112,17 @@ class Claims:
         if network.cidr is None:
             return None
         ranges = [_range(text) for text in network.reserved]
-        for address in ipaddress.ip_network(network.cidr).hosts():
-            text = str(address)
-            reserved = any(first <= int(address) <= last for first, last in ranges)
-            if text not in self.addresses and text != network.gateway and not reserved:
+        pool = ipaddress.ip_network(network.cidr)
+        first, last = _hosts(pool)
+        number = first
+        while number <= last:
+            # A range may have more addresses than anybody can count.
+            end = max((high for low, high in ranges if low <= number <= high), default=None)
+            text = str(pool[number - int(pool.network_address)])
+            if end is None and text not in self.addresses and text != network.gateway:
                 self.addresses[text] = f"instance {instance}"
                 return text
+            number = (number if end is None else end) + 1
         return None
 
     def memory_free(self, node: str, besides: str | None = None) -> int:
@@ -178,6 +183,14 @@ class Claims:
             if instance.disk_template == "drbd":
                 found[group] += units.round_up(names.meta_size(disk.size), extent)
         return dict(found)
+
+
+def _hosts(pool: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, int]:
+    """The first and the last address that a host may have: not the network's own, nor IPv4's broadcast."""
+    first, last = int(pool.network_address), int(pool.broadcast_address)
+    if last - first <= 1:
+        return first, last
+    return first + 1, last - 1 if pool.version == 4 else last
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -138,7 +138,7 @@ class Growth:
             message = f"its disk does not grow: {self.primary} is {away}"
             self.context.error("node-rebooting", name, message, "run this again when the node is back")
             return False
-        return all(self._room(node, document, asked, drbd=drbd) for node in document["nodes"])
+        return all(self._room(node, document, asked) for node in document["nodes"])
 
     def _ends_primary(self) -> bool:
         """Whether its disks will be Primary after what the chain has."""
@@ -167,7 +167,7 @@ class Growth:
     def _side(self, node: str) -> str:
         return "primary" if node == self.primary else "secondary"
 
-    def _room(self, node: str, document: dict[str, Any], asked: Sizes, *, drbd: bool) -> bool:
+    def _room(self, node: str, document: dict[str, Any], asked: Sizes) -> bool:
         view = self.context.observed.known(node)
         for disk in document["disks"]:
             if disk["index"] not in asked or view is None:

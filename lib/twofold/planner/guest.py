@@ -231,7 +231,7 @@ class Guest:
             "sha256": template.sha256,
             "format": template.format,
             "script": {FILE: template.script} if template.script else None,
-            "environment": {**template.environment, "TWOFOLD_INSTANCE": self.name},
+            "environment": {**template.environment, "TWOFOLD_HOSTNAME": self.c.wanted.hostname or self.name},
             "timeout": template.timeout,
         }
         after = [self._image()] if template.kind == "image" and not self._cached() else []

@@ -65,7 +65,7 @@ def _instance(desired: Desired, seen: Observed, name: str) -> dict[str, Any] | N
         "disk_template": base["disk_template"] if base else wanted.disk_template if wanted else None,
         "primary": primary,
         "secondary": next((node for node in nodes if node != primary), None),
-        "replication": _replication(seen, trace, primary),
+        "replication": _replication(trace, primary),
         "memory": domain.memory if domain else base["memory"] if base else None,
         "vcpus": domain.vcpus if domain else base["vcpus"] if base else None,
         "addresses": [nic["address"] for nic in base["nics"] if nic["address"]] if base else [],
@@ -92,7 +92,7 @@ def _state(trace: Trace, primary: str | None, unknown: list[str], seen: Observed
     return "unknown" if seen.unknown else "not created"
 
 
-def _replication(seen: Observed, trace: Trace, primary: str | None) -> dict[str, Any] | None:
+def _replication(trace: Trace, primary: str | None) -> dict[str, Any] | None:
     """Connection and disks as the primary sees them, or the other node if only that one is known."""
     order = [primary, *sorted(trace.resources)] if primary else sorted(trace.resources)
     resource = next((trace.resources[node] for node in order if node in trace.resources), None)

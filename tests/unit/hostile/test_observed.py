@@ -213,3 +213,29 @@ def test_a_damaged_definition_is_named_by_every_plan() -> None:
         (said,) = [one for one in planner.plan(WANTED, found, intent).errors if one.code == "definition-damaged"]
         assert said.object == "instance web1"
         assert "disks[0].size is not a whole number" in said.message and "node1" in said.message
+
+
+@pytest.mark.parametrize("nodes", [["node1"], ["node1", "node2", "node3"]])
+def test_a_replicated_definition_names_two_nodes(nodes: list[str]) -> None:
+    found = copy.deepcopy(documents("whole"))
+    for said in found.values():
+        document = (said or {}).get("definitions", {}).get("web1")
+        if document is not None:
+            document["nodes"] = nodes
+            for disk in document["disks"]:
+                disk["volume_group"] |= {"node3": "twofold"}
+                disk["minor"] |= {"node3": 999}
+    for plan in look(found, ALL):
+        faults = [one for one in plan.errors if one.code == "definition-damaged"]
+        assert {one.object for one in faults} == {"instance web1"}
+        assert all("on drbd has two" in one.message for one in faults)
+
+
+def test_a_plain_definition_with_two_nodes_stops_nobody() -> None:
+    found = copy.deepcopy(documents("whole"))
+    for said in found.values():
+        document = (said or {}).get("definitions", {}).get("web1")
+        if document is not None:
+            document["disk_template"] = "plain"
+    look(found, ALL)
+    assert "definition-layout" in {one.code for one in report.verify(WANTED, found, now=NOW)}

@@ -457,6 +457,16 @@ def test_images_are_fetched_once_a_node() -> None:
     assert len(installs) == 3 and all(fetches[0].id in step.needs for step in installs)
 
 
+def test_an_os_script_is_told_the_host_name() -> None:
+    wanted = desired({"web1": instance(os="script", hostname="www.example.org"), "web2": instance(os="script")})
+    plan = World(list(wanted.nodes)).plan(wanted)
+    told = {step.instance: step.args["environment"] for step in plan.steps if step.op == "os.install"}
+    assert told == {
+        "web1": {"TWOFOLD_RELEASE": "trixie", "TWOFOLD_HOSTNAME": "www.example.org"},
+        "web2": {"TWOFOLD_RELEASE": "trixie", "TWOFOLD_HOSTNAME": "web2"},
+    }
+
+
 def test_no_secret_stands_in_a_plan() -> None:
     data = {"password": "hunter2", "chpasswd": {"expire": False}}
     wanted = desired({"web1": instance(os="debian-13", user_data=data)})

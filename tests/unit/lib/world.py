@@ -84,7 +84,8 @@ class World:
 
     def apply(self, plan: Plan, desired: Desired, limit: int | None = None) -> int:
         """Carry out a plan, or its first `limit` steps; how many there were."""
-        known = secrets.for_plan(plan, desired)
+        keys = set().union(*(secrets.used(step.args) for step in plan.steps))
+        known = {key: secrets.resolve(desired, key) for key in keys}
         # As apply does: wave by wave, on each node in the plan's order.
         order = sorted(plan.steps, key=lambda step: step.wave)
         for step in order[:limit]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def test_what_is_not_wanted_is_left_out() -> None:
     assert {"firewall", "volume_group", "bridge"} & set(kinds(wanted)) == set()
     assert "/etc/hosts" not in [item.get("path") for item in wanted["items"]]
     assert wanted["preflight"]["names"] == {"node2": "192.0.2.2", "node3": "192.0.2.3"}
+
+
+def test_a_node_is_of_an_architecture_that_guests_are_rendered_for() -> None:
+    domain = (Path(__file__).parents[1] / "lib/recorded/rendered.xml").read_text()
+    (rendered,) = re.findall(r"""<type arch=['"](\w+)['"]""", domain)
+    assert document()["preflight"]["architectures"] == [rendered]
 
 
 def test_the_firewall_opens_before_libvirt_listens() -> None:

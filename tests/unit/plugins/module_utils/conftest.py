@@ -122,7 +122,7 @@ class MemoryVolumes:
         self.content[path] = "zeros"
         report(1, 1)
 
-    def signature(self, path: str) -> str | None:
+    def contents(self, path: str) -> str | None:
         return None if self.content[path] == "zeros" else self.content[path]
 
     def wait(self, path: str) -> None:

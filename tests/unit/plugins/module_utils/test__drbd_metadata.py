@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Drbd
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import FOLDER, Configuration, Drbd
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed, Refused
+from ansible_collections.twofold.cluster.plugins.module_utils._files import RUN
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
 
@@ -46,3 +47,16 @@ def test_metadata_that_cannot_be_read_is_not_taken_for_none(node: Node) -> None:
 def test_metadata_tells_whether_it_was_in_service(node: Node, current: str, said: str) -> None:
     found = drbd(node, get_gi=(0, f"{current}:0000000000000000:0:0:0:0:0:0:0:0:0:0:0\n", ""))
     assert found.metadata("web1", 0, None) == said
+
+
+def test_metadata_is_read_before_its_file_is_in_place(node: Node) -> None:
+    """With a trial of the configuration, which is gone afterwards."""
+    tools = Tools(get_gi=(0, "0000000000000004:0000000000000000:0:0:0:0:0:0:0:0:0:0:0\n", ""))
+    found = Drbd(tools, node.files)
+    assert found.metadata("web1", 0, None, Configuration("resource web1 {}", None)) == "new"
+    assert node.files.names(FOLDER) == [] == node.files.names(f"{RUN}/drbd")
+
+
+def test_a_device_for_metadata_that_is_not_there_is_named(node: Node) -> None:
+    with pytest.raises(Refused, match=r"/dev/no-such-meta cannot be read: No such file or directory .*meta_disk"):
+        drbd(node).metadata("web1", 0, "/dev/no-such-meta")

@@ -11,7 +11,6 @@ import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import (
     JUST_CREATED,
     metadata_size,
-    metadata_volume_size,
     parse_generations,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import (
@@ -100,8 +99,6 @@ def test_the_size_of_metadata() -> None:
     assert metadata_size(128 << 20) == (8 + 72) * 512
     assert metadata_size((128 << 20) + 1) == (16 + 72) * 512
     assert metadata_size(1 << 40) == (8192 * 8 + 72) * 512
-    assert metadata_volume_size(256 << 20) == 4 << 20
-    assert metadata_volume_size(1 << 40) == 36 << 20
 
 
 def test_what_differs_from_the_peer_is_in_bytes(recorded: Recorded) -> None:

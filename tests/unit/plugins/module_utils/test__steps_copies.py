@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState, Resync
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TimedOut
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 from tests.unit.plugins.module_utils.conftest import BenchNode
@@ -18,8 +18,10 @@ NAMES = [{"volume_group": "vg0", "name": "web1-disk0"}, {"volume_group": "vg0", 
 SNAPSHOT = {"volume_group": "vg0", "name": "web1-disk0", "snapshot": "web1-disk0-kept-abc"}
 
 
-def disk(disk_: str, peer: str, done: float | None = None, replication: str = "Established") -> DiskState:
-    return DiskState(0, 1000, disk_, peer, done, "/dev/vg0/web1-disk0", replication)
+def disk(
+    disk_: str, peer: str, done: float | None = None, replication: str = "Established", left: int | None = None
+) -> DiskState:
+    return DiskState(0, 1000, disk_, peer, done, "/dev/vg0/web1-disk0", replication, left)
 
 
 def state(one: DiskState, **more: Any) -> ResourceState:
@@ -31,11 +33,11 @@ class Kernel:
 
     def __init__(self, *states: ResourceState) -> None:
         self.states = list(states)
-        self.shares: list[dict[int, float]] = []
+        self.seen: list[dict[int, Resync]] = []
         self.did: list[str] = []
 
-    def resyncs(self) -> dict[int, float]:
-        return self.shares.pop(0) if self.shares else {}
+    def resyncs(self) -> dict[int, Resync]:
+        return self.seen.pop(0) if self.seen else {}
 
     def state(self, _name: str) -> ResourceState | None:
         return self.states.pop(0) if len(self.states) > 1 else next(iter(self.states), None)
@@ -132,9 +134,45 @@ def test_a_resync_that_moves_may_take_long_and_one_that_does_not_is_an_error(nod
 def test_a_resync_that_can_be_seen_in_a_file_is_followed_there(node: BenchNode) -> None:
     syncing = state(disk("Inconsistent", "UpToDate", 1.0, "SyncTarget"))
     made = kernel(node, syncing, syncing, state(disk("UpToDate", "UpToDate")))
-    made.shares = [{1000: 10.0 * n, 1001: 50.0} for n in range(9)]
+    made.seen = [{1000: Resync(10.0 * n, None), 1001: Resync(50.0, None)} for n in range(9)]
     assert run(node, "replication.wait", resource="web1", timeout=5).changed
-    assert (made.shares, len(made.states)) == ([], 1)
+    assert (made.seen, len(made.states)) == ([], 1)
+
+
+def test_a_resync_that_is_slowed_down_moves_by_bytes(node: BenchNode) -> None:
+    """The share of a large disk stays the same for minutes."""
+    slow = [state(disk("Inconsistent", "UpToDate", 7.1, "SyncTarget", (1 << 40) - 4096 * n)) for n in range(100)]
+    made = kernel(node, *slow, state(disk("UpToDate", "UpToDate")))
+    made.seen = [{1000: Resync(7.1, (1 << 40) - 4096 * n)} for n in range(100)]
+    assert run(node, "replication.wait", resource="web1", timeout=5).changed
+    assert made.seen == []
+
+
+@pytest.mark.parametrize(
+    ("replication", "message"),
+    [
+        ("SyncTarget", r"has not come forward for 5 s .* the kernel's logs of both nodes"),
+        ("WFBitMapT", r"has not come forward for 5 s .* the kernel's logs of both nodes"),
+        ("PausedSyncT", r"is paused and has not come forward for 5 s .*drbdadm resume-sync web1"),
+    ],
+)
+def test_a_resync_that_stands_still_is_not_waited_for(node: BenchNode, replication: str, message: str) -> None:
+    began = node.clock.monotonic()
+    made = kernel(node, state(disk("Inconsistent", "UpToDate", 7.1, replication, 4096)))
+    made.seen = [{1000: Resync(7.1, 4096)}] * 1000 if replication == "SyncTarget" else []
+    with pytest.raises(TimedOut, match=message):
+        run(node, "replication.wait", resource="web1", timeout=5)
+    assert node.clock.monotonic() - began < 15
+
+
+def test_a_resync_may_begin_anew_with_more(node: BenchNode) -> None:
+    def syncing(left: int) -> ResourceState:
+        return state(disk("Inconsistent", "UpToDate", 7.1, "SyncTarget", left))
+
+    apart = state(disk("Inconsistent", "DUnknown"), connection="Connecting")
+    again = [syncing(1000 * 4096 - 4096 * n) for n in range(20)]
+    kernel(node, syncing(8192), syncing(4096), apart, *again, state(disk("UpToDate", "UpToDate")))
+    assert run(node, "replication.wait", resource="web1", timeout=7).changed
 
 
 @pytest.mark.parametrize(

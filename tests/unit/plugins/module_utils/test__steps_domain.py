@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,11 +33,14 @@ from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain impo
     require_in_charge,
     watch,
 )
+from tests.unit.plugins.module_utils.conftest import BenchNode
 
 XML = """<domain type="test"><name>web1</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
 <memory unit="MiB">64</memory><vcpu>1</vcpu><os><type arch="x86_64">hvm</type></os>
 <devices><disk type="block" device="disk"><source dev="/dev/drbd1000"/><target dev="vda" bus="virtio"/></disk>
 <interface type="bridge"><mac address="52:54:00:00:00:01"/><source bridge="br-lan"/></interface></devices></domain>"""
+
+TEST = "http://libvirt.org/schemas/domain/test/1.0"
 
 
 def run(node: Node, op: str, **values: Any) -> Done:
@@ -136,7 +140,7 @@ def mute() -> None:
 
 @pytest.mark.parametrize("quicker", [False, True], ids=["we resume it", "libvirt was quicker"])
 def test_why_a_migration_failed_is_told_whoever_resumes(
-    defined: Node, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
 ) -> None:
     run(defined, "domain.start", name="web1", resource=None, volumes=[])
     assert isinstance(defined.hypervisor, Libvirt)
@@ -246,3 +250,32 @@ def test_why_a_domain_is_off_and_what_another_host_has(defined: Node) -> None:
     assert hypervisor.why_off("web1") == "destroyed"
     with pytest.raises(HypervisorError, match="does not answer"):
         hypervisor.domains_at("test:///nowhere.xml")
+
+
+@pytest.fixture
+def crashed(node: Node, tmp_path: Path) -> Node:
+    """Its guest crashed, and its QEMU is kept (on_crash=preserve)."""
+    state = "<test:runstate>6</test:runstate>"
+    domain = XML.replace('<domain type="test">', f'<domain type="test" xmlns:test="{TEST}">{state}')
+    (tmp_path / "crashed.xml").write_text(f"<node>{domain}</node>")
+    node.hypervisor = Libvirt(node.clock, f"test://{tmp_path / 'crashed.xml'}")
+    found = node.hypervisor.domain("web1")
+    assert found is not None and found.state == "crashed"
+    return node
+
+
+def test_a_crashed_guest_whose_qemu_is_kept_is_not_off(crashed: Node) -> None:
+    """It has the disk open: it can be neither undefined nor started over."""
+    with pytest.raises(Refused, match=r"domain web1 is crashed on this node .stop it first"):
+        run(crashed, "domain.undefine", name="web1")
+    with pytest.raises(Refused, match=r"domain web1 is crashed on this node .*stop it with force"):
+        run(crashed, "domain.start", name="web1", resource=None, volumes=[])
+
+
+def test_a_crashed_guest_is_not_asked_to_shut_down(crashed: Node) -> None:
+    before = crashed.clock.monotonic()
+    with pytest.raises(Refused, match=r"domain web1 has crashed.*virsh dump.*allow taking its power away"):
+        run(crashed, "domain.stop", name="web1", force=False)
+    assert run(crashed, "domain.stop", name="web1", force=True).message == "took the power of domain web1 away"
+    assert crashed.clock.monotonic() == before
+    assert not run(crashed, "domain.stop", name="web1", force=True).changed

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "migrated": {"instance_migrate": {"name": "web1", "uri": "test:///default", "local_uri": "HOST"}},
     "paired": {"drbd_resource": RESOURCE, "check": True},
     "paired wrongly": {"drbd_resource": {**RESOURCE, "net_options": {"ping-int": "often"}}, "check": True},
+    "paired without a device": {"drbd_resource": {**RESOURCE, "name": "unit-test-typo"}},
     "no group": {"volume": {"name": "x", "volume_group": "no-such-group", "size": "1GiB"}},
     "no image": {"os_image": {"sha256": "0" * 64, "state": "absent"}},
     "no sum": {"os_image": {"sha256": "../../etc/passwd"}},
@@ -108,6 +109,7 @@ def test_check_mode_says_the_same_and_does_nothing(ran: Ran, predicted: Ran) -> 
         ("no libvirt", "test:///nowhere.xml does not answer"),
         ("migrated", "web1 is not defined on this node"),
         ("paired wrongly", "drbdadm does not accept the configuration of unit-test-pair"),
+        ("paired without a device", "/dev/vg0/x-meta cannot be read: No such file or directory"),
         ("no group", "there is no volume group no-such-group"),
         ("no sum", "is not a SHA-256 sum"),
         ("no device", "/etc/hostname is not a block device"),
@@ -122,6 +124,11 @@ def test_a_pair_is_predicted(ran: Ran) -> None:
     assert ran[0]["paired"]["changes"] == ["configured unit-test-pair"]
     assert "@SECRET@" in ran[1]
     assert not Path("/etc/drbd.d/unit-test-pair.res").exists()
+
+
+def test_a_pair_that_cannot_be_made_leaves_no_file(ran: Ran) -> None:
+    assert ran[0]["paired without a device"]["remedy"]
+    assert not Path("/etc/drbd.d/unit-test-typo.res").exists()
 
 
 def test_an_image_that_is_not_there_is_not_removed(ran: Ran) -> None:
