@@ -10,9 +10,20 @@ from typing import Any
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, Refused, TwofoldError, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
+    HypervisorError,
+    Refused,
+    TwofoldError,
+    UsageError,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._instance import ensure
-from ansible_collections.twofold.cluster.plugins.module_utils._migration import Job, Migration, Outcome, Watch, mebibytes
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import (
+    Job,
+    Migration,
+    Outcome,
+    Watch,
+    mebibytes,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
 from ansible_collections.twofold.cluster.plugins.module_utils._steps_domain import (
