@@ -413,6 +413,8 @@ def test_what_a_node_could_not_read_is_passed_on_with_its_remedy() -> None:
     assert (found.code, found.severity, found.object) == ("node-problem", "warning", "node node1")
     assert (found.message, found.remedy) == ("left_off: power_back.json is damaged", "remove it")
     assert report.verify(wanted, world.documents()) == [found] and not plan.steps
+    problem["remedy"] = None
+    assert "node1" in world.plan(wanted).findings[0].remedy
 
 
 def test_a_stopped_instance_starts_only_where_memory_is_left() -> None:
