@@ -82,7 +82,7 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     filled = copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
     why = f"{survivor} survives, {victim} takes over its data"
     if _is_off(wanted, trace, base, victim):
-        why += _start(context, chain, trace, base, (survivor, victim), settings, filled)
+        why += _start(context, chain, trace, base, filled)
     context.change(name, "resolve split brain", (survivor, victim), why)
 
 
@@ -92,18 +92,11 @@ def _is_off(wanted: Instance, trace: Trace, base: dict[str, Any], victim: str) -
     return wanted.state == base["state"] == "running" and definition.OWED not in base and not active
 
 
-def _start(
-    context: Context,
-    chain: Chain,
-    trace: Trace,
-    base: dict[str, Any],
-    sides: tuple[str, str],
-    settings: dict[str, Any],
-    filled: str,
-) -> str:
+def _start(context: Context, chain: Chain, trace: Trace, base: dict[str, Any], filled: str) -> str:
     """Start the guest where it is at home, on the losing side once that is filled; what is to be said of it."""
-    survivor, victim = sides
-    home = base["nodes"][0]
+    home, victim = base["nodes"][0], context.steps[filled].node
+    survivor = next(node for node in base["nodes"] if node != victim)
+    settings = copies.settings(trace, context.desired.instances[trace.name].replication.timeout)
     domain = trace.domains.get(home)
     problems = fit.problems(context, base, home, base["memory"])
     if domain is None or domain.uuid != base["uuid"]:

@@ -406,7 +406,11 @@ def test_what_a_node_could_not_read_is_passed_on_with_its_remedy() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))
     world.converge(wanted)
-    problem = {"object": "left_off", "message": "power_back.json is damaged", "remedy": "remove it"}
+    problem: dict[str, str | None] = {
+        "object": "left_off",
+        "message": "power_back.json is damaged",
+        "remedy": "remove it",
+    }
     world.nodes["node1"].update(left_off=None, problems=[problem])
     plan = world.plan(wanted)
     (found,) = plan.findings

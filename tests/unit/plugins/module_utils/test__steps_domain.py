@@ -138,7 +138,8 @@ def test_why_a_migration_failed_is_told_whoever_resumes(
     defined: Node, monkeypatch: pytest.MonkeyPatch, *, quicker: bool
 ) -> None:
     run(defined, "domain.start", name="web1", resource=None, volumes=[])
-    here = defined.hypervisor.connection.lookupByName("web1")
+    hypervisor: Any = defined.hypervisor
+    here = hypervisor.connection.lookupByName("web1")
 
     def lost(_wanted: Migration, _look: object) -> Outcome:
         here.suspend()
