@@ -116,12 +116,12 @@ def damaged(why: str, sent: Document) -> Document:
     """
     message = f"the node's answer cannot be understood, so it is not known what was done: {why}"
     remedy = "look at what answers there in its place; then run the same again, it goes on from what it finds"
-    results = [_unknown(step, f"not known, as {sent['steps'][0]['id']}") for step in sent["steps"]]
+    results = [_unknown(step, f"not known, as {sent['steps'][0]['id']}", remedy) for step in sent["steps"]]
     if results:
-        results[0].update(message=message, remedy=remedy)
+        results[0].update(message=message)
     held = sent["lock"] and not sent["release"]
     return {"results": results, "changed": True, "lock": "held" if held else "released", "problem": message}
 
 
-def _unknown(step: Document, message: str) -> Document:
-    return {"id": step["id"], "status": "failed", "message": message, "remedy": None, "seconds": 0.0}
+def _unknown(step: Document, message: str, remedy: str) -> Document:
+    return {"id": step["id"], "status": "failed", "message": message, "remedy": remedy, "seconds": 0.0}

@@ -97,7 +97,9 @@ INSTANCES = {
     ),
     "should-run": Code(ERROR, "an instance that should run does not", SITE, ("EINSTANCEDOWN",)),
     "should-be-stopped": Code(WARNING, "an instance that should be stopped runs", SITE, ("EINSTANCEDOWN",)),
-    "guest-state": Code(WARNING, "a guest is paused, crashed or the like", "look at its console", ("EINSTANCEDOWN",)),
+    "guest-state": Code(
+        EITHER, "a guest is paused, crashed or the like (and should run: error)", LOOK, ("EINSTANCEDOWN",)
+    ),
     "migrating": Code(INFO, "a migration is going on", "wait"),
     "not-created": Code(INFO, "the instance is not there yet", SITE),
     "not-removed": Code(INFO, "the instance is to be removed and is still there", SITE),

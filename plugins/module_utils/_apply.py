@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _definitions
-from ._errors import Refused, TwofoldError, UsageError
+from ._errors import OTHER_VERSION, Refused, TwofoldError, UsageError
 from ._node import Node
 from ._steps import Args, Done, find
 
@@ -20,7 +20,7 @@ LOST = "the lock that this run had here was lost meanwhile, so somebody else may
 def apply(node: Node, request: dict[str, Any]) -> dict[str, Any]:
     """Runs the steps of a request in order and says of each what came of it."""
     if request.get("format") != 1:
-        raise UsageError("the request has another format", "use the same version of Twofold on both sides")
+        raise UsageError("the request has another format", OTHER_VERSION)
     secrets: dict[str, str] = request.get("secrets") or {}
     locks = bool(request.get("lock", True)) and not node.check_mode
     left = bool(request.get("held"))

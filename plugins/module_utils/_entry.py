@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._errors import UsageError
+from ._errors import OTHER_VERSION, UsageError
 
 
 def main(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -39,4 +39,4 @@ def main(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         from ._apply import apply
 
         return apply(node, arguments)
-    raise UsageError(f"there is no operation {operation!r}")
+    raise UsageError(f"there is no operation {operation!r}", OTHER_VERSION)

@@ -6,14 +6,31 @@
 
 from __future__ import annotations
 
+AGAIN = "then run the same again, it goes on from what it finds"
+OTHER_VERSION = "use the same version of Twofold on both sides"
+# Where more is told of a tool's failure than it says itself.
+DRBD, LVM, KERNEL = "'drbdadm status' and dmesg", "'vgs', 'lvs -a' and dmesg", "dmesg and 'journalctl -e'"
+TELLING = {
+    **dict.fromkeys(("drbdadm", "drbdsetup"), DRBD),
+    **dict.fromkeys(("lvm", "lvchange", "lvcreate", "lvextend", "lvremove", "lvrename", "pvs"), LVM),
+    **dict.fromkeys(("vgchange", "vgcreate", "vgextend"), LVM),
+}
+
+
+def look_at(what: str) -> str:
+    return f"look at {what} on this node and mend what they tell, {AGAIN}"
+
 
 class TwofoldError(Exception):
     """Something that a person has to know; never a programming mistake."""
 
+    # What to do about any error of a kind, if who raises it knows nothing better.
+    REMEDY: str | None = None
+
     def __init__(self, message: str, remedy: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        self.remedy = remedy or self.REMEDY
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
@@ -34,6 +51,8 @@ class Missing(TwofoldError):
 class TimedOut(TwofoldError):
     """What was waited for did not happen; the message says what was seen last."""
 
+    REMEDY = f"see whether a disk, a link or a program hangs there ({KERNEL} on this node), {AGAIN}"
+
 
 class ParseFailed(TwofoldError):
     """A tool said something that is not understood."""
@@ -49,6 +68,7 @@ class CommandFailed(TwofoldError):
 
     def __init__(self, argv: list[str], code: int, stdout: str, stderr: str, remedy: str | None = None) -> None:
         said = (stderr.strip() or stdout.strip() or "no output").replace("\n", "; ")
+        remedy = remedy or look_at(TELLING.get(argv[0], KERNEL))
         super().__init__(f"{' '.join(argv)} ended with {code}: {said[-1500:]}", remedy)
         self.argv = argv
         self.code = code
@@ -58,3 +78,5 @@ class CommandFailed(TwofoldError):
 
 class HypervisorError(TwofoldError):
     """libvirt refused something."""
+
+    REMEDY = look_at("'journalctl -u libvirtd -u virtqemud' and the guest's log in /var/log/libvirt/qemu")

@@ -113,7 +113,9 @@ class Libvirt:
     def _need(self, name: str) -> Any:
         domain = self._lookup(name)
         if domain is None:
-            raise HypervisorError(f"domain {name} is not defined here")
+            raise HypervisorError(
+                f"domain {name} is not defined here", "run the same again, it plans on what is there now"
+            )
         return domain
 
     def domains(self) -> dict[str, Domain]:

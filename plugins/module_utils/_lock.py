@@ -108,7 +108,8 @@ class FileLock:
         age = self._age(other)
         message = f"{other['holder']} works on this node (run {other['run']}, last heard of {age:.0f} s ago)"
         left = max(0.0, float(other["lease"]) - age)
-        return message, f"wait until it is done; a lock that is not renewed lapses in {left:.0f} s"
+        remedy = f"wait until it is done; a lock that is not renewed lapses in {left:.0f} s"
+        return message, f"{remedy}. If that run is dead, break_lock.yml -e node=NODE takes its lock away at once"
 
     def _flock(self) -> int | None:
         import fcntl

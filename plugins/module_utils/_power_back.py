@@ -261,13 +261,18 @@ class Look:
         remedy = f"bring {peer} back; if it is dead, recover.yml with a proof starts the guest"
         state = self.node.replication.state(name)
         problem = _disks(state, peer, remedy)
-        return problem or self._peer(document, peer, remedy)
+        return problem or self._peer(document, peer)
 
-    def _peer(self, document: dict[str, Any], peer: str, remedy: str) -> Verdict:
+    def _peer(self, document: dict[str, Any], peer: str) -> Verdict:
         """What the peer's libvirt says: a domain there means a failover, unless that was to here."""
         name = document["name"]
         there = self.peers.domains(peer)
         if there is None:
+            # DRBD is connected to it, so it lives.
+            remedy = (
+                f"look at libvirtd on {peer}, at the clocks and certificates of both, and for a firewall in between; "
+                "site.yml renews certificates, converge.yml starts the guest"
+            )
             return wait(f"libvirt of {peer} does not answer, so it is not known whether it runs there", remedy)
         if name in there and not (document.get("took_over") == peer and there[name] in OFF):
             return leave(f"it lives on {peer}, where its domain is {there[name]}")

@@ -51,7 +51,7 @@ def _section(name: str, options: dict[str, Any]) -> list[str]:
     lines = [f"    {name} {{"]
     for option, value in sorted(options.items()):
         if not WORD.match(option):
-            raise UsageError(f"{option!r} cannot be an option of DRBD")
+            raise UsageError(f"{option!r} cannot be an option of DRBD", "correct it; 'man drbd.conf' names them")
         shown = ("yes" if value else "no") if isinstance(value, bool) else str(value)
         lines.append(f"        {option} {shown if WORD.match(shown) else quoted(shown)};")
     return [*lines, "    }"]

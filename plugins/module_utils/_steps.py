@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
-from ._errors import UsageError
+from ._errors import OTHER_VERSION, UsageError
 from ._node import Node
 
 
@@ -39,7 +39,7 @@ class Args:
         value = self.values.get(name)
         if value is None or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             found = "nothing" if value is None else type(value).__name__
-            raise UsageError(f"step {self.op}: argument {name!r} should be {word}, it is {found}")
+            raise UsageError(f"step {self.op}: argument {name!r} should be {word}, it is {found}", OTHER_VERSION)
         return value
 
     def text(self, name: str) -> str:
@@ -82,7 +82,7 @@ class Args:
             return []
         found = self._take(name, list, "a list")
         if not all(isinstance(one, dict) for one in found):
-            raise UsageError(f"step {self.op}: argument {name!r} should be a list of mappings")
+            raise UsageError(f"step {self.op}: argument {name!r} should be a list of mappings", OTHER_VERSION)
         return [Args(f"{self.op} {name}", one) for one in found]
 
 

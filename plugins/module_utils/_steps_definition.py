@@ -23,7 +23,7 @@ def write(node: Node, args: Args) -> Done:
         raise UsageError("the definition has no name", "make a new plan")
     name = instance_name(document["name"])
     if not isinstance(document.get("generation"), int):
-        raise UsageError(f"the definition of {name} has no generation")
+        raise UsageError(f"the definition of {name} has no generation", "make a new plan")
     _refuse_coming(node, document)
     present = _definitions.read(node.files, name)
     if present == document:

@@ -34,7 +34,7 @@ def define(node: Node, args: Args) -> Done:
     """The domain is persistent, as wanted, and not started by libvirt itself."""
     name, xml = instance_name(args.text("name")), args.text("xml")
     if _domain_xml.name_of(xml) != name:
-        raise UsageError(f"the XML is of domain {_domain_xml.name_of(xml)}, not of {name}")
+        raise UsageError(f"the XML is of domain {_domain_xml.name_of(xml)}, not of {name}", "make a new plan")
     found = node.hypervisor.domain(name)
     differences = ["not defined"]
     if found is not None and found.persistent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Callable
 
-from ._errors import Refused, UsageError
+from ._errors import OTHER_VERSION, Refused, UsageError
 from ._images import known_format
 from ._lvm import Volume
 from ._names import digest, instance_name, volume_name
@@ -64,7 +64,7 @@ def install(node: Node, args: Args) -> Done:
         raise Refused(f"{volume.path} has not been zeroed yet", "create the volumes first")
     kind = args.text("kind")
     if kind not in ("image", "script"):
-        raise UsageError(f"an OS is installed from an image or a script, not from {kind!r}")
+        raise UsageError(f"an OS is installed from an image or a script, not from {kind!r}", OTHER_VERSION)
     if node.check_mode:
         return changed(f"would install {name} from its {kind}")
     instance = _instance_of(volume)

@@ -40,7 +40,7 @@ def configure(node: Node, args: Args) -> Done:
     name = instance_name(args.text("resource"))
     wanted = Configuration(args.text("config"), args.optional_text("secret"))
     if wanted.text.count(PLACEHOLDER) > 1:
-        raise UsageError(f"the configuration of {name} has more than one place for the secret")
+        raise UsageError(f"the configuration of {name} has more than one place for the secret", "make a new plan")
     volumes = [Backing(one) for one in args.parts("volumes")]
     present = node.replication.configuration(name)
     write = present != wanted

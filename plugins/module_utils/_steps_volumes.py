@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from . import _definitions
 from ._clock import wait_for
-from ._errors import Refused, TimedOut
+from ._errors import OTHER_VERSION, Refused, TimedOut
 from ._lvm import Volume, round_up
 from ._names import instance_name, volume_name
 from ._node import Node
@@ -58,11 +58,11 @@ class Wanted:
         self.disk = args.integer("disk")
         self.role = args.text("role")
         if self.role not in ("data", "meta"):
-            raise Refused(f"volume {self.name}: role {self.role!r} is neither data nor meta")
+            raise Refused(f"volume {self.name}: role {self.role!r} is neither data nor meta", OTHER_VERSION)
         self.pending = set(args.texts("pending"))
         unknown = self.pending - set(PENDING)
         if unknown:
-            raise Refused(f"volume {self.name}: nobody knows how to do {', '.join(sorted(unknown))}")
+            raise Refused(f"volume {self.name}: nobody knows how to do {', '.join(sorted(unknown))}", OTHER_VERSION)
         if self.role == "meta":
             # Old metadata must not be taken for ours, and only a volume that is marked so gets new metadata.
             self.pending |= {WIPE, METADATA}

@@ -365,8 +365,10 @@ class Rules:
         """A node answered."""
         self.no_secret(json.dumps(answer), f"the answer of {node}")
         for result in answer["results"]:
-            if result["status"] == "failed":
-                self.look(BEFORE, result["message"], f"{result['id']} failed on {node} and does not say why")
+            if result["status"] in ("failed", "skipped"):
+                # Who was not tried because another failed has nothing to add to what that one says.
+                said = result["message"] and (result["remedy"] or result["message"].startswith("it needs "))
+                self.look(BEFORE, said, f"{result['id']} was not done on {node} and does not say why, or what to do")
 
     def predicted(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """What check mode said of a call, and what then happened."""

@@ -231,7 +231,8 @@ def _nodes(context: Context) -> None:
             context.findings.append(Finding(ERROR, "node-incomplete", target, message, remedy))
         for problem in view.problems:
             message = f"{problem.get('object', '')}: {problem.get('message', '')}"
-            context.findings.append(Finding(WARNING, "node-problem", target, message, problem.get("remedy") or ""))
+            remedy = problem.get("remedy") or f"mend that on {view.name}, then run verify.yml"
+            context.findings.append(Finding(WARNING, "node-problem", target, message, remedy))
         _damaged(context, view)
         for entry in view.journal:
             _journal(context, target, entry)

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 FILE = "$file"
 MOST_NICS = 16
+RUNNING = ("running", "idle", "blocked")
+# How a guest that is neither off nor serves comes back.
+STUCK = {
+    "paused": "virsh resume {} when that is gone, often a full or failed disk; site.yml after a migration",
+    "crashed": "virsh destroy {}, then converge.yml starts it anew",
+    "pmsuspended": "virsh dompmwakeup {} wakes it",
+}
 
 
 class Guest:
@@ -328,6 +335,14 @@ class Guest:
             self._add("replication.demote", self.c.settings(), kind=self.c.kind, why="it is not used")
 
     def _report_state(self) -> None:
-        if self.domain is not None and self.active and self.domain.state not in ("running", "idle", "blocked"):
-            message = f"it is {self.domain.state} on {self.node}"
+        """A guest that is neither off nor running."""
+        if self.domain is None or not self.active or self.domain.state in RUNNING:
+            return
+        state = self.domain.state
+        if state in STUCK and self.c.wanted.state == "running":
+            message = f"it should run and is {state} on {self.node}"
+            remedy = f"on {self.node}, virsh domstate --reason {self.name} says why; {STUCK[state].format(self.name)}"
+            self.c.context.error("guest-state", self.name, message, remedy)
+        else:
+            message = f"it is {state} on {self.node}"
             self.c.context.warning("guest-state", self.name, message, f"look at it: virsh console {self.name}")

@@ -12,10 +12,11 @@ from .. import definition, names
 from ..model import Instance
 from ..observed import ResourceVolume, Trace
 from ..units import format_size
-from . import copies, named, split_brain
+from . import copies, fit, named, split_brain
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
+from .starts import start_args
 
 # So many digits of a generation identifier tell two split brains apart.
 SHORT = 12
@@ -78,9 +79,38 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     args = {**settings, "kept": snapshots, "anew": anew}
     given_up = chain.add(victim, "replication.discard", args, kind=plan.REPLACE, why=why, risk=risk)
     joined = copies.configure(chain, base, survivor, f"connect to {victim}", after=[given_up])
-    copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
+    filled = copies.fill(chain, base, victim, wanted.replication.timeout, after=[joined])
     why = f"{survivor} survives, {victim} takes over its data"
+    if _is_off(wanted, trace, base, victim):
+        why += _start(context, chain, trace, base, filled)
     context.change(name, "resolve split brain", (survivor, victim), why)
+
+
+def _is_off(wanted: Instance, trace: Trace, base: dict[str, Any], victim: str) -> bool:
+    """Whether the guest should run and, once it is stopped on the losing side, does not."""
+    active = {node for node, domain in trace.domains.items() if domain.active} - {victim}
+    return wanted.state == base["state"] == "running" and definition.OWED not in base and not active
+
+
+def _start(context: Context, chain: Chain, trace: Trace, base: dict[str, Any], filled: str) -> str:
+    """Start the guest where it is at home, on the losing side once that is filled; what is to be said of it."""
+    home, victim = base["nodes"][0], context.steps[filled].node
+    survivor = next(node for node in base["nodes"] if node != victim)
+    settings = copies.settings(trace, context.desired.instances[trace.name].replication.timeout)
+    domain = trace.domains.get(home)
+    problems = fit.problems(context, base, home, base["memory"])
+    if domain is None or domain.uuid != base["uuid"]:
+        problems.append("its domain is not defined there")
+    if problems:
+        return f"; it is not started on {home} ({', '.join(problems)}): mend that, then converge.yml starts it"
+    if home == victim and trace.resources[survivor].primary:
+        why = f"it is used on {home}"
+        chain.add(survivor, "replication.demote", settings, kind=plan.REPLACE, why=why, after=[filled])
+    after = [filled, *chain.last_on(survivor)] if home == victim else []
+    chain.add(home, "replication.promote", settings, kind=plan.REPLACE, why="it is used here", after=after)
+    args = start_args(context, base, home)
+    chain.add(home, "domain.start", args, kind=plan.RESTART, why="it should run")
+    return f", the guest starts on {home}"
 
 
 def _has_room(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:

@@ -8,25 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..findings import Finding, tally
+from ..findings import Finding, listing, tally
 from . import screen
 
-NOT_REACHED = {"status": "not reached", "message": "the node gave no answer"}
+NOT_REACHED = {
+    "status": "not reached",
+    "message": "the node gave no answer",
+    "remedy": "what was done there is not known: see with status.yml whether the node answers; "
+    "then run the same again, it goes on from what it finds",
+}
 
 
 def run_text(
     steps: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]], width: int = 120, color: bool = False
 ) -> str:
-    """A line for each step with its status, seconds and message; the remedies of those that failed stand below."""
+    """A line for each step with its status, seconds and message; what is to be done stands below."""
     rows = [_row(step, results.get(step["id"], NOT_REACHED)) for step in sorted(steps, key=lambda step: step["wave"])]
-    remedies = [
-        f"  {step['id']}: {results[step['id']]['remedy']}"
-        for step in steps
-        if results.get(step["id"], {}).get("status") == "failed" and results[step["id"]].get("remedy")
-    ]
+    remedies = [screen.plain(line) for line in _remedies(steps, results)]
     columns = ("wave", "node", "instance", "step", "result", "seconds", "message")
     parts = [screen.table(columns, rows), *(["", "What to do:", *remedies] if remedies else [])]
     return screen.render(parts, width, color=color)
+
+
+def _remedies(steps: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Each remedy once, after the steps that it is for."""
+    told: dict[str, list[str]] = {}
+    for step in steps:
+        if remedy := results.get(step["id"], NOT_REACHED).get("remedy"):
+            told.setdefault(remedy, []).append(step["id"])
+    return [f"  {listing(ids)}: {remedy}" for remedy, ids in told.items()]
 
 
 def _row(step: Mapping[str, Any], result: Mapping[str, Any]) -> Sequence[str]:

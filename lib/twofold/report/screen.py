@@ -45,6 +45,13 @@ def heading(text: str) -> RenderableType:
     return Text(text, style="bold")
 
 
+def plain(text: str) -> RenderableType:
+    """A line as it is, whatever brackets are in it."""
+    from rich.text import Text
+
+    return Text(text)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> RenderableType:
     """A table without lines; cells are plain text, the last column folds."""
     from rich.table import Table

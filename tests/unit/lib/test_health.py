@@ -297,7 +297,9 @@ CASES = [
     ),
     # Instances
     Case("should-run", ERROR, WEB1, "shutoff on node1", set_domain(state="shutoff"), "primary-unused"),
-    Case("guest-state", WARNING, WEB1, "it is paused on node1", set_domain(state="paused")),
+    Case("guest-state", ERROR, WEB1, "it should run and is paused on node1", set_domain(state="paused")),
+    Case("guest-state", ERROR, WEB1, "it should run and is crashed on node1", set_domain(state="crashed")),
+    Case("guest-state", WARNING, WEB1, "it is shutdown on node1", set_domain(state="shutdown")),
     Case("volume-size", WARNING, WEB1, "web1-disk0 on node2 has 1GiB, the definition says 128MiB", resized),
     Case("bridge-missing", ERROR, WEB1, "node1 has no bridge br-lan: it cannot start", set_node("node1", bridges=[])),
     Case("bridge-missing", WARNING, WEB1, "node2 has no bridge br-lan: it cannot move", set_node("node2", bridges=[])),

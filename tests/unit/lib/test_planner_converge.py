@@ -406,13 +406,19 @@ def test_what_a_node_could_not_read_is_passed_on_with_its_remedy() -> None:
     wanted = desired({"web1": instance(nodes=["node1", "node2"])})
     world = World(list(wanted.nodes))
     world.converge(wanted)
-    problem = {"object": "left_off", "message": "power_back.json is damaged", "remedy": "remove it"}
+    problem: dict[str, str | None] = {
+        "object": "left_off",
+        "message": "power_back.json is damaged",
+        "remedy": "remove it",
+    }
     world.nodes["node1"].update(left_off=None, problems=[problem])
     plan = world.plan(wanted)
     (found,) = plan.findings
     assert (found.code, found.severity, found.object) == ("node-problem", "warning", "node node1")
     assert (found.message, found.remedy) == ("left_off: power_back.json is damaged", "remove it")
     assert report.verify(wanted, world.documents()) == [found] and not plan.steps
+    problem["remedy"] = None
+    assert "node1" in world.plan(wanted).findings[0].remedy
 
 
 def test_a_stopped_instance_starts_only_where_memory_is_left() -> None:
@@ -546,3 +552,25 @@ def test_steps_carry_the_generation_that_they_were_planned_on() -> None:
     held = {node: world.nodes[node]["definitions"]["web1"]["generation"] for node in ("node1", "node2")}
     assert again.steps and all(step.generation == held[step.node] for step in again.steps)
     assert Plan.from_json(again.to_json()) == again
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("paused", "virsh resume web1"),
+        ("crashed", "virsh destroy web1"),
+        ("pmsuspended", "virsh dompmwakeup web1"),
+    ],
+)
+def test_a_guest_that_hangs_is_an_error_with_what_brings_it_back(state: str, remedy: str) -> None:
+    given = {"web1": instance(nodes=["node1", "node2"])}
+    wanted = desired(given)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    world.nodes["node1"]["domains"]["web1"]["state"] = state
+    plan = world.plan(wanted)
+    (found,) = plan.errors
+    assert (found.code, found.object, plan.steps) == ("guest-state", "instance web1", ())
+    assert remedy in found.remedy and "virsh domstate --reason web1" in found.remedy and "node1" in found.remedy
+    stopped = world.plan(desired({"web1": {**given["web1"], "twofold_state": "stopped"}}))
+    assert "domain.stop" in [step.op for step in stopped.steps] and not stopped.errors

@@ -149,6 +149,52 @@ def test_a_guest_on_the_losing_side_is_stopped() -> None:
     ]
 
 
+def states(world: World) -> dict[str, str]:
+    return {node: one["state"] for node, doc in world.nodes.items() for one in doc["domains"].values()}
+
+
+def test_a_guest_on_the_losing_side_starts_again_once_its_disks_are_filled() -> None:
+    world = parted()
+    plan = resolve(world, survivor="node2")
+    ops = [(step.node, step.op) for step in sorted(plan.steps, key=lambda step: step.wave)]
+    assert ops[-4:] == [
+        ("node1", "replication.wait"), ("node2", "replication.demote"),
+        ("node1", "replication.promote"), ("node1", "domain.start"),
+    ]  # fmt: skip
+    promote, demote = plan.steps[-2], plan.steps[-3]
+    assert demote.id in promote.needs, "two primaries are allowed in migrations alone"
+    world.apply(plan, WANTED)
+    assert states(world) == {"node1": "running"}
+    world.converge(WANTED)
+    now = world.plan(WANTED)
+    assert {finding.code for finding in now.findings} <= {"data-kept"} and not now.steps
+
+
+def test_a_guest_that_is_off_on_its_own_surviving_side_starts_at_once() -> None:
+    world = parted()
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+    ops = [(step.node, step.op) for step in resolve(world, survivor="node1").steps]
+    assert ("node1", "domain.start") in ops and ("node1", "replication.promote") in ops
+
+
+def test_a_guest_that_goes_on_or_is_not_wanted_is_not_started() -> None:
+    started = [step.op for step in resolve(parted(), survivor="node1").steps]
+    assert "domain.start" not in started
+    stopped = desired({"web1": instance(**PAIR, state="stopped")})
+    plan = parted().plan(stopped, verb="resolve_split_brain", instance="web1", survivor="node2")
+    assert "domain.start" not in [step.op for step in plan.steps]
+
+
+def test_who_finds_no_room_for_the_guest_says_who_starts_it() -> None:
+    world = parted()
+    world.nodes["node1"]["bridges"] = []
+    plan = resolve(world, survivor="node2")
+    assert not plan.errors and "domain.start" not in [step.op for step in plan.steps]
+    (change,) = plan.summary
+    assert "converge.yml" in change.why and "no bridge" in change.why
+    assert "converge.yml" not in resolve(parted(), survivor="node2").summary[0].why
+
+
 def test_killed_anywhere_it_can_be_gone_on_with() -> None:
     for limit in range(len(resolve(parted(), survivor="node1").steps)):
         world = parted()

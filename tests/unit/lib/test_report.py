@@ -151,3 +151,30 @@ def test_a_saved_plan_does_not_mind_what_does_not_matter() -> None:
     world.nodes["node1"].update(load=9.0, uptime=1e6, memory={"total": 4 << 30, "available": 1})
     world.nodes["node3"]["hostname"] = "other"
     assert planner.check_saved(plan, bigger, world.documents()) == []
+
+
+STEPS = [
+    {"id": f"web{number}/start@node1", "wave": 0, "node": "node1", "instance": f"web{number}", "op": "domain.start"}
+    for number in (1, 2, 3)
+]
+LOCKED = {"status": "skipped", "message": "ann@desk works on this node", "remedy": "wait until it is done"}
+
+
+def test_a_refused_step_has_its_remedy_below_and_each_remedy_stands_there_once() -> None:
+    failed = {"status": "failed", "message": "it broke", "remedy": "mend it"}
+    results = {"web1/start@node1": LOCKED, "web2/start@node1": failed, "web3/start@node1": LOCKED}
+    text = report.run_text(STEPS, results, 160)
+    assert text.count("wait until it is done") == 1 and text.count("mend it") == 1
+    assert "web1/start@node1, web3/start@node1: wait until it is done" in text
+
+
+def test_a_step_that_waited_for_another_in_vain_has_no_remedy_of_its_own() -> None:
+    blocked = {"status": "skipped", "message": "it needs web1/start@node1, which failed", "remedy": None}
+    text = report.run_text(STEPS[:2], {"web1/start@node1": LOCKED, "web2/start@node1": blocked}, 160)
+    assert text.count("web2/start@node1") == 0
+
+
+def test_a_node_that_gave_no_answer_is_to_be_looked_at() -> None:
+    text = report.run_text(STEPS, {}, 160)
+    assert text.count("not reached") == 3
+    assert text.count("status.yml") == 1 and "run the same again" in text

@@ -143,6 +143,7 @@ def test_another_run_is_refused_with_the_holders_name(node: BenchNode) -> None:
     assert answer["lock"] == "refused"
     assert statuses(answer) == ["skipped"]
     assert "ann@desk works on this node" in answer["results"][0]["message"]
+    assert "break_lock.yml -e node=NODE" in answer["results"][0]["remedy"]
 
 
 def test_a_released_or_lapsed_lock_is_taken(node: BenchNode) -> None:

@@ -258,6 +258,16 @@ def test_what_is_not_provably_its_own_is_left_alone_and_said(machine: Machine, h
     assert "web1" not in " ".join(machine.run()), "it is said once"
 
 
+def test_a_peer_whose_libvirt_alone_is_silent_is_not_called_dead(machine: Machine) -> None:
+    """DRBD is connected to it, so recover would refuse: what keeps libvirt from answering is to be mended."""
+    machine.has("web1")
+    _peer_silent(machine)
+    machine.run()
+    remedy = left(machine.node.files)["web1"]["remedy"]
+    assert "recover" not in remedy
+    assert all(word in remedy for word in ("libvirtd", "clock", "certificates", "on node2", "site.yml", "converge.yml"))
+
+
 def test_after_a_failover_the_survivor_starts_it_though_the_old_domain_is_still_defined(machine: Machine) -> None:
     machine.has("web1", took_over="node2")
     _runs_there(machine)
