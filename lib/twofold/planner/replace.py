@@ -128,6 +128,9 @@ class Replacement:
             return self._error("data-kept", message, f"save it, then drop_kept.yml -e instance={self.name}")
         if self.situation.undefine or replicated.needs_settling(self.trace, self.primary):
             return self._error("not-settled", "an earlier migration left something behind", "run site.yml first")
+        if untagged := volumes.untagged(self.base, self.trace, leaving):
+            message = f"tags are missing on {', '.join(one['name'] for one in untagged)} of {leaving}"
+            return self._error("not-settled", message, "run site.yml first, it puts them back")
         if self.context.observed.known(self.old) is None:
             # Whatever was begun there has to be begun anew elsewhere.
             return True

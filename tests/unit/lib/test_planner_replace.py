@@ -278,6 +278,19 @@ def test_fresh_volumes_are_filled_before_the_old_ones_go() -> None:
     on_pair(world, "node1", "node2")
 
 
+@pytest.mark.parametrize("how", [{"on": "secondary"}, {"new_secondary": "node3"}])
+def test_what_cannot_be_told_to_be_ours_is_not_given_up(how: dict[str, str]) -> None:
+    """Somebody took a tag off: the node would refuse to take the volume away, when the copy is parted already."""
+    world = healthy()
+    meta = next(one for one in world.nodes["node2"]["volumes"] if one["name"].endswith("-meta"))
+    meta["tags"].remove("twofold.instance=web1")
+    plan = replace(world, **how)
+    (refused,) = plan.errors
+    assert not plan.steps and refused.code == "not-settled" and "web1-disk0-meta of node2" in refused.message
+    world.converge(WANTED)
+    assert not replace(world, **how).errors
+
+
 def test_a_new_secondary_that_dies_half_way_is_replaced_by_the_former_one() -> None:
     world = healthy()
     plan = replace(world)
