@@ -109,16 +109,25 @@ def _missed(results: list[Document], steps: list[Document]) -> str | None:
 
 
 def damaged(why: str, sent: Document) -> Document:
-    """The answer in the place of one that cannot be understood.
+    """The answer in the place of one that cannot be understood."""
+    return _instead("the node's answer cannot be understood", "look at what answers there in its place", why, sent)
 
-    What was done is not known, so nothing that needs it goes on. Nor is it known whether the lock is still there: with
-    `held` the node itself sees to that, and does no more than clean up if it is not.
+
+def broken(why: str, sent: Document) -> Document:
+    """The answer in the place of a call that failed as a whole: it died, or the node refused it."""
+    return _instead("the call failed", "put that right", why, sent)
+
+
+def _instead(what: str, remedy: str, why: str, sent: Document) -> Document:
+    """What was done is not known, so nothing that needs it goes on.
+
+    Nor is it known whether the lock is still there: with `held` the node itself sees to that, and does no more than
+    clean up if it is not.
     """
-    message = f"the node's answer cannot be understood, so it is not known what was done: {why}"
-    remedy = "look at what answers there in its place; then run the same again, it goes on from what it finds"
+    message = f"{what}, so it is not known what was done: {why}"
     results = [_unknown(step, f"not known, as {sent['steps'][0]['id']}") for step in sent["steps"]]
     if results:
-        results[0].update(message=message, remedy=remedy)
+        results[0].update(message=message, remedy=f"{remedy}; then run the same again, it goes on from what it finds")
     held = sent["lock"] and not sent["release"]
     return {"results": results, "changed": True, "lock": "held" if held else "released", "problem": message}
 

@@ -68,6 +68,8 @@ class ActionModule(NodeAction):
                 return apply.understood(self.call_node("apply", request, task_vars), request)
             except NotUnderstood as error:
                 return apply.damaged(str(error), request)
+            except AnsibleActionFail as error:
+                return apply.broken(str(error), request)
 
     def _bring(self, step: Document) -> Document:
         """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
+from ansible_collections.twofold.cluster.plugins.module_utils import _apply, _definitions
 from ansible_collections.twofold.cluster.plugins.module_utils._steps_volumes import FORMER
 
 from twofold import secrets
@@ -367,6 +367,8 @@ class Rules:
         for result in answer["results"]:
             if result["status"] == "failed":
                 self.look(BEFORE, result["message"], f"{result['id']} failed on {node} and does not say why")
+            ours = result.get("remedy") == _apply.MISTAKE
+            self.look(BEFORE, not ours, f"{result['id']} on {node}: {result['message']}")
 
     def predicted(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """What check mode said of a call, and what then happened."""

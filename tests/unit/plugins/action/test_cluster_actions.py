@@ -261,20 +261,30 @@ def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
-    [('{"answer": {"results": [], "changed": true}}', "answer.lock is missing"), ("{", "JSONDecodeError")],
+    ("does", "what", "why"),
+    [
+        (
+            "echo 'TWOFOLD-ANSWER {\"answer\": {\"results\": [], \"changed\": true}}'",
+            "cannot be understood",
+            "answer.lock is missing",
+        ),
+        ("echo 'TWOFOLD-ANSWER {'", "cannot be understood", "JSONDecodeError"),
+        ("echo Killed >&2; exit 137", "the call failed", "no answer: Killed"),
+        ("echo 'TWOFOLD-ANSWER {\"error\": {\"message\": \"no lock\"}}'", "the call failed", "no lock"),
+    ],
+    ids=["incomplete", "torn", "killed", "refused"],
 )
-def test_a_damaged_answer_fails_its_steps_and_not_the_play(
-    operator: Operator, tmp_path: Path, said: str, why: str
+def test_a_call_without_an_answer_fails_its_steps_and_not_the_play(
+    operator: Operator, tmp_path: Path, does: str, what: str, why: str
 ) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     run = operator.run("plan")[1]["run"]
     broken = tmp_path / "python3"
-    call = f"*twofold_node._entry*) echo 'TWOFOLD-ANSWER {said}' ;;"
+    call = f"*twofold_node._entry*) {does} ;;"
     broken.write_text(f'#!/bin/sh\ncase "$*" in {call} *) exec {sys.executable} "$@" ;; esac\n', encoding="utf-8")
     broken.chmod(0o755)
     shown, answer = operator.run("apply_wave", "-e", f"ansible_python_interpreter={broken}", run=run, wave=0)
-    assert "failed=0" in shown and "cannot be understood" in shown and why in shown
+    assert "failed=0" in shown and what in shown and why in shown
     assert {one["status"] for one in answer["results"]} == {"failed"}
     shown, _ignored = operator.run("report", status=2, run=run)
     assert shown.count(why) == 1 and "run the same again" in shown, "it is said once"

@@ -296,6 +296,25 @@ def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: Be
     assert node.files.names("/run/twofold/progress") == [] == node.journal.entries()
 
 
+def test_a_mistake_of_ours_fails_its_step_and_keeps_what_was_done_before(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(_node: Node, args: _steps.Args) -> _steps.Done:
+        raise KeyError(f"disk of {args.text('secret')}")
+
+    monkeypatch.setitem(_steps.REGISTRY, "definition.mistake", mistaken)
+    args = {"secret": {"$secret": "drbd/web1"}}
+    wrong = {"id": "wrong", "op": "definition.mistake", "args": args}
+    needs = {"id": "needs", "op": "definition.remove", "args": {"name": "web1"}, "needs": ["wrong"]}
+    clean = {"id": "clean", "op": "seed.remove", "args": {"name": "web1"}, "needs": ["wrong"], "always": True}
+    answer = apply(node, request(write(DOCUMENT), wrong, needs, clean, secrets={"drbd/web1": "s3cret"}))
+    assert statuses(answer) == ["changed", "failed", "skipped", "unchanged"] and answer["lock"] == "held"
+    said = answer["results"][1]
+    assert "definition.mistake" in said["message"] and "KeyError" in said["message"]
+    assert "test__apply.py:" in said["message"] and "disk of ***" in said["message"]
+    assert "report" in said["remedy"] and node.journal.entries() == []
+
+
 def test_a_definition_that_went_away_meanwhile_is_not_written_again(node: BenchNode) -> None:
     answer = apply(node, request(write(DOCUMENT, expect=3)))
     assert statuses(answer) == ["failed"] and "meanwhile" in answer["results"][0]["remedy"]
