@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,50 @@ def test_the_library_travels_once_and_answers(tmp_path: Path, monkeypatch: pytes
     assert Path(cache).stat().st_mode & 0o077 == 0
     with pytest.raises(AnsibleActionFail, match="no operation 'no-such-operation'"):
         _node_call._answer(python(start, request))
+
+
+@pytest.mark.parametrize("name", ["_entry.py", "__init__.py", "_errors.py"])
+def test_a_library_that_a_power_cut_emptied_is_sent_anew(tmp_path: Path, name: str) -> None:
+    cache = str(tmp_path / "cache")
+    digest, archive = _node_call.node_library()
+    start = _node_call._START.format(cache=cache, digest=digest, missing=_node_call.MISSING, mark=_node_call.MARK)
+    install = _node_call._INSTALL.format(cache=cache, digest=digest)
+    assert python(install, base64.b64encode(archive))["rc"] == 0
+    for path in (tmp_path / "cache" / digest / "twofold_node").glob(name if name != "__init__.py" else "*.py"):
+        path.write_text("")
+    request = json.dumps({"operation": "no-such-operation", "arguments": {}}).encode()
+    assert python(start, request)["rc"] == _node_call.MISSING
+    assert python(install, base64.b64encode(archive))["rc"] == 0
+    assert "no operation" in python(start, request)["stdout"]
+    assert [one.name for one in Path(cache).iterdir()] == [digest]
+
+
+def test_the_library_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    """The install's own system calls: what was written is synced, then renamed, and the name is synced too."""
+    digest, archive = _node_call.node_library()
+    install = _node_call._INSTALL.format(cache=str(tmp_path / "cache"), digest=digest)
+    spy = (
+        "import os\nsaid = []\n"
+        "def watched(name):\n"
+        "    real = getattr(os, name)\n"
+        "    def call(*given): said.append(name); return real(*given)\n"
+        "    setattr(os, name, call)\n"
+        "for name in ('fsync', 'rename'): watched(name)\n"
+    )
+    done = python(f"{spy}{install}\nprint(said)", base64.b64encode(archive))
+    files, folders = len(zipfile.ZipFile(io.BytesIO(archive)).namelist()), 2
+    assert ast.literal_eval(done["stdout"]) == ["fsync"] * (files + folders) + ["rename", "fsync"], done
+
+
+def test_a_refusal_says_its_remedy_once(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    digest, archive = _node_call.node_library()
+    start = _node_call._START.format(cache=cache, digest=digest, missing=_node_call.MISSING, mark=_node_call.MARK)
+    python(_node_call._INSTALL.format(cache=cache, digest=digest), base64.b64encode(archive))
+    request = json.dumps({"operation": "apply", "arguments": {"format": 0}}).encode()
+    with pytest.raises(AnsibleActionFail) as caught:
+        _node_call._answer(python(start, request))
+    assert str(caught.value).count("use the same version of Twofold on both sides") == 1
 
 
 def test_a_node_without_an_answer_says_what_it_needs() -> None:
