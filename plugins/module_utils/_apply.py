@@ -15,7 +15,9 @@ from ._node import Node
 from ._steps import Args, Done, find
 
 Result = dict[str, Any]
-MISTAKE = "this is a mistake in Twofold: report it with these words; then run the same again, it goes on from what it finds"
+MISTAKE = (
+    "this is a mistake in Twofold: report it with these words; then run the same again, it goes on from what it finds"
+)
 LOST = "the lock that this run had here was lost meanwhile, so somebody else may have worked on this node"
 
 

@@ -264,13 +264,13 @@ def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
     ("does", "what", "why"),
     [
         (
-            "echo 'TWOFOLD-ANSWER {\"answer\": {\"results\": [], \"changed\": true}}'",
+            'echo \'TWOFOLD-ANSWER {"answer": {"results": [], "changed": true}}\'',
             "cannot be understood",
             "answer.lock is missing",
         ),
         ("echo 'TWOFOLD-ANSWER {'", "cannot be understood", "JSONDecodeError"),
         ("echo Killed >&2; exit 137", "the call failed", "no answer: Killed"),
-        ("echo 'TWOFOLD-ANSWER {\"error\": {\"message\": \"no lock\"}}'", "the call failed", "no lock"),
+        ('echo \'TWOFOLD-ANSWER {"error": {"message": "no lock"}}\'', "the call failed", "no lock"),
     ],
     ids=["incomplete", "torn", "killed", "refused"],
 )
