@@ -75,7 +75,9 @@ class ActionModule(NodeAction):
         """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""
         args = dict(step["args"])
         if step["op"] == "image.fetch" and args.get("file") and not args.get("url"):
-            self._make_tmp_path()
+            # A second one would take the place of the first, which nobody would remove then.
+            if self._connection._shell.tmpdir is None:
+                self._make_tmp_path()
             target = self._connection._shell.join_path(self._connection._shell.tmpdir, args["sha256"])
             args["uploaded"] = self._transfer_file(self._find_needle("files", args["file"]), target)
         if isinstance(args.get("script"), dict):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,24 @@ def test_an_answer_that_is_none_is_refused(said: str) -> None:
 def python(program: str, data: bytes) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-I", "-c", program], input=data, capture_output=True, check=False)
     return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+
+def test_all_uploads_of_a_call_go_into_the_one_folder_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    shell = SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
+    wave = object.__new__(apply_wave.ActionModule)
+    wave._connection = SimpleNamespace(_shell=shell)
+
+    def make() -> None:
+        made.append(f"/tmp/{len(made)}")
+        shell.tmpdir = made[-1]
+
+    monkeypatch.setattr(wave, "_make_tmp_path", make)
+    monkeypatch.setattr(wave, "_find_needle", lambda _kind, name: name)
+    monkeypatch.setattr(wave, "_transfer_file", lambda _source, target: target)
+    steps = [{"op": "image.fetch", "args": {"file": "image", "sha256": name}} for name in ("a", "b")]
+    assert [wave._bring(step)["args"]["uploaded"] for step in steps] == ["/tmp/0/a", "/tmp/0/b"]
+    assert made == ["/tmp/0"]
 
 
 def test_plain_values_are_plain() -> None:

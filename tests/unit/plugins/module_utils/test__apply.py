@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,6 +273,36 @@ def test_a_lock_is_not_broken_under_a_process_at_work(node: BenchNode) -> None:
     with pytest.raises(Refused, match=r"ann@desk \(run r1\) is at work"):
         other.discard()
     assert node.lock.holder() is not None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"lease": "x", "time": 0}', "\xff"])
+def test_a_damaged_lock_is_refused_and_can_be_broken(node: BenchNode, text: str) -> None:
+    lock: Any = node.lock
+    node.files.write(lock.lease_path, text)
+    if text == "\xff":
+        Path(node.files._place(lock.lease_path)).write_bytes(b"\xff")  # type: ignore[attr-defined]
+    opened = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(ParseFailed) as caught:
+        lock.acquire("ann@desk", "r1", 120, 0)
+    assert "break_lock" in (caught.value.remedy or "")
+    assert len(os.listdir("/proc/self/fd")) == len(opened), "the file lock is let go"
+    assert lock.discard(check_mode=True)["damaged"] and node.files.names("/run/twofold") == ["lock.json"]
+    broken = lock.discard()
+    assert (broken["holder"], broken["damaged"]) == ("unknown", True) and node.files.names("/run/twofold") == []
+    assert lock.acquire("ann@desk", "r1", 120, 0) is False
+    lock.release(keep_lease=False)
+
+
+def test_a_damaged_lock_is_not_broken_under_a_process_at_work(node: BenchNode) -> None:
+    node.lock.acquire("ann@desk", "r1", 120, 0)
+    node.files.write(node.lock.lease_path, "{")
+    other = FileLock(node.files, node.clock)
+    other.lease_path, other.flock_path = node.lock.lease_path, node.lock.flock_path
+    with pytest.raises(Refused, match="at work on this node"):
+        other.discard()
+    with pytest.raises(Refused, match="works on this node"):
+        other.acquire("bob@desk", "r2", 120, 0)
+    assert node.files.names("/run/twofold") == ["lock.json"]
 
 
 def test_no_progress_is_left_of_a_step_that_failed(node: BenchNode) -> None:

@@ -67,9 +67,14 @@ def test_a_missing_source_leaves_nothing(images: SystemImages, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.0 200 OK\r\nContent-Length: 90\r\n\r\nshort", b"no HTTP at all\r\n", b"", b"HTTP/1.0 200 OK\r\nContent-Length: x\r\n\r\n"],
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 90\r\n\r\nshort",
+        b"no HTTP at all\r\n",
+        b"",
+        b"HTTP/1.0 200 OK\r\nContent-Length: x\r\n\r\n",
+    ],
     ids=["cut off", "no HTTP", "nothing", "no length"],
-)  # fmt: skip
+)
 def test_a_server_that_breaks_off_is_named(images: SystemImages, tmp_path: Path, answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
