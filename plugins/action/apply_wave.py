@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import read_desired
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
+from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import read_desired, with_groups
 from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction, NotUnderstood
 from ansible_collections.twofold.cluster.plugins.plugin_utils._progress import Progress
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Document, Run
@@ -57,11 +58,11 @@ class ActionModule(NodeAction):
         request = apply.request(
             run.identity,
             [self._bring(step) for step in steps],
-            secrets_of(steps, task_vars),
+            secrets_of(steps, task_vars, self._templar),
             held=holds_lock(run, task_vars["inventory_hostname"]),
             last=last,
-            lease=int(task_vars.get("twofold_lock_lease", 120)),
-            wait=int(task_vars.get("twofold_lock_wait", 150)),
+            lease=self._seconds("twofold_lock_lease", 120, task_vars),
+            wait=self._seconds("twofold_lock_wait", 150, task_vars),
         )
         with Progress(task_vars["inventory_hostname"], self._connection):
             try:
@@ -70,6 +71,15 @@ class ActionModule(NodeAction):
                 return apply.damaged(str(error), request)
             except AnsibleActionFail as error:
                 return apply.broken(str(error), request)
+
+    def _seconds(self, name: str, default: int, task_vars: dict[str, Any]) -> int:
+        """Return a number of the inventory, which the plan has checked; a task may have variables of its own."""
+        value = _inventory.templated(name, task_vars, self._templar)
+        try:
+            return default if value is None else int(value)
+        except (TypeError, ValueError) as error:
+            node = task_vars["inventory_hostname"]
+            raise AnsibleActionFail(f"{name} of {node} is {value!r}, no number of seconds. Correct it.") from error
 
     def _bring(self, step: Document) -> Document:
         """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""
@@ -97,14 +107,14 @@ def holds_lock(run: Run, node: str) -> bool:
     return [answer["lock"] for name, answer in run.answers() if name == node and "lock" in answer][-1:] == ["held"]
 
 
-def secrets_of(steps: list[Document], task_vars: dict[str, Any]) -> dict[str, str]:
+def secrets_of(steps: list[Document], task_vars: dict[str, Any], templar: Any) -> dict[str, str]:
     """Return the secrets that the steps name; only these leave the control host."""
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import TwofoldError, secrets
 
     names = set().union(*(secrets.used(step["args"]) for step in steps))
     if not names:
         return {}
-    desired = read_desired(task_vars)
+    desired = read_desired(with_groups(task_vars, templar))
     try:
         return {name: secrets.resolve(desired, name) for name in sorted(names)}
     except TwofoldError as error:

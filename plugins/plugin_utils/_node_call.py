@@ -24,6 +24,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.twofold.cluster.plugins.module_utils import _json
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 
 # Owned by the user that runs there (root, or whom become names), so nobody else can put code into it.
 CACHE = "/var/cache/twofold"
@@ -166,7 +167,8 @@ class NodeAction(ActionBase):
             connection.set_option("ssh_extra_args", f"{given['ssh_extra_args']} {KEEPALIVE}".strip())
 
     def _python(self, program: str, data: bytes, task_vars: dict[str, Any]) -> dict[str, Any]:
-        interpreter = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"
+        given = _inventory.templated("ansible_python_interpreter", task_vars, self._templar)
+        interpreter = given or "/usr/bin/python3"
         if str(interpreter).startswith("auto"):
             interpreter = task_vars.get("ansible_facts", {}).get("discovered_interpreter_python", "/usr/bin/python3")
         command = f"{shlex.quote(str(interpreter))} -I -c {shlex.quote(program)}"
