@@ -132,5 +132,12 @@ def _instead(what: str, remedy: str, why: str, sent: Document) -> Document:
     return {"results": results, "changed": True, "lock": "held" if held else "released", "problem": message}
 
 
+def lacking(step: Document, why: str) -> Document:
+    """The result of a step that was not sent, for a file of the control host that it needs is not there."""
+    message = f"the file that it needs cannot be taken from the control host: {why}"
+    remedy = "correct the path in twofold_os_templates, or put the file there; then run the same again"
+    return {"id": step["id"], "status": "failed", "message": message, "remedy": remedy, "seconds": 0.0}
+
+
 def _unknown(step: Document, message: str) -> Document:
     return {"id": step["id"], "status": "failed", "message": message, "remedy": None, "seconds": 0.0}

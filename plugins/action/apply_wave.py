@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import read_desired, with_groups
 from ansible_collections.twofold.cluster.plugins.plugin_utils._node_call import NodeAction, NotUnderstood
@@ -42,9 +42,10 @@ class ActionModule(NodeAction):
             result.update(skipped=True, changed=False)
             return result
         answer: Document = {"results": [], "changed": False}
-        if turn.ready or (turn.last and holds_lock(run, node)):
-            answer = self._call(run, turn.ready, turn.last, task_vars)
-        answer["results"] += turn.blocked
+        steps, unsent = self._bring_all(turn.ready)
+        if steps or (turn.last and holds_lock(run, node)):
+            answer = self._call(run, steps, turn.last, task_vars)
+        answer["results"] += unsent + turn.blocked
         run.record(node, wave, answer)
         result.update(changed=answer["changed"], results=answer["results"])
         if "problem" in answer:
@@ -57,7 +58,7 @@ class ActionModule(NodeAction):
 
         request = apply.request(
             run.identity,
-            [self._bring(step) for step in steps],
+            steps,
             secrets_of(steps, task_vars, self._templar),
             held=holds_lock(run, task_vars["inventory_hostname"]),
             last=last,
@@ -80,6 +81,23 @@ class ActionModule(NodeAction):
         except (TypeError, ValueError) as error:
             node = task_vars["inventory_hostname"]
             raise AnsibleActionFail(f"{name} of {node} is {value!r}, no number of seconds. Correct it.") from error
+
+    def _bring_all(self, steps: list[Document]) -> tuple[list[Document], list[Document]]:
+        """Return the steps to send, and the results of those that lack a file and of those that need them."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import apply
+
+        brought, lacking = [], {}
+        for step in steps:
+            try:
+                brought.append(self._bring(step))
+            except AnsibleConnectionFailure:
+                raise
+            except (AnsibleError, OSError, UnicodeDecodeError) as error:
+                lacking[step["id"]] = apply.lacking(step, str(error))
+        if not lacking:
+            return brought, []
+        ready, blocked = apply.split(brought, lacking)
+        return ready, [*lacking.values(), *blocked]
 
     def _bring(self, step: Document) -> Document:
         """Return the step with what it needs of the control host: an image's file is uploaded, a script is put in."""

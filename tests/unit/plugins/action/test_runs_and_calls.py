@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.twofold.cluster.plugins.action import apply_wave
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory, _node_call
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
@@ -146,6 +146,26 @@ def test_all_uploads_of_a_call_go_into_the_one_folder_that_is_removed(monkeypatc
     steps = [{"op": "image.fetch", "args": {"file": "image", "sha256": name}} for name in ("a", "b")]
     assert [wave._bring(step)["args"]["uploaded"] for step in steps] == ["/tmp/0/a", "/tmp/0/b"]
     assert made == ["/tmp/0"]
+
+
+def test_a_file_that_is_not_there_fails_its_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_kind: str, name: str) -> str:
+        raise AnsibleError(f"Could not find {name}")
+
+    wave = object.__new__(apply_wave.ActionModule)
+    monkeypatch.setattr(wave, "_find_needle", find)
+    shell = SimpleNamespace(tmpdir="/tmp/0", join_path=lambda *parts: "/".join(parts))
+    wave._connection = SimpleNamespace(_shell=shell)
+    image = {"id": "image", "op": "image.fetch", "args": {"file": "mine.qcow2", "sha256": "a"}, "needs": []}
+    steps = [
+        {**image, "always": False},
+        {"id": "install", "op": "os.install", "args": {}, "needs": ["image"], "always": False},
+        {"id": "other", "op": "seed.remove", "args": {}, "needs": [], "always": False},
+    ]
+    sent, results = wave._bring_all(steps)
+    assert [step["id"] for step in sent] == ["other"]
+    assert [(one["id"], one["status"]) for one in results] == [("image", "failed"), ("install", "skipped")]
+    assert "Could not find mine.qcow2" in results[0]["message"] and "twofold_os_templates" in results[0]["remedy"]
 
 
 def test_plain_values_are_plain() -> None:
