@@ -14,6 +14,7 @@ Document = dict[str, Any]
 DONE = ("changed", "unchanged")
 # After this the node is rebooted at once, and nobody is to get in before.
 LEAVES_LOCKED = "maintenance.ready"
+AGAIN = "then run the same again, it goes on from what it finds"
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,33 @@ def _missed(results: list[Document], steps: list[Document]) -> str | None:
 
 
 def damaged(why: str, sent: Document) -> Document:
-    """The answer in the place of one that cannot be understood.
+    """The answer in the place of one that cannot be understood."""
+    return _instead("the node's answer cannot be understood", "look at what answers there in its place", why, sent)
 
-    What was done is not known, so nothing that needs it goes on. Nor is it known whether the lock is still there: with
-    `held` the node itself sees to that, and does no more than clean up if it is not.
+
+def broken(why: str, sent: Document) -> Document:
+    """The answer in the place of a call that failed as a whole: it died, or the node refused it."""
+    return _instead("the call failed", "put that right", why, sent)
+
+
+def _instead(what: str, remedy: str, why: str, sent: Document) -> Document:
+    """What was done is not known, so nothing that needs it goes on.
+
+    Nor is it known whether the lock is still there: with `held` the node itself sees to that, and does no more than
+    clean up if it is not.
     """
-    message = f"the node's answer cannot be understood, so it is not known what was done: {why}"
-    remedy = "look at what answers there in its place; then run the same again, it goes on from what it finds"
+    message, remedy = f"{what}, so it is not known what was done: {why}", f"{remedy}; {AGAIN}"
     results = [_unknown(step, f"not known, as {sent['steps'][0]['id']}", remedy) for step in sent["steps"]]
     if results:
         results[0].update(message=message)
     held = sent["lock"] and not sent["release"]
     return {"results": results, "changed": True, "lock": "held" if held else "released", "problem": message}
+
+
+def lacking(step: Document, why: str) -> Document:
+    """The result of a step that was not sent, for a file of the control host that it needs is not there."""
+    message = f"the file that it needs cannot be taken from the control host: {why}"
+    return _unknown(step, message, "correct the path in twofold_os_templates, or put the file there; " + AGAIN)
 
 
 def _unknown(step: Document, message: str, remedy: str) -> Document:

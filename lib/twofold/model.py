@@ -272,6 +272,15 @@ class Cluster(Model):
     )
     starts_at_once: int = Field(default=10, ge=1, description="Guests that a node starts before it pauses")
     start_delay: int = Field(default=10, ge=0, le=60, description="Seconds of that pause")
+    lock_lease: int = Field(
+        default=120,
+        ge=1,
+        le=86400,
+        description="Seconds after which the lock of a run that is not heard of any more may be taken over",
+    )
+    lock_wait: int = Field(
+        default=150, ge=0, le=86400, description="Seconds to wait for a node that another run has locked"
+    )
 
 
 class FenceDevice(Model):

@@ -264,5 +264,7 @@ INSPECTED: Shape = {
 CONFIGURED: Shape = {"changes": [_CHANGE]}
 # What it answers when its lock is broken.
 UNLOCKED: Shape = {
-    "lock": Maybe({"holder": TEXT, "run": TEXT, "age": REAL, "time?": REAL, "uptime?": REAL, "lease?": REAL}),
+    "lock": Maybe(
+        {"holder": TEXT, "run": TEXT, "age": REAL, "time?": REAL, "uptime?": REAL, "lease?": REAL, "damaged?": bool}
+    ),
 }

@@ -26,8 +26,6 @@ RUN = {
     "twofold_findings_file": "Where verify.yml writes its findings",
     "twofold_fail_on": "What makes verify.yml fail: error (the default), warning or never",
     "twofold_capacity_file": "Where capacity.yml writes its document",
-    "twofold_lock_lease": "Seconds after which the lock of a run that is not heard of any more may be taken over",
-    "twofold_lock_wait": "Seconds to wait for a node that another run has locked",
     "twofold_reboot_timeout": "Seconds within which a node that is rebooted has to answer again",
 }
 # Variables of the role that turns a bare machine into a node, which checks them itself (a test compares the lists).

@@ -32,5 +32,7 @@ def said(lock: dict[str, Any] | None, check_mode: bool) -> str:
     """Return one line about a lock that was broken, or that there was none."""
     if lock is None:
         return "there is no lock"
+    if lock.get("damaged"):
+        return f"a lock that is damaged {'would be' if check_mode else 'was'} broken; nobody knows whose it was"
     done = "would be broken" if check_mode else "was broken"
     return f"the lock of {lock['holder']} (run {lock['run']}, last heard of {lock['age']:.0f} s ago) {done}"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from . import _definitions
@@ -14,6 +15,9 @@ from ._node import Node
 from ._steps import Args, Done, find
 
 Result = dict[str, Any]
+MISTAKE = (
+    "this is a mistake in Twofold: report it with these words; then run the same again, it goes on from what it finds"
+)
 LOST = "the lock that this run had here was lost meanwhile, so somebody else may have worked on this node"
 
 
@@ -122,6 +126,8 @@ def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict
         result = _result(one, "failed", message, None if remedy is None else hide(remedy, secrets), 0.0)
     except OSError as error:
         result = _result(one, "failed", hide(f"{one['op']}: {error}", secrets), "look at the node's file systems", 0.0)
+    except Exception as error:  # noqa: BLE001 - what was done before it is told all the same
+        result = _result(one, "failed", hide(f"{one['op']} {_mistake(error)}", secrets), MISTAKE, 0.0)
     else:
         result = _result(one, "changed" if done.changed else "unchanged", done.message, None, 0.0)
         if done.data:
@@ -133,6 +139,14 @@ def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict
         node.journal.end(key)
     result["seconds"] = round(node.clock.monotonic() - started, 3)
     return result
+
+
+def _mistake(error: Exception) -> str:
+    """What an exception is that no step should raise, and where it is from."""
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"ended with {type(error).__name__} in {os.path.basename(place.filename)}:{place.lineno}: {error}"
 
 
 def entry(node: Node, request: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import suppress
 from typing import Any, Protocol
 
 from . import _json
@@ -53,7 +55,9 @@ class SystemFiles:
             os.unlink(path)
         except FileNotFoundError:
             return False
-        sync_folder(os.path.dirname(path))
+        folder, name = os.path.split(path)
+        clear_unfinished(folder, f".{name}", "new")
+        sync_folder(folder)
         return True
 
     def names(self, folder: str) -> list[str]:
@@ -68,6 +72,7 @@ def write_bytes(path: str, data: bytes, mode: int) -> None:
     """Writes beside, syncs, renames."""
     folder, name = os.path.split(path)
     os.makedirs(folder, mode=0o755, exist_ok=True)
+    clear_unfinished(folder, f".{name}", "new")
     beside = os.path.join(folder, f".{name}.{os.getpid()}.new")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
@@ -82,6 +87,30 @@ def write_bytes(path: str, data: bytes, mode: int) -> None:
             os.unlink(beside)
         raise
     sync_folder(folder)
+
+
+def clear_unfinished(folder: str, name: str, ending: str) -> None:
+    """Removes what processes that were killed left of `name`: `NAME.PID.ENDING`, the ending a pattern."""
+    pattern = re.compile(rf"{re.escape(name)}\.([0-9]+)\.{ending}")
+    for other in os.listdir(folder):
+        found = pattern.fullmatch(other)
+        if found and not _works(int(found[1])):
+            _remove(os.path.join(folder, other))
+
+
+def _works(pid: int) -> bool:
+    """Whether a process other than this one may be at work; what has our number is of one before us."""
+    return pid != os.getpid() and os.path.exists(f"/proc/{pid}")
+
+
+def _remove(path: str) -> None:
+    import shutil
+
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sync_folder(folder: str) -> None:

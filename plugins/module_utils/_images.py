@@ -15,7 +15,7 @@ from typing import Any, Callable, Protocol
 
 from . import _json
 from ._errors import ParseFailed, Refused, TwofoldError, UsageError
-from ._files import STATE, sync_folder
+from ._files import STATE, clear_unfinished, sync_folder
 from ._names import digest
 from ._runner import Runner
 
@@ -71,8 +71,10 @@ class SystemImages:
     def _take(self, sha256: str, name: str, url: str, report: Report) -> None:
         """Copies, adds up while it does, and keeps only what has the right sum."""
         import hashlib
+        from http.client import HTTPException
 
         os.makedirs(self.folder, mode=0o755, exist_ok=True)
+        clear_unfinished(self.folder, digest(sha256), "part")
         part = f"{self.path(sha256)}.{os.getpid()}.part"
         seen = hashlib.sha256()
         try:
@@ -82,9 +84,9 @@ class SystemImages:
                 target.flush()
                 os.fsync(target.fileno())
             self._accept(part, sha256, seen.hexdigest(), name)
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error
-            raise TwofoldError(f"{name} cannot be fetched: {reason}", "check the address from this node") from error
+        except (OSError, HTTPException, ValueError) as error:
+            message = f"{name} cannot be fetched: {_reason(error)}"
+            raise TwofoldError(message, "check the address, and what answers there, from this node") from error
         finally:
             _discard(part)
 
@@ -126,6 +128,14 @@ def _pump(read: Callable[[int], bytes], seen: Any, write: Callable[[bytes], Any]
         write(block)
         done += len(block)
         report(done, total)
+    if done < total:
+        raise ConnectionError(f"it ended after {done} of {total} bytes")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; what is no error of the system often says too little without its name."""
+    said = str(getattr(error, "reason", None) or error)
+    return said if isinstance(error, OSError) else f"{type(error).__name__}: {said}"
 
 
 def _discard(path: str) -> None:

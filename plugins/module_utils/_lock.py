@@ -19,6 +19,7 @@ from ._errors import ParseFailed, Refused
 from ._files import RUN, Files, read_json, write_json
 
 LEASE = f"{RUN}/lock.json"
+DAMAGED = "when no run is at work on this node, take the lock away with break_lock.yml"
 
 
 class Lock(Protocol):
@@ -47,15 +48,29 @@ class FileLock:
 
     def holder(self) -> dict[str, Any] | None:
         """The lease that is in force, or None."""
-        lease = read_json(self.files, self.lease_path)
-        if lease is None:
-            return None
+        lease = self._read()
+        return None if lease is None or self._age(lease) > float(lease["lease"]) else lease
+
+    def _read(self) -> dict[str, Any] | None:
+        """The lease that is there, in force or not."""
+        lease = None
         try:
-            lapsed = self._age(lease) > float(lease["lease"])
-            lease["run"], lease["holder"]
+            lease = read_json(self.files, self.lease_path)
+            if lease is not None:
+                self._age(lease), float(lease["lease"]), lease["run"], lease["holder"]
+        except ParseFailed as error:
+            error.remedy = DAMAGED
+            raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ParseFailed(self.lease_path, str(lease), repr(error)) from error
-        return None if lapsed else lease
+            raise ParseFailed(self.lease_path, str(lease), repr(error), DAMAGED) from error
+        return lease
+
+    def _at_work(self) -> dict[str, Any]:
+        """Whose lease there is while a process has the file lock; empty if that does not tell."""
+        try:
+            return self._read() or {}
+        except ParseFailed:
+            return {}
 
     def _age(self, lease: dict[str, Any]) -> float:
         """Seconds since it was renewed. They are counted by the uptime, for the clock may have been set since.
@@ -86,15 +101,18 @@ class FileLock:
         """None when it was taken, else the one who has it."""
         handle = self._flock()
         if handle is None:
-            return read_json(self.files, self.lease_path) or {}
-        other = self.holder()
-        if other is not None and other["run"] != run:
-            self._let_go(handle)
-            return other
-        self.handle = handle
-        self.kept = (read_json(self.files, self.lease_path) or {}).get("run") == run
-        self.held = {"format": 1, "holder": holder, "run": run, "lease": lease}
-        self._write()
+            return self._at_work()
+        try:
+            other = self.holder()
+            if other is not None and other["run"] != run:
+                return other
+            self.kept = (self._read() or {}).get("run") == run
+            self.held = {"format": 1, "holder": holder, "run": run, "lease": lease}
+            self._write()
+            self.handle = handle
+        finally:
+            if self.handle is None:
+                self._let_go(handle)
         return None
 
     def _write(self) -> None:
@@ -128,19 +146,27 @@ class FileLock:
 
         Raises Refused while a process of the run is at work on this node: it would go on beside the next one.
         """
-        lease = self.holder()
-        if lease is None:
-            return None
         handle = self._flock()
         if handle is None:
-            message = f"{lease['holder']} (run {lease['run']}) is at work on this node now; its lock was left alone"
+            other = self._at_work()
+            who = f"{other['holder']} (run {other['run']})" if other else "a process of Twofold"
+            message = f"{who} is at work on this node now; its lock was left alone"
             raise Refused(message, "wait until its step is done, then run this again")
         try:
-            if not check_mode:
+            lease = self._found()
+            if lease is not None and not check_mode:
                 self.files.remove(self.lease_path)
         finally:
             self._let_go(handle)
-        return {**lease, "age": self._age(lease)}
+        return lease
+
+    def _found(self) -> dict[str, Any] | None:
+        """The lease in force with its age; one that is damaged binds everybody, and nobody knows whose it is."""
+        try:
+            lease = self.holder()
+        except ParseFailed:
+            return {"holder": "unknown", "run": "unknown", "age": 0.0, "damaged": True}
+        return None if lease is None else {**lease, "age": self._age(lease)}
 
     def _let_go(self, handle: int) -> None:
         os.close(handle)

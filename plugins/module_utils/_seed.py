@@ -10,7 +10,7 @@ import os
 from typing import Protocol
 
 from ._errors import UsageError
-from ._files import STATE, sync_folder
+from ._files import STATE, clear_unfinished, sync_folder
 from ._names import digest, instance_name
 from ._runner import Runner
 
@@ -67,7 +67,8 @@ class SystemSeeds:
 
         path = self.path(name)
         os.makedirs(self.folder, mode=0o711, exist_ok=True)
-        work = tempfile.mkdtemp(prefix=f".{name}.", dir=self.folder)
+        self._clear_unfinished(name)
+        work = tempfile.mkdtemp(prefix=f".{name}.{os.getpid()}.", dir=self.folder)
         try:
             sources = self._sources(work, files)
             beside = os.path.join(work, "seed.iso")
@@ -81,6 +82,10 @@ class SystemSeeds:
             sync_folder(self.folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _clear_unfinished(self, name: str) -> None:
+        """A process that was killed leaves the sources, which may hold passwords."""
+        clear_unfinished(self.folder, f".{name}", "[^.]+")
 
     @staticmethod
     def _sources(work: str, files: dict[str, str]) -> str:
@@ -103,4 +108,5 @@ class SystemSeeds:
             os.unlink(self.path(name))
         except FileNotFoundError:
             return False
+        self._clear_unfinished(name)
         return True

@@ -46,6 +46,26 @@ def read_desired(task_vars: Mapping[str, Any]) -> Desired:
     return desired
 
 
+def with_groups(task_vars: Mapping[str, Any], templar: Any) -> dict[str, Any]:
+    """Return the variables with the names of the two groups templated.
+
+    :raises AnsibleActionFail: one of them is no group of the inventory.
+    """
+    settings = [setting for setting in (NODE_GROUP, INSTANCE_GROUP) if setting in task_vars]
+    return {**task_vars, **{setting: _group(task_vars, setting, templar) for setting in settings}}
+
+
+def _group(task_vars: Mapping[str, Any], setting: str, templar: Any) -> str:
+    name = str(_inventory.templated(setting, task_vars, templar))
+    if name not in task_vars["groups"]:
+        groups = ", ".join(sorted(set(map(str, task_vars["groups"])) - {"all", "ungrouped"}))
+        raise AnsibleActionFail(
+            f"{setting} is {name!r}, and the inventory has no such group. Nothing was done. "
+            f"Its groups are {groups}: name one of them, or remove the variable."
+        )
+    return name
+
+
 def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[str]:
     """Return the hosts of the group that the variable ``setting`` names."""
     name = str(task_vars.get(setting, default))
@@ -82,6 +102,7 @@ class ClusterAction(ActionBase):
 
     def cluster(self, task_vars: Mapping[str, Any]) -> Cluster:
         """Return what the inventory wants and what the nodes said in the registered variable ``observed``."""
+        task_vars = with_groups(task_vars, self._templar)
         if not members(task_vars, NODE_GROUP, "nodes"):
             raise AnsibleActionFail(
                 "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "

@@ -37,6 +37,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def templated(name: str, task_vars: Mapping[str, Any], templar: Any) -> Any:
+    """Return a variable of the task's host as plain data; None if it is not set.
+
+    :raises AnsibleActionFail: it is a template that cannot be resolved.
+    """
+    try:
+        return plain(templar.template(task_vars.get(name)))
+    except AnsibleError as error:
+        raise AnsibleActionFail(f"{name} cannot be templated: {error}. Define what it refers to.") from error
+
+
 def variables(task_vars: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return our variables of each host, templated; a value that cannot be is a text that starts with UNDEFINED.
 

@@ -24,6 +24,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.twofold.cluster.plugins.module_utils import _json
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
 
 # Owned by the user that runs there (root, or whom become names), so nobody else can put code into it.
 CACHE = "/var/cache/twofold"
@@ -35,37 +36,74 @@ LOOK = "Look at what answers there in its place, and at the node's Python."
 KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 SSH_OPTIONS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
 
-# Starts a cached library; exits with MISSING if the node does not have it (yet).
+# Starts a cached library; exits with MISSING if the node does not have it (yet), or if it is broken.
 _START = """\
 import json, os, sys
 path = os.path.join({cache!r}, {digest!r})
 if not os.path.isdir(path) or os.stat(path).st_uid != os.geteuid():
     sys.exit({missing})
 sys.path.insert(0, path)
-from twofold_node._entry import main
-from twofold_node._errors import TwofoldError
+try:
+    from twofold_node._entry import main
+    from twofold_node._errors import TwofoldError
+except Exception as error:
+    print(type(error).__name__ + ': ' + str(error), file=sys.stderr)
+    sys.exit({missing})
 request = json.load(sys.stdin)
 try:
     answer = {{'answer': main(request['operation'], request['arguments'])}}
 except TwofoldError as error:
-    answer = {{'error': {{'message': str(error), 'remedy': getattr(error, 'remedy', None)}}}}
+    answer = {{'error': {{'message': error.message, 'remedy': error.remedy}}}}
 print({mark!r} + json.dumps(answer))
 """
 
-# Unpacks a library from standard input beside the others of this user and drops old ones.
+# Unpacks a library from standard input beside the others of this user and drops old ones. It gets its name when it is
+# on the disk: a power cut would leave empty files under a name that says what they contain. One that is there and whole
+# stays, for calls may be at work with it.
 _INSTALL = """\
 import base64, io, os, shutil, sys, tempfile, zipfile
 cache, digest = {cache!r}, {digest!r}
+
+def sync(path):
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+def read(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+def whole(path):
+    try:
+        mine = os.stat(path).st_uid == os.geteuid()
+        return mine and all(read(os.path.join(path, name)) == package.read(name) for name in package.namelist())
+    except OSError:
+        return False
+
 os.makedirs(cache, mode=0o700, exist_ok=True)
 if os.stat(cache).st_uid != os.geteuid():
     sys.exit(cache + ' belongs to another user; remove it')
 os.chmod(cache, 0o700)
-new = tempfile.mkdtemp(dir=cache)
-zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.buffer.read()))).extractall(new)
-try:
-    os.rename(new, os.path.join(cache, digest))
-except OSError:
-    shutil.rmtree(new)
+package = zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.buffer.read())))
+path, work = os.path.join(cache, digest), tempfile.mkdtemp(dir=cache)
+new = os.path.join(work, 'new')
+if whole(path):
+    shutil.rmtree(os.path.join(path, 'twofold_node', '__pycache__'), ignore_errors=True)
+else:
+    package.extractall(new)
+    for folder, folders, files in os.walk(new):
+        for name in files:
+            sync(os.path.join(folder, name))
+        sync(folder)
+    if os.path.lexists(path):
+        os.rename(path, os.path.join(work, 'broken'))
+    try:
+        os.rename(new, path)
+    except OSError:
+        if not whole(path):
+            raise
+    sync(cache)
+shutil.rmtree(work, ignore_errors=True)
 old = sorted((os.path.join(cache, n) for n in os.listdir(cache)), key=os.path.getmtime)[:-3]
 for path in old:
     shutil.rmtree(path, ignore_errors=True)
@@ -129,7 +167,8 @@ class NodeAction(ActionBase):
             connection.set_option("ssh_extra_args", f"{given['ssh_extra_args']} {KEEPALIVE}".strip())
 
     def _python(self, program: str, data: bytes, task_vars: dict[str, Any]) -> dict[str, Any]:
-        interpreter = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"
+        given = _inventory.templated("ansible_python_interpreter", task_vars, self._templar)
+        interpreter = given or "/usr/bin/python3"
         if str(interpreter).startswith("auto"):
             interpreter = task_vars.get("ansible_facts", {}).get("discovered_interpreter_python", "/usr/bin/python3")
         command = f"{shlex.quote(str(interpreter))} -I -c {shlex.quote(program)}"
@@ -160,7 +199,8 @@ def _understood(text: str) -> dict[str, Any]:
     try:
         said = _json.read(text)
         if "error" in said:
-            raise AnsibleActionFail(" ".join(filter(None, [said["error"]["message"], said["error"].get("remedy")])))
+            remedy = said["error"].get("remedy")
+            raise AnsibleActionFail(said["error"]["message"] + (f" ({remedy})" if remedy else ""))
         return dict(said["answer"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotUnderstood(

@@ -31,6 +31,11 @@ class StepFails(CommandFailed):
     """A command of a step fails because a fault struck."""
 
 
+def answered(answer: Document | None) -> bool:
+    """Whether a node itself said what became of its steps."""
+    return answer is not None and "problem" not in answer
+
+
 class Run:
     """One run of a playbook. `strikes`: what goes wrong at which breath of its steps."""
 
@@ -98,8 +103,13 @@ class Run:
         dead = [name for name in self.desired.nodes if not self.world.machines[name].on and name not in self.known]
         self.intent = {**intent, "confirm_dead": dead}
 
-    def _together(self, calls: dict[str, Task | None]) -> dict[str, Document | None]:
-        """Wait for calls of several nodes; None from a node that did not answer."""
+    def _together(
+        self, calls: dict[str, Task | None], requests: dict[str, Document] | None = None
+    ) -> dict[str, Document | None]:
+        """Wait for calls of several nodes; None from a node that did not answer.
+
+        A call that died is an answer if it was one of `requests`; else Ansible takes its node out of the play.
+        """
         answers: dict[str, Document | None] = {}
         waiting = dict(calls)
         while waiting:
@@ -108,15 +118,20 @@ class Run:
                     answers[name] = None
                     del waiting[name]
                 elif task.over:
-                    lost = task.killed or "error" in task.answer
-                    answers[name] = None if lost else task.answer
-                    if lost:
-                        # Ansible takes a node out of the play whose task failed; one that does not answer stays in.
-                        self.failed.add(name)
+                    answers[name] = self._answer(name, task, requests or {})
                     del waiting[name]
             if waiting:
                 self.world.engine.pause(0.3)
         return answers
+
+    def _answer(self, name: str, task: Task, requests: dict[str, Document]) -> Document | None:
+        if not task.killed and "error" not in task.answer:
+            return dict(task.answer)
+        if name in requests:
+            why = "it was killed" if task.killed else task.answer["error"]["message"]
+            return apply.broken(why, requests[name])
+        self.failed.add(name)
+        return None
 
     def _call(self, name: str, operation: str, arguments: Document) -> Task | None:
         if not self.world.manageable(name):
@@ -142,14 +157,14 @@ class Run:
         predicted = self._predict(requests) if self.predict else {}
         for name, request in requests.items():
             calls[name] = self._call(name, "apply", request)
-        answers = self._together(calls)
+        answers = self._together(calls, requests)
         if predicted and self.world.alone == alone:
             self.world.rules.predicted(predicted, answers)
         if self.twice:
             # The connection was lost after the answer was made, and ssh tried again.
             self.twice = False
-            again = {name: self._call(name, "apply", requests[name]) for name, one in answers.items() if one}
-            answers |= self._together(again)
+            again = {name: self._call(name, "apply", requests[name]) for name, one in answers.items() if answered(one)}
+            answers |= self._together(again, requests)
         for name, results in blocked.items():
             answer = answers.get(name, {"results": []})
             if answer is not None:

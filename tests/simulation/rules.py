@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
+from ansible_collections.twofold.cluster.plugins.module_utils import _apply, _definitions
 from ansible_collections.twofold.cluster.plugins.module_utils._steps_volumes import FORMER
 
 from twofold import secrets
@@ -369,6 +369,8 @@ class Rules:
                 # Who was not tried because another failed has nothing to add to what that one says.
                 said = result["message"] and (result["remedy"] or result["message"].startswith("it needs "))
                 self.look(BEFORE, said, f"{result['id']} was not done on {node} and does not say why, or what to do")
+            ours = result.get("remedy") == _apply.MISTAKE
+            self.look(BEFORE, not ours, f"{result['id']} on {node}: {result['message']}")
 
     def predicted(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """What check mode said of a call, and what then happened."""

@@ -142,3 +142,11 @@ def test_after_a_damaged_answer_nothing_counts_as_done(hurt: Callable[[Any], Any
 def test_after_the_last_call_nobody_asks_for_a_lock_that_may_be_gone() -> None:
     assert apply.understood({}, {**SENT, "release": True})["lock"] == "released"
     assert apply.understood({}, {**SENT, "lock": False})["lock"] == "released"
+
+
+def test_after_a_call_that_died_nothing_counts_as_done_and_the_node_stays() -> None:
+    found = apply.broken("The node gave no answer: Killed.", SENT)
+    assert [one["status"] for one in found["results"]] == ["failed"] * 3
+    assert "it is not known what was done: The node gave no answer: Killed." in found["problem"]
+    assert found["results"][0]["message"] == found["problem"] and "run the same again" in found["results"][0]["remedy"]
+    assert (found["lock"], found["changed"]) == ("held", True)

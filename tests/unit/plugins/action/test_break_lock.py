@@ -16,6 +16,7 @@ LOCK = {"holder": "ann@desk", "run": "r1", "time": 0.0, "lease": 120, "age": 41.
     [
         (None, False, "there is no lock"),
         (LOCK, False, "the lock of ann@desk (run r1, last heard of 41 s ago) was broken"),
+        ({**LOCK, "damaged": True}, False, "a lock that is damaged was broken; nobody knows whose it was"),
         (LOCK, True, "the lock of ann@desk (run r1, last heard of 41 s ago) would be broken"),
     ],
 )

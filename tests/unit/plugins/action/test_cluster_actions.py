@@ -97,6 +97,15 @@ class Operator:
         return done.stdout + done.stderr, json.loads(answer.read_text()) if answer.exists() and status == 0 else {}
 
 
+def fake_python(directory: Path, does: str) -> Path:
+    """An interpreter that does something else when a node's library is called with it."""
+    path = directory / "python3"
+    call = f"*twofold_node._entry*) {does} ;;"
+    path.write_text(f'#!/bin/sh\ncase "$*" in {call} *) exec {sys.executable} "$@" ;; esac\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
@@ -174,8 +183,46 @@ def test_a_node_that_said_nothing_is_unknown(operator: Operator) -> None:
 
 
 def test_no_nodes_at_all(operator: Operator) -> None:
-    shown, _ignored = operator.run("plan", "-e", "twofold_node_group=elsewhere", status=2)
+    shown, _ignored = operator.run("plan", "-e", "twofold_node_group=ungrouped", status=2)
     assert "has no nodes" in shown
+
+
+@pytest.mark.parametrize("variable", ["twofold_node_group", "twofold_instance_group"])
+def test_a_group_that_the_inventory_does_not_have_is_named(operator: Operator, variable: str) -> None:
+    shown, _ignored = operator.run("plan", "-e", f"{variable}=instnces", status=2)
+    text = " ".join(shown.split())
+    assert f"{variable} is 'instnces', and the inventory has no such group" in text
+    assert "Its groups are instances, nodes" in text
+
+
+def test_variables_of_how_to_run_may_be_templates(operator: Operator, tmp_path: Path) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    broken = fake_python(tmp_path, f"cat > {tmp_path}/request; echo Killed >&2; exit 137")
+    given = {
+        "twofold_instance_group": "{{ 'insta' ~ 'nces' }}",
+        "twofold_node_group": "{{ 'no' ~ 'des' }}",
+        "twofold_lock_lease": "{{ 60 * 2 }}",
+        "twofold_lock_wait": "{{ '3' }}",
+        "ansible_python_interpreter": f"{{{{ '{broken}' }}}}",
+    }
+    options = ("-e", json.dumps(given))
+    answer = operator.run("plan", *options)[1]
+    assert {change["instance"] for change in answer["summary"]} == {"web1"} and answer["errors"] == []
+    shown, _ignored = operator.run("apply_wave", *options, run=answer["run"], wave=0)
+    assert "no answer: Killed" in shown
+    request = json.loads((tmp_path / "request").read_text())["arguments"]
+    assert (request["lease"], request["lock_wait"]) == (120, 3)
+
+
+def test_numbers_of_the_lock_are_checked_by_the_plan(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    answer = operator.run("plan", "-e", '{"twofold_lock_lease": "long", "twofold_lock_wait": -1}')[1]
+    said = {error["code"]: error["message"] for error in answer["errors"]}
+    assert list(said) == ["bad-value"] and answer["run"] is None
+    assert {error["message"].split(" of ")[0] for error in answer["errors"]} == {
+        "twofold_lock_lease",
+        "twofold_lock_wait",
+    }
 
 
 def test_status_and_verify(operator: Operator) -> None:
@@ -261,20 +308,27 @@ def test_apply_wave_has_nothing_for_other_nodes(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
-    [('{"answer": {"results": [], "changed": true}}', "answer.lock is missing"), ("{", "JSONDecodeError")],
+    ("does", "what", "why"),
+    [
+        (
+            'echo \'TWOFOLD-ANSWER {"answer": {"results": [], "changed": true}}\'',
+            "cannot be understood",
+            "answer.lock is missing",
+        ),
+        ("echo 'TWOFOLD-ANSWER {'", "cannot be understood", "JSONDecodeError"),
+        ("echo Killed >&2; exit 137", "the call failed", "no answer: Killed"),
+        ('echo \'TWOFOLD-ANSWER {"error": {"message": "no lock"}}\'', "the call failed", "no lock"),
+    ],
+    ids=["incomplete", "torn", "killed", "refused"],
 )
-def test_a_damaged_answer_fails_its_steps_and_not_the_play(
-    operator: Operator, tmp_path: Path, said: str, why: str
+def test_a_call_without_an_answer_fails_its_steps_and_not_the_play(
+    operator: Operator, tmp_path: Path, does: str, what: str, why: str
 ) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     run = operator.run("plan")[1]["run"]
-    broken = tmp_path / "python3"
-    call = f"*twofold_node._entry*) echo 'TWOFOLD-ANSWER {said}' ;;"
-    broken.write_text(f'#!/bin/sh\ncase "$*" in {call} *) exec {sys.executable} "$@" ;; esac\n', encoding="utf-8")
-    broken.chmod(0o755)
+    broken = fake_python(tmp_path, does)
     shown, answer = operator.run("apply_wave", "-e", f"ansible_python_interpreter={broken}", run=run, wave=0)
-    assert "failed=0" in shown and "cannot be understood" in shown and why in shown
+    assert "failed=0" in shown and what in shown and why in shown
     assert {one["status"] for one in answer["results"]} == {"failed"}
     shown, _ignored = operator.run("report", status=2, run=run)
     assert shown.count(why) == 1 and "run the same again" in shown, "it is said once"

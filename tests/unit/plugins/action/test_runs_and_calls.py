@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.twofold.cluster.plugins.action import apply_wave
 from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory, _node_call
 from ansible_collections.twofold.cluster.plugins.plugin_utils._run import Run
@@ -62,6 +66,50 @@ def test_the_library_travels_once_and_answers(tmp_path: Path, monkeypatch: pytes
         _node_call._answer(python(start, request))
 
 
+@pytest.mark.parametrize("name", ["_entry.py", "__init__.py", "_errors.py"])
+def test_a_library_that_a_power_cut_emptied_is_sent_anew(tmp_path: Path, name: str) -> None:
+    cache = str(tmp_path / "cache")
+    digest, archive = _node_call.node_library()
+    start = _node_call._START.format(cache=cache, digest=digest, missing=_node_call.MISSING, mark=_node_call.MARK)
+    install = _node_call._INSTALL.format(cache=cache, digest=digest)
+    assert python(install, base64.b64encode(archive))["rc"] == 0
+    for path in (tmp_path / "cache" / digest / "twofold_node").glob(name if name != "__init__.py" else "*.py"):
+        path.write_text("")
+    request = json.dumps({"operation": "no-such-operation", "arguments": {}}).encode()
+    assert python(start, request)["rc"] == _node_call.MISSING
+    assert python(install, base64.b64encode(archive))["rc"] == 0
+    assert "no operation" in python(start, request)["stdout"]
+    assert [one.name for one in Path(cache).iterdir()] == [digest]
+
+
+def test_the_library_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    """The install's own system calls: what was written is synced, then renamed, and the name is synced too."""
+    digest, archive = _node_call.node_library()
+    install = _node_call._INSTALL.format(cache=str(tmp_path / "cache"), digest=digest)
+    spy = (
+        "import os\nsaid = []\n"
+        "def watched(name):\n"
+        "    real = getattr(os, name)\n"
+        "    def call(*given): said.append(name); return real(*given)\n"
+        "    setattr(os, name, call)\n"
+        "for name in ('fsync', 'rename'): watched(name)\n"
+    )
+    done = python(f"{spy}{install}\nprint(said)", base64.b64encode(archive))
+    files, folders = len(zipfile.ZipFile(io.BytesIO(archive)).namelist()), 2
+    assert ast.literal_eval(done["stdout"]) == ["fsync"] * (files + folders) + ["rename", "fsync"], done
+
+
+def test_a_refusal_says_its_remedy_once(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    digest, archive = _node_call.node_library()
+    start = _node_call._START.format(cache=cache, digest=digest, missing=_node_call.MISSING, mark=_node_call.MARK)
+    python(_node_call._INSTALL.format(cache=cache, digest=digest), base64.b64encode(archive))
+    request = json.dumps({"operation": "apply", "arguments": {"format": 0}}).encode()
+    with pytest.raises(AnsibleActionFail) as caught:
+        _node_call._answer(python(start, request))
+    assert str(caught.value).count("use the same version of Twofold on both sides") == 1
+
+
 def test_a_node_without_an_answer_says_what_it_needs() -> None:
     with pytest.raises(AnsibleActionFail, match=r"no such file.*Python 3\.9"):
         _node_call._answer({"rc": 127, "stdout": "", "stderr": "python3: no such file\n"})
@@ -80,6 +128,44 @@ def test_an_answer_that_is_none_is_refused(said: str) -> None:
 def python(program: str, data: bytes) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-I", "-c", program], input=data, capture_output=True, check=False)
     return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+
+def test_all_uploads_of_a_call_go_into_the_one_folder_that_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    shell = SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
+    wave = object.__new__(apply_wave.ActionModule)
+    wave._connection = SimpleNamespace(_shell=shell)
+
+    def make() -> None:
+        made.append(f"/tmp/{len(made)}")
+        shell.tmpdir = made[-1]
+
+    monkeypatch.setattr(wave, "_make_tmp_path", make)
+    monkeypatch.setattr(wave, "_find_needle", lambda _kind, name: name)
+    monkeypatch.setattr(wave, "_transfer_file", lambda _source, target: target)
+    steps = [{"op": "image.fetch", "args": {"file": "image", "sha256": name}} for name in ("a", "b")]
+    assert [wave._bring(step)["args"]["uploaded"] for step in steps] == ["/tmp/0/a", "/tmp/0/b"]
+    assert made == ["/tmp/0"]
+
+
+def test_a_file_that_is_not_there_fails_its_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_kind: str, name: str) -> str:
+        raise AnsibleError(f"Could not find {name}")
+
+    wave = object.__new__(apply_wave.ActionModule)
+    monkeypatch.setattr(wave, "_find_needle", find)
+    shell = SimpleNamespace(tmpdir="/tmp/0", join_path=lambda *parts: "/".join(parts))
+    wave._connection = SimpleNamespace(_shell=shell)
+    image = {"id": "image", "op": "image.fetch", "args": {"file": "mine.qcow2", "sha256": "a"}, "needs": []}
+    steps = [
+        {**image, "always": False},
+        {"id": "install", "op": "os.install", "args": {}, "needs": ["image"], "always": False},
+        {"id": "other", "op": "seed.remove", "args": {}, "needs": [], "always": False},
+    ]
+    sent, results = wave._bring_all(steps)
+    assert [step["id"] for step in sent] == ["other"]
+    assert [(one["id"], one["status"]) for one in results] == [("image", "failed"), ("install", "skipped")]
+    assert "Could not find mine.qcow2" in results[0]["message"] and "twofold_os_templates" in results[0]["remedy"]
 
 
 def test_plain_values_are_plain() -> None:

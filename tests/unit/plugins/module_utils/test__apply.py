@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,6 +276,36 @@ def test_a_lock_is_not_broken_under_a_process_at_work(node: BenchNode) -> None:
     assert node.lock.holder() is not None
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"lease": "x", "time": 0}', "\xff"])
+def test_a_damaged_lock_is_refused_and_can_be_broken(node: BenchNode, text: str) -> None:
+    lock: Any = node.lock
+    node.files.write(lock.lease_path, text)
+    if text == "\xff":
+        Path(node.files._place(lock.lease_path)).write_bytes(b"\xff")  # type: ignore[attr-defined]
+    opened = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(ParseFailed) as caught:
+        lock.acquire("ann@desk", "r1", 120, 0)
+    assert "break_lock" in (caught.value.remedy or "")
+    assert len(os.listdir("/proc/self/fd")) == len(opened), "the file lock is let go"
+    assert lock.discard(check_mode=True)["damaged"] and node.files.names("/run/twofold") == ["lock.json"]
+    broken = lock.discard()
+    assert (broken["holder"], broken["damaged"]) == ("unknown", True) and node.files.names("/run/twofold") == []
+    assert lock.acquire("ann@desk", "r1", 120, 0) is False
+    lock.release(keep_lease=False)
+
+
+def test_a_damaged_lock_is_not_broken_under_a_process_at_work(node: BenchNode) -> None:
+    node.lock.acquire("ann@desk", "r1", 120, 0)
+    node.files.write(node.lock.lease_path, "{")
+    other = FileLock(node.files, node.clock)
+    other.lease_path, other.flock_path = node.lock.lease_path, node.lock.flock_path
+    with pytest.raises(Refused, match="at work on this node"):
+        other.discard()
+    with pytest.raises(Refused, match="works on this node"):
+        other.acquire("bob@desk", "r2", 120, 0)
+    assert node.files.names("/run/twofold") == ["lock.json"]
+
+
 def test_no_progress_is_left_of_a_step_that_failed(node: BenchNode) -> None:
     def breaks(node: Node, _args: _steps.Args) -> _steps.Done:
         node.progress.say("web1", "half-way", 0.5)
@@ -295,6 +326,25 @@ def test_what_a_killed_process_said_of_its_progress_goes_with_its_entry(node: Be
     node.files.write(f"/var/lib/twofold/journal/{key}.json", json.dumps({**text, "process": "an earlier boot"}))
     assert statuses(apply(node, request({"id": "c", "op": "journal.clear", "args": {"keys": [key]}}))) == ["changed"]
     assert node.files.names("/run/twofold/progress") == [] == node.journal.entries()
+
+
+def test_a_mistake_of_ours_fails_its_step_and_keeps_what_was_done_before(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(_node: Node, args: _steps.Args) -> _steps.Done:
+        raise KeyError(f"disk of {args.text('secret')}")
+
+    monkeypatch.setitem(_steps.REGISTRY, "definition.mistake", mistaken)
+    args = {"secret": {"$secret": "drbd/web1"}}
+    wrong = {"id": "wrong", "op": "definition.mistake", "args": args}
+    needs = {"id": "needs", "op": "definition.remove", "args": {"name": "web1"}, "needs": ["wrong"]}
+    clean = {"id": "clean", "op": "seed.remove", "args": {"name": "web1"}, "needs": ["wrong"], "always": True}
+    answer = apply(node, request(write(DOCUMENT), wrong, needs, clean, secrets={"drbd/web1": "s3cret"}))
+    assert statuses(answer) == ["changed", "failed", "skipped", "unchanged"] and answer["lock"] == "held"
+    said = answer["results"][1]
+    assert "definition.mistake" in said["message"] and "KeyError" in said["message"]
+    assert "test__apply.py:" in said["message"] and "disk of ***" in said["message"]
+    assert "report" in said["remedy"] and node.journal.entries() == []
 
 
 def test_a_definition_that_went_away_meanwhile_is_not_written_again(node: BenchNode) -> None:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TwofoldError, UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._files import write_bytes
 from ansible_collections.twofold.cluster.plugins.module_utils._images import SystemImages, parse_info, refuse_references
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import SystemRunner
 from ansible_collections.twofold.cluster.plugins.module_utils._seed import SystemSeeds
@@ -26,6 +31,14 @@ def quiet(_done: int, _total: int) -> None:
 @pytest.fixture
 def images(tmp_path: Path) -> SystemImages:
     return SystemImages(SystemRunner(), str(tmp_path / "images"))
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 def test_a_fetched_image_is_kept_under_its_sum(images: SystemImages, tmp_path: Path) -> None:
@@ -50,6 +63,70 @@ def test_a_missing_source_leaves_nothing(images: SystemImages, tmp_path: Path) -
     with pytest.raises(TwofoldError, match="cannot be fetched"):
         images.fetch(SUM, str(tmp_path / "nowhere"), quiet)
     assert list((tmp_path / "images").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 90\r\n\r\nshort",
+        b"no HTTP at all\r\n",
+        b"",
+        b"HTTP/1.0 200 OK\r\nContent-Length: x\r\n\r\n",
+    ],
+    ids=["cut off", "no HTTP", "nothing", "no length"],
+)
+def test_a_server_that_breaks_off_is_named(images: SystemImages, tmp_path: Path, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _address = server.accept()
+            connection.recv(4096)
+            connection.sendall(answer)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/image"
+        with pytest.raises(TwofoldError, match=f"{url} cannot be fetched") as error:
+            images.fetch(SUM, url, quiet)
+        thread.join()
+    assert error.value.remedy and list((tmp_path / "images").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://[1/x", "http://h:port/x", "http://h/a b"])
+def test_an_address_that_is_none_is_named(images: SystemImages, url: str) -> None:
+    with pytest.raises(TwofoldError, match="cannot be fetched") as error:
+        images.fetch(SUM, url, quiet)
+    assert url in error.value.message
+
+
+def test_what_killed_fetches_left_goes_with_the_next_one_of_the_same_image(
+    images: SystemImages, tmp_path: Path, dead: int
+) -> None:
+    source, folder = tmp_path / "source", tmp_path / "images"
+    source.write_bytes(b"image")
+    folder.mkdir()
+    stays = [f"{SUM}.{os.getppid()}.part", f"{'ab' * 32}.{dead}.part", f"{SUM}.x.part"]
+    for name in [*stays, f"{SUM}.{dead}.part"]:
+        (folder / name).write_bytes(b"half")
+    images.fetch(SUM, str(source), quiet)
+    assert sorted(one.name for one in folder.iterdir()) == sorted([*stays, SUM])
+
+
+def test_what_killed_writes_left_goes_with_the_next_one_of_the_same_file(tmp_path: Path, dead: int) -> None:
+    stays = [f".web1.res.{os.getppid()}.new", f".web10.res.{dead}.new", f".web1.res.{dead}.old"]
+    for name in [*stays, f".web1.res.{dead}.new"]:
+        (tmp_path / name).write_text("shared-secret")
+    write_bytes(str(tmp_path / "web1.res"), b"new", 0o600)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*stays, "web1.res"])
+
+
+def test_what_killed_seeds_left_goes_with_the_next_one_of_the_same_instance(tmp_path: Path, dead: int) -> None:
+    stays = [f".web1.{os.getppid()}.abcd", f".web1.x.{dead}.abcd", f".web2.{dead}.abcd"]
+    for name in [*stays, f".web1.{dead}.abcd"]:
+        (tmp_path / name / "files").mkdir(parents=True)
+    SystemSeeds(SystemRunner(), str(tmp_path)).write("web1", "ab" * 32, {"user-data": "#cloud-config\n"})
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*stays, "web1.iso"])
 
 
 def test_an_upload_is_taken_in(images: SystemImages, tmp_path: Path) -> None:
