@@ -74,7 +74,7 @@ class SystemDevices:
     def signature(self, path: str) -> str | None:
         """The kind of data on a device that blkid knows, or None."""
         argv = ["blkid", "--probe", "--match-tag", "TYPE", "--match-tag", "PTTYPE", "--output", "value", path]
-        result = self.runner.run(argv, mutates=False, check=False, timeout=60)
+        result = self.runner.run(argv, mutates=False, check=False)
         if result.code == 8:
             return "more than one kind of data"
         return result.stdout.strip().replace("\n", ", ") or None

@@ -172,7 +172,7 @@ class Drbd:
 
     def _states(self, which: str) -> dict[str, ResourceState]:
         argv = [] if which == "all" and self._nine() else [which]
-        result = self.runner.run(["drbdsetup", "events2", "--now", *argv], mutates=False, check=False, timeout=60)
+        result = self.runner.run(["drbdsetup", "events2", "--now", *argv], mutates=False, check=False)
         if result.code != 0:
             if self._absent(result.code, result.stderr):
                 return {}
@@ -180,7 +180,7 @@ class Drbd:
         seen = parse_events(result.stdout)
         if not seen:
             return {}
-        shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
+        shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False)
         options = parse_show(shown.stdout)
         synced, differing = self.resyncs(), parse_out_of_sync(self.files.read("/proc/drbd") or "")
         return {name: _state(name, one, options.get(name, {}), synced, differing) for name, one in seen.items()}
@@ -230,7 +230,7 @@ class Drbd:
         self.files.write(trial, put_secret(wanted.text, wanted.secret), 0o600)
         try:
             wrapper = self._wrapper(name, trial, ".trial")
-            self.runner.run(["drbdadm", "-c", wrapper, "sh-nop"], mutates=False, timeout=60)
+            self.runner.run(["drbdadm", "-c", wrapper, "sh-nop"], mutates=False)
         except CommandFailed as error:
             said = error.stderr.strip().replace(trial, self.path(name))
             message = _hide(f"drbdadm does not accept the configuration of {name}: {said}", wanted)
@@ -280,7 +280,7 @@ class Drbd:
     def generations(self, name: str, volume: int) -> str:
         """The generation identifiers of a volume, `CURRENT:BITMAP:HISTORY:HISTORY` and flags, in hexadecimal."""
         argv = [*self._adm(name), "get-gi", f"{name}/{volume}"]
-        return self.runner.run(argv, mutates=False, timeout=60).stdout.strip()
+        return self.runner.run(argv, mutates=False).stdout.strip()
 
     def clean_start(self, name: str, volume: int) -> None:
         """Declares both sides equal: a new current UUID and an empty bitmap."""
@@ -303,7 +303,7 @@ class Drbd:
 
     def _planned(self, name: str, action: str) -> list[list[str]]:
         """The commands that drbdadm would run."""
-        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False, timeout=60)
+        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False)
         return [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
 
     def _carry_out(self, words: list[str]) -> None:
