@@ -58,3 +58,11 @@ class CommandFailed(TwofoldError):
 
 class HypervisorError(TwofoldError):
     """libvirt refused something."""
+
+
+class NoAnswer(HypervisorError):
+    """libvirt takes what it is asked and says nothing; its guests may be well."""
+
+    def __init__(self, uri: str, seconds: float) -> None:
+        remedy = "look at libvirtd (or virtqemud) there and restart it: its guests run on"
+        super().__init__(f"libvirt at {uri} did not answer within {seconds:.0f} s", remedy)
