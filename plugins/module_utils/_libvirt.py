@@ -19,7 +19,7 @@ URI = "qemu:///system"
 TLS_PORT = 16514
 # Seconds between two pings, and how many of them: with this a libvirtd that has stopped ends every call after ANSWER,
 # also one that may take hours, as virsh does it.
-PING, PINGS = 5, 5
+PING, PINGS = 10, 5
 LOOK_THERE = "look at libvirtd there"
 STATES = {
     0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
@@ -88,7 +88,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def limited(seconds: float) -> Callable[[Method], Method]:
-    """For a method of Libvirt: it gives up after so long, and then no other asks again."""
+    """For a method of Libvirt: it gives up after so long. If libvirtd took no connection, no other asks again."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
@@ -98,7 +98,8 @@ def limited(seconds: float) -> Callable[[Method], Method]:
             try:
                 return within(seconds, partial(method, self, *args), NoAnswer(self.uri, seconds))
             except NoAnswer as error:
-                self.silent = error
+                if self._connection is None:
+                    self.silent = error
                 raise
 
         return cast(Method, ask)
@@ -118,7 +119,9 @@ class Libvirt:
     @property
     def connection(self) -> Any:
         """Made anew when libvirtd has gone meanwhile: it may be restarted at any time, guests run on."""
-        if self._connection is None or not is_alive(self._connection):
+        if self._connection is not None and not is_alive(self._connection):
+            self._connection = None
+        if self._connection is None:
             self._connection = connect(self.uri)
         return self._connection
 

@@ -12,8 +12,9 @@ from ._errors import TwofoldError
 
 T = TypeVar("T")
 
-# Seconds for a look. libvirt itself waits as long for a busy domain; what takes longer on a node at work hangs.
-ANSWER = 30.0
+# Seconds for a look. Most take less than one, but the first answer of a libvirtd that was just started took more than
+# half a minute on emulated nodes.
+ANSWER = 60.0
 # Seconds for a change that says nothing meanwhile: a large guest's memory takes minutes to be laid out.
 CHANGE = 600.0
 

@@ -84,6 +84,7 @@ def test_a_call_that_hangs_in_libvirt_is_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_libvirt, "within", lambda _seconds, function, late: within(0.3, function, late))
     with pytest.raises(NoAnswer):
         hypervisor.domains()
+    assert hypervisor.versions()["libvirt"], "what does not need the guest is still told"
     hangs.set()
 
 
