@@ -89,7 +89,7 @@ class Host:
 
     def query(self, argv: list[str], check: bool = False) -> Result:
         """Runs a command that only looks."""
-        return self.runner.run(argv, mutates=False, check=check, timeout=120)
+        return self.runner.run(argv, mutates=False, check=check)
 
     def change(self, argv: list[str], **options: Any) -> Result:
         """Runs a command that changes something; what is known is forgotten."""

@@ -94,7 +94,7 @@ class SystemDevices:
 
     def _signature(self, path: str) -> str | None:
         argv = ["blkid", "--probe", "--match-tag", "TYPE", "--match-tag", "PTTYPE", "--output", "value", path]
-        result = self.runner.run(argv, mutates=False, check=False, timeout=60)
+        result = self.runner.run(argv, mutates=False, check=False)
         if result.code == MIXED:
             return "more than one kind of data"
         if result.code not in (KNOWN, NOTHING):

@@ -181,7 +181,7 @@ class Drbd:
 
     def _states(self, which: str) -> dict[str, ResourceState]:
         argv = [] if which == "all" and self._nine() else [which]
-        result = self.runner.run(["drbdsetup", "events2", "--now", *argv], mutates=False, check=False, timeout=60)
+        result = self.runner.run(["drbdsetup", "events2", "--now", *argv], mutates=False, check=False)
         if result.code != 0:
             if self._absent(result.code, result.stderr):
                 return {}
@@ -189,7 +189,7 @@ class Drbd:
         seen = parse_events(result.stdout)
         if not seen:
             return {}
-        shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False, timeout=60)
+        shown = self.runner.run(["drbdsetup", "show", *argv, "--show-defaults"], mutates=False)
         options = parse_show(shown.stdout)
         text = self.files.read("/proc/drbd") or ""
         synced, differing = parse_proc(text), parse_out_of_sync(text)
@@ -240,7 +240,7 @@ class Drbd:
         """Has the real parser read it before it is put in place."""
         with self._trial(name, wanted) as adm:
             try:
-                self.runner.run([*adm, "sh-nop"], mutates=False, timeout=60)
+                self.runner.run([*adm, "sh-nop"], mutates=False)
             except CommandFailed as error:
                 said = error.stderr.strip().replace(f"{RUN}/drbd/{name}.trial", self.path(name))
                 message = _hide(f"drbdadm does not accept the configuration of {name}: {said}", wanted)
@@ -282,10 +282,10 @@ class Drbd:
             return self._metadata(adm, f"{name}/{volume}")
 
     def _metadata(self, adm: list[str], which: str) -> str:
-        result = self.runner.run([*adm, "get-gi", which], mutates=False, check=False, timeout=60)
+        result = self.runner.run([*adm, "get-gi", which], mutates=False, check=False)
         if result.code != 0 and not (result.stdout + result.stderr).strip():
             # Where there is none, get-gi fails without a word; dump-md says so.
-            result = self.runner.run([*adm, "dump-md", which], mutates=False, check=False, timeout=60)
+            result = self.runner.run([*adm, "dump-md", which], mutates=False, check=False)
         if result.code != 0:
             if re.search(r"no valid meta.?data", result.stdout + result.stderr, re.I):
                 return "none"
@@ -303,7 +303,7 @@ class Drbd:
     def generations(self, name: str, volume: int) -> str:
         """The generation identifiers of a volume, `CURRENT:BITMAP:HISTORY:HISTORY` and flags, in hexadecimal."""
         argv = [*self._adm(name), "get-gi", f"{name}/{volume}"]
-        return self.runner.run(argv, mutates=False, timeout=60).stdout.strip()
+        return self.runner.run(argv, mutates=False).stdout.strip()
 
     def clean_start(self, name: str, volume: int) -> None:
         """Declares both sides equal: a new current UUID and an empty bitmap."""
@@ -326,7 +326,7 @@ class Drbd:
 
     def _planned(self, name: str, action: str) -> list[list[str]]:
         """The commands that drbdadm would run."""
-        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False, timeout=60)
+        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False)
         return [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
 
     def _carry_out(self, words: list[str]) -> None:

@@ -80,3 +80,11 @@ class HypervisorError(TwofoldError):
     """libvirt refused something."""
 
     REMEDY = look_at("'journalctl -u libvirtd -u virtqemud' and the guest's log in /var/log/libvirt/qemu")
+
+
+class NoAnswer(HypervisorError):
+    """libvirt takes what it is asked and says nothing; its guests may be well."""
+
+    def __init__(self, uri: str, seconds: float) -> None:
+        remedy = "look at libvirtd (or virtqemud) there and restart it: its guests run on"
+        super().__init__(f"libvirt at {uri} did not answer within {seconds:.0f} s", remedy)

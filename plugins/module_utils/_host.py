@@ -68,7 +68,7 @@ class SystemHost:
         kept = read_json(self.files, path)
         if kept and kept.get("key") == key:
             return str(kept["drbd_utils"])
-        said = self.runner.run(["drbdadm", "--version"], mutates=False, timeout=30).stdout
+        said = self.runner.run(["drbdadm", "--version"], mutates=False).stdout
         match = re.search(r"^DRBDADM_VERSION=(\S+)", said, re.M)
         if not match:
             return None
@@ -78,7 +78,7 @@ class SystemHost:
     def starting(self, units: tuple[str, ...]) -> bool:
         """Whether systemd is about to start one of the units, or at it; one that it does not know is not starting."""
         argv = ["systemctl", "show", "--property=ActiveState", "--property=Job", *units]
-        said = self.runner.run(argv, mutates=False, check=False, timeout=30).stdout
+        said = self.runner.run(argv, mutates=False, check=False).stdout
         return re.search(r"^(ActiveState=(activating|reloading)|Job=[1-9]\d*)$", said, re.M) is not None
 
 

@@ -6,14 +6,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Protocol
+from contextlib import suppress
+from functools import partial, wraps
+from typing import Any, Callable, NamedTuple, Protocol, TypeVar, cast
 
 from ._clock import Clock
-from ._errors import HypervisorError, Missing
+from ._errors import HypervisorError, Missing, NoAnswer
+from ._limit import ANSWER, CHANGE, within
 from ._migration import Look, Migration, Outcome, run_migration
 
 URI = "qemu:///system"
 TLS_PORT = 16514
+# Seconds between two pings, and how many of them: with this a libvirtd that has stopped ends every call after ANSWER,
+# also one that may take hours, as virsh does it.
+PING, PINGS = 15, 5
+LOOK_THERE = "look at libvirtd there"
 STATES = {
     0: "nostate", 1: "running", 2: "blocked", 3: "paused", 4: "shutdown", 5: "shutoff", 6: "crashed", 7: "pmsuspended",
 }  # fmt: skip
@@ -77,21 +84,49 @@ class Hypervisor(Protocol):
     def elsewhere(self, uri: str, name: str) -> str | None: ...
 
 
+T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def limited(seconds: float) -> Callable[[Method], Method]:
+    """For a method of Libvirt: it gives up after so long. If libvirtd took no connection, no other asks again."""
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def ask(self: Libvirt, *args: Any) -> Any:
+            if self.silent is not None:
+                raise self.silent
+            try:
+                return within(seconds, partial(method, self, *args), NoAnswer(self.uri, seconds))
+            except NoAnswer as error:
+                if self._connection is None:
+                    self.silent = error
+                raise
+
+        return cast(Method, ask)
+
+    return decorate
+
+
 class Libvirt:
     """The real thing."""
 
     def __init__(self, clock: Clock, uri: str = URI) -> None:
         self.clock = clock
         self.uri = uri
+        self.silent: NoAnswer | None = None
         self._connection: Any = None
 
     @property
     def connection(self) -> Any:
         """Made anew when libvirtd has gone meanwhile: it may be restarted at any time, guests run on."""
-        if self._connection is None or not is_alive(self._connection):
+        if self._connection is not None and not is_alive(self._connection):
+            self._connection = None
+        if self._connection is None:
             self._connection = connect(self.uri)
         return self._connection
 
+    @limited(ANSWER)
     def versions(self) -> dict[str, str | None]:
         call = self._call
         library = call("its version", self.connection.getLibVersion)
@@ -104,7 +139,8 @@ class Libvirt:
         try:
             return function(*args)
         except libvirt.libvirtError as error:
-            raise HypervisorError(f"libvirt: {what}: {error.get_error_message()}") from error
+            remedy = None if is_alive(self._connection) else LOOK_THERE
+            raise HypervisorError(f"libvirt: {what}: {error.get_error_message()}", remedy) from error
 
     def _lookup(self, name: str) -> Any:
         """The domain, or None."""
@@ -118,6 +154,7 @@ class Libvirt:
             )
         return domain
 
+    @limited(ANSWER)
     def domains(self) -> dict[str, Domain]:
         found = {}
         for domain in self._call("list domains", self.connection.listAllDomains, 0):
@@ -126,6 +163,7 @@ class Libvirt:
                 found[one.name] = one
         return found
 
+    @limited(ANSWER)
     def domain(self, name: str) -> Domain | None:
         found = self._lookup(name)
         return None if found is None else self._describe(found)
@@ -150,21 +188,25 @@ class Libvirt:
                 return None
             raise HypervisorError(f"libvirt: describe a domain: {error.get_error_message()}") from error
 
+    @limited(ANSWER)
     def why_off(self, name: str) -> str:
         """Why a domain is off: `crashed`, `shutdown` and so on; `unknown` after a boot."""
         state, reason = self._call(f"ask for the state of {name}", self._need(name).state)
         return SHUTOFF_REASONS.get(reason, str(reason)) if STATES.get(state) == "shutoff" else "unknown"
 
+    @limited(ANSWER)
     def live_xml(self, name: str) -> str:
         """The XML of the domain as it runs."""
         text: str = self._call(f"read domain {name}", self._need(name).XMLDesc, 0)
         return text
 
+    @limited(CHANGE)
     def define(self, xml: str) -> None:
         import libvirt
 
         self._call("define a domain", self.connection.defineXMLFlags, xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
+    @limited(CHANGE)
     def undefine(self, name: str) -> None:
         """Removes the definition with what belongs to it (NVRAM, managed save), not the disks."""
         import libvirt
@@ -180,29 +222,36 @@ class Libvirt:
             flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         self._call(f"undefine {name}", domain.undefineFlags, flags)
 
+    @limited(CHANGE)
     def set_autostart(self, name: str, autostart: bool) -> None:
         self._call(f"set autostart of {name}", self._need(name).setAutostart, int(autostart))
 
+    @limited(CHANGE)
     def start(self, name: str) -> None:
         self._call(f"start {name}", self._need(name).create)
 
+    @limited(CHANGE)
     def shutdown(self, name: str) -> None:
         """Asks the guest to shut down."""
         self._call(f"shut down {name}", self._need(name).shutdown)
 
+    @limited(CHANGE)
     def destroy(self, name: str) -> None:
         """Takes the power away; fine if it is off already."""
         domain = self._lookup(name)
         if domain is not None and domain.isActive():
             self._call(f"power off {name}", domain.destroy)
 
+    @limited(CHANGE)
     def resume(self, name: str) -> None:
         self._call(f"resume {name}", self._need(name).resume)
 
+    @limited(ANSWER)
     def disk_size(self, name: str, target: str) -> int:
         """Bytes of a disk as the running guest sees it."""
         return int(self._call(f"size of {target} of {name}", self._need(name).blockInfo, target, 0)[0])
 
+    @limited(CHANGE)
     def resize_disk(self, name: str, target: str, size: int) -> None:
         """Tells the running guest about its disk's new size in bytes."""
         import libvirt
@@ -215,22 +264,37 @@ class Libvirt:
 
     def domains_at(self, uri: str) -> dict[str, str]:
         """The domains of another host with their states."""
-        require_answer(uri)
-        other = connect(uri)
-        try:
-            found = self._call(f"list domains at {uri}", other.listAllDomains, 0)
-            return {domain.name(): STATES.get(domain.info()[0], "nostate") for domain in found}
-        finally:
-            other.close()
+        return ask_there(uri, states_of)
 
     def elsewhere(self, uri: str, name: str) -> str | None:
         """The state of a domain on another host, or None if it does not exist there."""
+        return ask_there(uri, lambda other: state_of(lookup(other, name)))
+
+
+def ask_there(uri: str, question: Callable[[Any], T]) -> T:
+    """Asks another host's libvirt, over a connection of its own."""
+    require_answer(uri)
+
+    def ask() -> T:
+        import libvirt
+
         other = connect(uri)
         try:
-            found = lookup(other, name)
-            return None if found is None else STATES.get(found.info()[0], "nostate")
+            return question(other)
+        except libvirt.libvirtError as error:
+            raise HypervisorError(f"libvirt at {uri}: {error.get_error_message()}", LOOK_THERE) from error
         finally:
             other.close()
+
+    return within(ANSWER, ask, NoAnswer(uri, ANSWER))
+
+
+def states_of(connection: Any) -> dict[str, str]:
+    return {domain.name(): STATES.get(domain.info()[0], "nostate") for domain in connection.listAllDomains(0)}
+
+
+def state_of(domain: Any) -> str | None:
+    return None if domain is None else STATES.get(domain.info()[0], "nostate")
 
 
 def is_alive(connection: Any) -> bool:
@@ -266,7 +330,7 @@ def answer_pings() -> None:
 
 
 def connect(uri: str) -> Any:
-    """A connection; libvirt's habit of printing errors is turned off."""
+    """A connection that notices when libvirtd stops; libvirt's habit of printing errors is turned off."""
     try:
         import libvirt
     except ImportError as error:
@@ -274,10 +338,14 @@ def connect(uri: str) -> Any:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     answer_pings()
     try:
-        return libvirt.open(uri)
+        connection = within(ANSWER, lambda: libvirt.open(uri), NoAnswer(uri, ANSWER))
     except libvirt.libvirtError as error:
         message = error.get_error_message()
-        raise HypervisorError(f"libvirt at {uri} does not answer: {message}", "look at libvirtd there") from error
+        raise HypervisorError(f"libvirt at {uri} does not answer: {message}", LOOK_THERE) from error
+    # Drivers that run within this process have no pings.
+    with suppress(libvirt.libvirtError):
+        connection.setKeepAlive(PING, PINGS)
+    return connection
 
 
 def require_answer(uri: str, seconds: float = 5.0) -> None:
@@ -291,7 +359,7 @@ def require_answer(uri: str, seconds: float = 5.0) -> None:
     try:
         socket.create_connection((parts.hostname, parts.port or TLS_PORT), timeout=seconds).close()
     except OSError as error:
-        raise HypervisorError(f"libvirt at {uri} does not answer: {error}", "look at libvirtd there") from error
+        raise HypervisorError(f"libvirt at {uri} does not answer: {error}", LOOK_THERE) from error
 
 
 def lookup(connection: Any, name: str) -> Any:

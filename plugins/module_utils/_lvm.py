@@ -98,7 +98,7 @@ class Lvm:
 
     def _report(self) -> tuple[dict[str, Group], list[Volume]]:
         if self.read is None:
-            self.read = parse_report(self.runner.run(REPORT, mutates=False, timeout=120).stdout)
+            self.read = parse_report(self.runner.run(REPORT, mutates=False).stdout)
         return self.read
 
     def forget(self) -> None:

@@ -142,6 +142,9 @@ def _replicated(one: Any) -> Document:
 def _generations(node: Node, name: str, volume: int) -> str | None:
     try:
         return node.replication.generations(name, volume)
+    except TimedOut:
+        # Each of many would be waited for.
+        raise
     except TwofoldError:
         return None
 

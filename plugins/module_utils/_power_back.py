@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 from . import _definitions, _maintenance, _stale_copies
 from ._apply import apply
 from ._drbd import ResourceState
-from ._errors import TwofoldError
+from ._errors import NoAnswer, TwofoldError
 from ._files import Files, read_json
 from ._libvirt import OFF, Domain
 from ._node import Node
@@ -218,6 +218,9 @@ class Peers:
         for uri in self.settings.peers.get(peer, ()):
             try:
                 return self.watched.domains_at(uri)
+            except NoAnswer:
+                # The same libvirtd is behind its other addresses.
+                return None
             except TwofoldError:
                 continue
         return None

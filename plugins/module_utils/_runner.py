@@ -10,11 +10,14 @@ import os
 from typing import Any, NamedTuple, Protocol
 
 from ._errors import CommandFailed, Missing, TimedOut
+from ._limit import ANSWER, CHANGE
 
 # Of what a program of somebody else's says, so many bytes at its end are kept.
 KEPT = 8192
 # Seconds between two looks whether it has ended, and for what it started to be gone when it is killed.
 LOOK, GONE = 0.2, 10.0
+# Seconds for a program to die of SIGKILL. One that waits for a disk which hangs does not.
+DIES = 2.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -28,7 +31,7 @@ class Result(NamedTuple):
 
 
 class Runner(Protocol):
-    """Runs programs, or answers as if it did."""
+    """Runs programs, or answers as if it did. Without a timeout a look has ANSWER, a change has CHANGE."""
 
     def run(
         self,
@@ -64,6 +67,8 @@ class SystemRunner:
 
     def __init__(self, check_mode: bool = False) -> None:
         self.check_mode = check_mode
+        # The looks that hung: the same is not asked twice.
+        self._hung: set[tuple[str, ...]] = set()
 
     def run(
         self,
@@ -79,24 +84,28 @@ class SystemRunner:
 
         if mutates and self.check_mode:
             raise CheckModeViolation(f"in check mode: {argv}")
+        seconds = timeout or (CHANGE if mutates else ANSWER)
+        if not mutates and tuple(argv) in self._hung:
+            raise _hangs(argv, seconds)
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 argv,
-                input=None if stdin is None else stdin.encode(),
-                stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
-                timeout=timeout,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=environment(env),
                 cwd="/",
-                check=False,
             )
         except FileNotFoundError as error:
             raise Missing(f"{argv[0]} is not installed", f"install the package that has {argv[0]}") from error
+        try:
+            out, complaint = process.communicate(None if stdin is None else stdin.encode(), seconds)
         except subprocess.TimeoutExpired as error:
-            raise TimedOut(f"{' '.join(argv)} did not end within {timeout:.0f} s") from error
-        result = Result(
-            argv, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
+            self._hung.add(tuple(argv))
+            raise _hangs(argv, seconds) from error
+        finally:
+            _let_go(process)
+        result = Result(argv, process.returncode, out.decode(errors="replace"), complaint.decode(errors="replace"))
         if check and result.code != 0:
             raise CommandFailed(argv, result.code, result.stdout, result.stderr)
         return result
@@ -104,7 +113,7 @@ class SystemRunner:
     def watch(self, argv: list[str], *, timeout: float, env: dict[str, str] | None = None) -> Ended:
         """Runs a program that may hang, say anything without end, or leave others behind; it changes something.
 
-        Whatever happens, its process group is gone afterwards, also if it is this process that is killed.
+        Whatever happens, its process group is killed afterwards, also if it is this process that is killed.
         """
         import subprocess
 
@@ -122,8 +131,29 @@ class SystemRunner:
             )
         except FileNotFoundError as error:
             raise Missing("setpriv is not installed", "install util-linux") from error
-        with process:
+        try:
             return _watched(process, timeout)
+        finally:
+            _let_go(process)
+
+
+def _hangs(argv: list[str], seconds: float) -> TimedOut:
+    remedy = "see the kernel's log there: mostly it waits for a disk, and 'ps -eo pid,stat,args' shows it in state D"
+    return TimedOut(f"{' '.join(argv)} did not end within {seconds:.0f} s", remedy)
+
+
+def _let_go(process: Any) -> None:
+    """Ends a program that is still there, and what it says; if it does not die, goes on without it."""
+    import contextlib
+    import subprocess
+
+    if process.returncode is None:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(DIES)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _watched(process: Any, timeout: float) -> Ended:
@@ -140,11 +170,11 @@ def _watched(process: Any, timeout: float) -> Ended:
     finally:
         # It was not waited for yet, so nobody else can have the number of its group.
         _kill_group(process.pid)
-        code = process.wait()
+    code = process.wait() if ended else None
     gone = time.monotonic() + GONE
     while not tail.closed and time.monotonic() < gone:
         tail.read(LOOK)
-    return Ended(code if ended else None, tail.text())
+    return Ended(code, tail.text())
 
 
 class _Tail:

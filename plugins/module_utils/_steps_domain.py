@@ -316,7 +316,10 @@ def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
     if outcome.unsafe is not None:
         reason = outcome.unsafe
     message = f"migration of {wanted.name} to {wanted.uri} failed: {reason}"
-    here = node.hypervisor.domain(wanted.name)
+    try:
+        here = node.hypervisor.domain(wanted.name)
+    except HypervisorError as silent:
+        return TwofoldError(f"{message}; where it runs is not known: {silent.message}", silent.remedy)
     if here is not None and here.state == "running":
         return TwofoldError(f"{message}; it goes on running here", _hint(outcome))
     there = _look_there(node, wanted)

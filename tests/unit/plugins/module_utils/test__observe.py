@@ -108,6 +108,18 @@ def test_copies_that_are_apart_tell_their_generations(node: BenchNode) -> None:
     assert "uuids" not in _observe.resources(node)["web1"]["volumes"][0]
 
 
+def test_generations_that_hang_are_not_waited_for_copy_after_copy(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(_name: str, _volume: int) -> str:
+        raise TimedOut("drbdadm did not end within 30 s", "see the kernel's log")
+
+    prepared(node, 0.0, "StandAlone")
+    monkeypatch.setattr(node.replication, "generations", hang)
+    with pytest.raises(TimedOut, match="drbdadm"):
+        _observe.resources(node)
+
+
 def test_certificates_are_told_once_each_with_their_files(node: BenchNode) -> None:
     node.files.write("/etc/pki/CA/cacert.pem", "authority")
     node.files.write("/etc/pki/qemu/ca-cert.pem", "authority")

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _maintenance, _power_back
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, NoAnswer, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._files import write_json
 from ansible_collections.twofold.cluster.plugins.module_utils._journal import FOLDER
-from ansible_collections.twofold.cluster.plugins.module_utils._power_back import PowerBack, Settings
+from ansible_collections.twofold.cluster.plugins.module_utils._power_back import Peers, PowerBack, Settings
 from ansible_collections.twofold.cluster.plugins.module_utils._power_back_notes import left, read_notes
 from tests.unit.plugins.module_utils.conftest import BenchNode
 
@@ -426,3 +427,16 @@ def test_settings_are_those_that_the_role_writes(node: BenchNode) -> None:
     found = _power_back.read_settings(node.files)
     assert found == Settings("node1", {"node2": ["qemu+tls://[2001:db8::2]/system"]}, 5, 10, 10)
     assert json.loads(text)["format"] == 1
+
+
+def test_a_peer_whose_libvirt_hangs_is_asked_at_one_address_alone() -> None:
+    asked = []
+
+    def hang(uri: str) -> None:
+        asked.append(uri)
+        raise NoAnswer(uri, 60)
+
+    addresses = {"node2": ["qemu+tls://192.0.2.12/system", "qemu+tls://198.51.100.12/system"]}
+    watched: Any = SimpleNamespace(domains_at=hang)
+    assert Peers(watched, Settings("node1", addresses, 3, 2, 5)).domains("node2") is None
+    assert asked == addresses["node2"][:1]

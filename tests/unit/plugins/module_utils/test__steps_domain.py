@@ -13,6 +13,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     HypervisorError,
+    NoAnswer,
     Refused,
     TwofoldError,
     UsageError,
@@ -160,6 +161,22 @@ def test_why_a_migration_failed_is_told_whoever_resumes(
         run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
     domain = defined.hypervisor.domain("web1")
     assert domain is not None and domain.state == "running"
+
+
+def test_why_a_migration_failed_is_told_also_when_libvirt_says_nothing_any_more(
+    defined: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    hypervisor: Any = defined.hypervisor
+
+    def stopped(_wanted: Migration, _look: object) -> Outcome:
+        hypervisor.silent = NoAnswer("qemu:///system", 30)
+        return Outcome("connection closed due to keepalive timeout", False, False, {})
+
+    monkeypatch.setattr(defined.hypervisor, "migrate", stopped)
+    with pytest.raises(TwofoldError, match="keepalive timeout; where it runs is not known: libvirt") as caught:
+        run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+    assert "restart it" in str(caught.value.remedy)
 
 
 class Running(Job):
