@@ -239,7 +239,7 @@ class Libvirt:
     def destroy(self, name: str) -> None:
         """Takes the power away; fine if it is off already."""
         domain = self._lookup(name)
-        if domain is not None and domain.isActive():
+        if domain is not None and self._call(f"ask for the state of {name}", domain.isActive):
             self._call(f"power off {name}", domain.destroy)
 
     @limited(CHANGE)

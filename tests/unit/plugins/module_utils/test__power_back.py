@@ -223,9 +223,16 @@ def _without_os(machine: Machine) -> None:
     _definitions.write(machine.node.files, {**known, "os_owed_on": "node2"})
 
 
+def _alone(machine: Machine) -> None:
+    known = _definitions.read(machine.node.files, "web1")
+    assert known is not None
+    _definitions.write(machine.node.files, {**known, "nodes": ["node1"]})
+
+
 @pytest.mark.parametrize(
     ("hurt", "reason"),
     [
+        (_alone, "its definition names no other node"),
         (_peer_primary, "its disks are in use on node2"),
         (_disconnected, "no connection to node2 (Connecting)"),
         (_stale, "disk 0 is Inconsistent"),
