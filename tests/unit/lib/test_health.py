@@ -182,7 +182,7 @@ def left_over_copy(documents: Documents) -> None:
 
 
 def unfinished(documents: Documents) -> None:
-    at(documents, "node2")["volumes"][1]["tags"].append("twofold.pending=wipe")
+    at(documents, "node2")["volumes"][0]["tags"].append("twofold.pending=wipe")
 
 
 def migration(documents: Documents) -> None:
