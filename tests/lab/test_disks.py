@@ -10,9 +10,12 @@ import pytest
 
 from .cluster import Cluster, kill_group
 from .test_converge import wait_for_step
-from .test_migrate import ADDRESS, acknowledged, goes_on, serving
+from .test_migrate import ADDRESS, acknowledged, goes_on, serving, settled
 
 pytestmark = pytest.mark.lab
+
+# Where `part` writes, read past every cache.
+SECTOR = "bs=512 skip=100 count=1 iflag=direct status=none | tr -d '\\0'"
 
 
 def nothing_lost(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
@@ -115,15 +118,30 @@ def test_a_split_brain_is_shown_and_resolved_for_the_named_survivor(cluster: Clu
 
     cluster.play("resolve_split_brain", "-e", "instance=tiny1", "-e", "survivor=node1")
     (kept,) = [name for name in volumes(cluster, "node2") if "kept" in name]
-    sector = "bs=512 skip=100 count=1 iflag=direct status=none | tr -d '\\0'"
-    assert cluster.sh("node2", f"dd if=/dev/twofold/{kept} {sector}") == "written-by-node2"
-    assert cluster.sh("node2", f"dd if=/dev/twofold/tiny1-disk0 {sector}") == ""
+    assert cluster.sh("node2", f"dd if=/dev/twofold/{kept} {SECTOR}") == "written-by-node2"
+    assert cluster.sh("node2", f"dd if=/dev/twofold/tiny1-disk0 {SECTOR}") == ""
     assert cluster.sh("node1", "drbdadm dstate tiny1") == "UpToDate/UpToDate"
     goes_on(cluster, "node1", device)
     assert cluster.play("converge").changed == 0
     cluster.play("drop_kept", "-e", "instance=tiny1", status=None)
     cluster.play("drop_kept", "-e", "instance=tiny1", "-e", "confirm=tiny1")
     assert volumes(cluster, "node2") == ["tiny1-disk0", "tiny1-disk0-meta"]
+
+
+@pytest.mark.nightly
+def test_a_guest_on_the_side_that_loses_a_split_brain_goes_on_with_the_other_sides_data(cluster: Cluster) -> None:
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"], "twofold_shutdown_timeout": 1}}
+    cluster.play("converge")
+    device = cluster.sh("node1", "drbdadm sh-dev tiny1/0")
+    part(cluster, device)
+    cluster.play("resolve_split_brain", "-e", "instance=tiny1", "-e", "survivor=node2")
+    (kept,) = [name for name in volumes(cluster, "node1") if "kept" in name]
+    assert cluster.sh("node1", f"dd if=/dev/twofold/{kept} {SECTOR}") == ""
+    assert cluster.sh("node1", f"dd if=/dev/twofold/tiny1-disk0 {SECTOR}") == "written-by-node2"
+    assert cluster.sh("node1", "drbdadm dstate tiny1") == "UpToDate/UpToDate"
+    assert settled(cluster, "tiny1") == "node1"
+    goes_on(cluster, "node1", device)
+    assert cluster.play("converge").changed == 0
 
 
 @pytest.mark.nightly
