@@ -65,7 +65,7 @@ class Rules:
         self.lost: set[str] = set()
         # Those whose reinstallation the operator has confirmed, until their OS is written.
         self.worded: set[str] = set()
-        # Those that were being removed and are wanted again: a volume may be gone.
+        # Those that were being removed and are wanted again, or were to go on with a former copy: a volume may be gone.
         self.called_off: set[str] = set()
         # Those that were wanted without an OS once, and may have been made so.
         self.late: set[str] = set()
@@ -350,6 +350,8 @@ class Rules:
             self.look(MISSING, known, f"{step.id} is for an instance that the inventory does not have")
             if step.op == "replication.dual_primary" and step.args.get("allow"):
                 self.migrating.add(str(step.instance))
+        if plan.steps:
+            self.called_off |= set(names(run.intent.get("accept_stale")))
         if plan.steps and run.intent["verb"] == "reinstall" and run.intent.get("confirm") == run.intent["instance"]:
             self.worded.add(str(run.intent["instance"]))
         for finding in plan.findings:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions
 from tests.simulation import inventories
 from tests.simulation.faults import Fault
 from tests.simulation.history import make_peace, run_of
@@ -114,6 +115,28 @@ def test_it_is_gone_on_with_wherever_it_was_interrupted(on: str, kind: str, back
                 run_of(world, wanted, intent)
             assert serves(node), f"{kind} at breath {breath}"
         make_peace(world, wanted)
+
+
+def test_a_former_copy_that_was_to_go_on_and_did_not_leaves_the_last_one_to_the_operators_word() -> None:
+    """The new copy was taken away for it; then its node died, too, and the primary came back."""
+    world, wanted = at_peace()
+    primary, former, new = (world.machines[name] for name in ("node1", "node2", "node3"))
+    intent = {"verb": "replace_disks", "instance": "a", "new_secondary": "node3"}
+    task = Run(world, inventories.desired(wanted, 3), intent, "replacing@here").start()
+    world.engine.advance(lambda: _definitions.read_all(primary.files)["a"]["nodes"] == ["node1", "node3"])
+    primary.power_off()
+    world.engine.advance(lambda: task.over)
+    world.engine.wait(LAPSED)
+    intent = {"verb": "failover", "instance": "a", "accept_stale": "a"}
+    task = Run(world, inventories.desired(wanted, 3), intent, "rescuing@here").start()
+    world.engine.advance(lambda: not any(lv.tagged("instance") == "a" for lv in new.storage.volumes.values()))
+    former.power_off()
+    world.engine.advance(lambda: task.over)
+    world.engine.wait(LAPSED)
+    for machine in (primary, former):
+        machine.power_on()
+    make_peace(world, wanted)
+    assert serves(primary)
 
 
 @pytest.mark.parametrize(
