@@ -262,7 +262,9 @@ class Look:
         name = document["name"]
         peer = next((node for node in document["nodes"] if node != self.settings.node), None)
         if peer is None:
-            return leave("its definition names no other node", "copy it from the other node of its disks, then site.yml")
+            return leave(
+                "its definition names no other node", "copy it from the other node of its disks, then site.yml"
+            )
         remedy = f"bring {peer} back; if it is dead, recover.yml with a proof starts the guest"
         state = self.node.replication.state(name)
         problem = _disks(state, peer, remedy)

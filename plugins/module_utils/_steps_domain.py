@@ -68,7 +68,10 @@ def undefine(node: Node, args: Args) -> Done:
 
 @step("domain.start")
 def start(node: Node, args: Args) -> Done:
-    """Starts a domain whose disks are finished, here, up to date and nobody else's; after `delay` seconds, if given."""
+    """Starts a domain whose disks are finished, here, up to date and nobody else's; after `delay` seconds, if given.
+
+    With `connected` only as long as they are connected to the peer's, as they were when that was planned.
+    """
     name, resource = instance_name(args.text("name")), args.optional_text("resource")
     found = node.hypervisor.domain(name)
     if found is not None and found.state == "running":
@@ -84,7 +87,7 @@ def start(node: Node, args: Args) -> Done:
     for one in args.parts("volumes"):
         _require_finished(node, name, one)
     if resource is not None:
-        require_in_charge(node.replication.state(instance_name(resource)), resource)
+        require_in_charge(node.replication.state(instance_name(resource)), resource, connected=args.flag("connected"))
     if not node.check_mode:
         _pause(node, name, args.number("delay", 0))
         node.hypervisor.start(name)
@@ -108,8 +111,8 @@ def _require_finished(node: Node, name: str, one: Args) -> None:
         raise Refused(f"{name}: {volume.path} is not finished, it still waits for {owed}", "apply the plan again")
 
 
-def require_in_charge(state: ResourceState | None, resource: str) -> None:
-    """This side is Primary and alone so, and its disks are up to date."""
+def require_in_charge(state: ResourceState | None, resource: str, *, connected: bool = False) -> None:
+    """This side is Primary and alone so, and its disks are up to date; if asked for, it sees the other side."""
     remedy = "promote it on this node first; 'drbdadm status' shows it"
     if state is None:
         raise Refused(f"resource {resource} is down on this node", "configure it first")
@@ -117,6 +120,9 @@ def require_in_charge(state: ResourceState | None, resource: str) -> None:
         raise Refused(f"resource {resource} is {state.role} on this node", remedy)
     if state.peer_role == "Primary":
         raise Refused(f"resource {resource} is Primary at the peer too", "find out where the instance runs")
+    if connected and not state.connected:
+        message = f"resource {resource} has lost its peer since this was planned, so its guest may run there by now"
+        raise Refused(message, "run the same again: it plans on what is there then")
     for one in state.volumes:
         if one.disk != "UpToDate":
             raise Refused(f"resource {resource}/{one.volume} is {one.disk} on this node", remedy)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .converge import Converge
 
 FILE = "$file"
+PROMOTE = "replication.promote"
 MOST_NICS = 16
 RUNNING = ("running", "idle", "blocked")
 # How a guest that is neither off nor serves comes back.
@@ -145,9 +146,7 @@ class Guest:
             )
             changed = True
         if needed and (changed or self.resource is None or not self.resource.primary):
-            self._add(
-                "replication.promote", self.c.settings(), kind=self.c.kind, why="it is used here", after=self._both()
-            )
+            self._add(PROMOTE, self.c.settings(), kind=self.c.kind, why="it is used here", after=self._both())
         return True
 
     def _is_primary_alone(self) -> bool:
@@ -303,6 +302,9 @@ class Guest:
         if not self._memory():
             return
         args = start_args(self.c.context, self.c.document, self.node)
+        if self.resource is not None and self.resource.connected and not self.c.chain.has(self.node, PROMOTE):
+            # Promoting asks the peer; without it, somebody may have moved the guest there since it was looked at.
+            args["connected"] = True
         self._add("domain.start", args, kind=self.c.kind, why="it should run")
 
     def _memory(self) -> bool:

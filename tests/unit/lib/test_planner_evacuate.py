@@ -341,6 +341,22 @@ def off_with_its_disk_in_use() -> tuple[World, Desired]:
     return world, wanted
 
 
+def test_the_node_of_a_guest_that_is_off_is_the_first_to_know_that_it_leaves() -> None:
+    """It may be about to start it by itself."""
+    world, wanted = off_with_its_disk_in_use()
+    waves = {(step.node, step.op): step.wave for step in world.plan(wanted, verb="drain", node="node1").steps}
+    assert waves["node1", "definition.write"] < waves["node2", "definition.write"]
+
+
+def test_a_start_without_a_promotion_wants_its_peer_connected() -> None:
+    """While it waited for the lock, a migration may have brought the guest to the other node."""
+    world, wanted = off_with_its_disk_in_use()
+    (start,) = [step for step in world.plan(wanted).steps if step.op == "domain.start"]
+    assert start.args["connected"] is True
+    world.nodes["node1"]["resources"]["web1"]["role"] = "Secondary"
+    assert [("connected" in step.args) for step in world.plan(wanted).steps if step.op == "domain.start"] == [False]
+
+
 def test_a_guest_that_is_off_lets_go_of_its_disk_where_it_leaves() -> None:
     world, wanted = off_with_its_disk_in_use()
     plan = play(world, "evacuate", wanted, mode="both")

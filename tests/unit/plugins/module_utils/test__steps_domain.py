@@ -118,6 +118,15 @@ def test_only_the_one_primary_with_good_disks_starts() -> None:
             require_in_charge(wrong, "web1")
 
 
+def test_a_start_that_was_planned_with_the_peer_connected_is_not_done_without_it() -> None:
+    """Whoever migrated it meanwhile may have brought it there."""
+    parted = state()._replace(connection="Connecting", peer_role="Unknown")
+    require_in_charge(parted, "web1")
+    require_in_charge(state(), "web1", connected=True)
+    with pytest.raises(Refused, match="has lost its peer since this was planned"):
+        require_in_charge(parted, "web1", connected=True)
+
+
 def test_a_migration_goes_on_only_while_the_copies_are_equal(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the guest would wake up on the target without what it wrote last."""
     copies = {"web1": state(peer="Primary")}
