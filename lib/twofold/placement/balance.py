@@ -5,7 +5,8 @@
 1. Descent: on clusters of ordinary size exactly hbal's, so that the result is never worse; on large ones many moves
    per scan, each checked against the state as it is when its turn comes.
 2. Chains of moves, where no single move helps (search.py).
-3. Netting: an instance that was moved more than once goes to its last place directly, where that can be done.
+3. Netting: an instance that was moved more than once goes to its last place directly, where that can be done and
+   does not copy more.
 
 With a budget of bytes, moves are ranked by gain per byte, and the better of that plan and the plain one counts.
 """
@@ -83,7 +84,9 @@ def _finish(
 ) -> Balanced:
     """Net the moves, and score the state after each."""
     shorter = netted(start, end, moves)
-    if (book is None or _obeyed(start, shorter, book)) and sound(start, shorter, good):
+    obeyed = book is None or _obeyed(start, shorter, book)
+    # One move may copy more than two: the memory goes twice when a primary is replaced.
+    if obeyed and sound(start, shorter, good) and _price(start, shorter) <= _price(start, moves):
         moves = shorter
     trial = start.copy()
     initial = score(trial)
@@ -98,6 +101,11 @@ def _finish(
         result.plan.final = score(trial)
         result.plan.steps.append(Step(move, source, target, result.plan.final))
     return result
+
+
+def _price(start: State, moves: list[Move]) -> float:
+    """MiB that the moves copy; what one costs does not depend on where the instance is."""
+    return sum(cost(start, move) for move in moves)
 
 
 def _obeyed(start: State, moves: list[Move], book: Book) -> bool:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.differential import generate
 
@@ -118,6 +118,7 @@ def test_balance_is_never_worse_than_greedy_and_repeatable(seed: int) -> None:
 
 
 @given(seeds, st.sampled_from([0.0, 5000.0, 50000.0]))
+@example(2, 5000.0)
 @few
 def test_every_plan_can_be_carried_out_in_order_within_its_budget(seed: int, most: float) -> None:
     state = state_of(seed)
