@@ -63,8 +63,8 @@ class Resync:
 
     def _fill(self) -> None:
         """The copy on node2 is given up and filled again."""
-        self.cluster.sh("node2", "drbdadm invalidate bench1; drbdadm wait-sync bench1")
-        assert self.cluster.sh("node2", "drbdadm dstate bench1") == "UpToDate/UpToDate"
+        whole = '[ "$(drbdadm dstate bench1)" = UpToDate/UpToDate ]'
+        self.cluster.sh("node2", f"drbdadm invalidate bench1; until {whole}; do sleep 0.3; done")
 
     def _copy(self) -> None:
         with ThreadPoolExecutor() as pool:
