@@ -38,7 +38,8 @@ def is_named(cluster: Cluster, *words: str) -> None:
 
 
 def the_others_are_served(cluster: Cluster, said: str) -> None:
-    cluster.instances["tiny2"] = {"twofold_nodes": ["node3", "node1"]}
+    """Not with what is new, which the node may have already; one that it has nothing to do with is started."""
+    cluster.instances["tiny2"]["twofold_state"] = "running"
     assert said in cluster.play("converge", status=2).said
     assert runs_on(cluster, "node3") == ["tiny2"]
 
@@ -57,8 +58,11 @@ def all_is_well(cluster: Cluster) -> None:
 
 @pytest.fixture
 def pair(cluster: Cluster) -> Cluster:
-    """A guest on node1 whose second copy is on node2."""
-    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"]}}
+    """A guest on node1 whose second copy is on node2, and one of the other nodes that is off."""
+    cluster.instances = {
+        "tiny1": {"twofold_nodes": ["node1", "node2"]},
+        "tiny2": {"twofold_nodes": ["node3", "node1"], "twofold_state": "stopped"},
+    }
     cluster.play("converge")
     return cluster
 
