@@ -39,7 +39,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lock:
-  description: Whose lock it was, with C(holder), C(run) and C(age), the seconds since it was heard of; null if there was none. One that was C(damaged) tells neither.
+  description:
+    - Whose lock it was, with C(holder), C(run) and C(age), the seconds since it was heard of; null if there was none.
+    - One that was C(damaged) tells none of these.
   returned: success
   type: dict
   sample: {holder: ann@desk, run: 0a1b2c3d4e5f6071, age: 41.5}
