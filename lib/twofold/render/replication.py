@@ -14,8 +14,8 @@ from ..model import ReplicationSettings
 
 PLACEHOLDER = "@SECRET@"
 KIB = 1024
-# Pages that a resync may have on their way: with DRBD's default of 2048 it is not the disk or the network that limits it.
-# The DRBD 8.4 user's guide recommends it in "Tuning recommendations"; at most 32 MiB of memory for a resource.
+# Pages that may be on their way to the other node, at most 32 MiB for a resource. DRBD's default of 2048 holds a resync
+# up more than disk and network do; 8000 is what its user's guide recommends ("Tuning recommendations").
 MAX_BUFFERS = "8000"
 
 
