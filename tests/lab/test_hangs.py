@@ -37,8 +37,13 @@ def is_named(cluster: Cluster, *words: str) -> None:
     assert said and all(one["object"] == "node node2" and one["remedy"] for one in said), found
 
 
-def the_others_are_served(cluster: Cluster, said: str) -> None:
-    """Not with what is new, which the node may have already; one that it has nothing to do with is started."""
+def holds_nobody_up(cluster: Cluster, hurt: str, said: str, more: str) -> None:
+    """Node2 hangs; it is named, and a guest that it has nothing to do with is started.
+
+    One that is new is not: the node may have it already.
+    """
+    cluster.sh("node2", hurt)
+    is_named(cluster, said, more)
     cluster.instances["tiny2"]["twofold_state"] = "running"
     assert said in cluster.play("converge", status=2).said
     assert runs_on(cluster, "node3") == ["tiny2"]
@@ -69,9 +74,7 @@ def pair(cluster: Cluster) -> Cluster:
 
 def test_a_libvirtd_that_hangs_holds_nobody_up(pair: Cluster) -> None:
     said = "libvirt at qemu:///system did not answer"
-    pair.sh("node2", STOP)
-    is_named(pair, said, "domains: ")
-    the_others_are_served(pair, said)
+    holds_nobody_up(pair, STOP, said, "domains: ")
     # Nor the peer that wants to know whether its guest runs there, which nobody can tell it.
     pair.sh("node1", CRASH)
     assert "tiny1: left alone: libvirt of node2 does not answer" in pair.sh("node1", SERVICE)
@@ -93,9 +96,6 @@ def test_a_migration_whose_libvirtd_hangs_ends(pair: Cluster) -> None:
 
 
 def test_a_disk_that_hangs_holds_nobody_up(pair: Cluster) -> None:
-    said = "lvm fullreport"
-    pair.sh("node2", SUSPEND)
-    is_named(pair, said, "did not end within")
-    the_others_are_served(pair, said)
+    holds_nobody_up(pair, SUSPEND, "lvm fullreport", "did not end within")
     pair.sh("node2", RESUME)
     all_is_well(pair)

@@ -75,11 +75,11 @@ def test_a_node_that_lacks_something_after_its_reboot_gets_no_guests(cluster: Cl
     cluster.instances = {"tiny1": {"twofold_nodes": ["node2", "node1"]}}
     cluster.play("converge")
     before = boots(cluster)
-    cluster.sh("node2", f"mv {CERTIFICATE} /root/kept.pem")
+    cluster.sh("node2", f"mv {CERTIFICATE} /var/tmp/kept.pem")
     stopped = cluster.play("reboot", "-e", "node=node2", status=None)
     assert "certificate-missing" in stopped.output
     assert boots(cluster)["node2"] != before["node2"] and settled(cluster, "tiny1") == "node1"
-    cluster.sh("node2", f"mv /root/kept.pem {CERTIFICATE}")
+    cluster.sh("node2", f"mv /var/tmp/kept.pem {CERTIFICATE}")
     cluster.play("undrain", "-e", "node=node2")
     assert settled(cluster, "tiny1") == "node2" and notes(cluster) == ""
     assert cluster.play("converge").changed == 0

@@ -23,7 +23,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._lock import FileL
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.plugins.module_utils.conftest import BenchNode
+from tests.unit.plugins.module_utils.conftest import BenchNode, RootedFiles
 
 DOCUMENT = {
     "format": 1, "name": "web1", "uuid": "u1", "generation": 1, "nodes": ["node1", "node2"], "port": 7000,
@@ -281,7 +281,8 @@ def test_a_damaged_lock_is_refused_and_can_be_broken(node: BenchNode, text: str)
     lock: Any = node.lock
     node.files.write(lock.lease_path, text)
     if text == "\xff":
-        Path(node.files._place(lock.lease_path)).write_bytes(b"\xff")  # type: ignore[attr-defined]
+        assert isinstance(node.files, RootedFiles)
+        Path(node.files._place(lock.lease_path)).write_bytes(b"\xff")
     opened = set(os.listdir("/proc/self/fd"))
     with pytest.raises(ParseFailed) as caught:
         lock.acquire("ann@desk", "r1", 120, 0)
