@@ -10,14 +10,12 @@ import os
 from typing import Any
 
 from . import _definitions
-from ._errors import OTHER_VERSION, Refused, TwofoldError, UsageError
+from ._errors import AGAIN, OTHER_VERSION, Refused, TwofoldError, UsageError
 from ._node import Node
 from ._steps import Args, Done, find
 
 Result = dict[str, Any]
-MISTAKE = (
-    "this is a mistake in Twofold: report it with these words; then run the same again, it goes on from what it finds"
-)
+MISTAKE = f"this is a mistake in Twofold: report it with these words; {AGAIN}"
 LOST = "the lock that this run had here was lost meanwhile, so somebody else may have worked on this node"
 
 

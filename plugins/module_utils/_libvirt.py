@@ -268,7 +268,12 @@ class Libvirt:
 
     def elsewhere(self, uri: str, name: str) -> str | None:
         """The state of a domain on another host, or None if it does not exist there."""
-        return ask_there(uri, lambda other: state_of(lookup(other, name)))
+
+        def look(other: Any) -> str | None:
+            found = lookup(other, name)
+            return None if found is None else state_of(found)
+
+        return ask_there(uri, look)
 
 
 def ask_there(uri: str, question: Callable[[Any], T]) -> T:
@@ -290,11 +295,11 @@ def ask_there(uri: str, question: Callable[[Any], T]) -> T:
 
 
 def states_of(connection: Any) -> dict[str, str]:
-    return {domain.name(): STATES.get(domain.info()[0], "nostate") for domain in connection.listAllDomains(0)}
+    return {domain.name(): state_of(domain) for domain in connection.listAllDomains(0)}
 
 
-def state_of(domain: Any) -> str | None:
-    return None if domain is None else STATES.get(domain.info()[0], "nostate")
+def state_of(domain: Any) -> str:
+    return STATES.get(domain.info()[0], "nostate")
 
 
 def is_alive(connection: Any) -> bool:

@@ -184,7 +184,7 @@ def _wipe(node: Node, wanted: list[Wanted], instance: str) -> None:
 
 def _refuse_served(node: Node, volume: Volume, instance: str) -> None:
     """A disk is zeroed before its guest is defined. Where one is, it may have written, whatever the mark says."""
-    if f"{TAG}.role=data" in volume.tags and node.hypervisor.domain(instance) is not None:
+    if node.hypervisor.domain(instance) is not None:
         message = f"{volume.path} is to be zeroed, but {instance} is defined on this node and may have used it"
         raise Refused(message, f"undefine it if it never ran here, else lvchange --deltag {pending_tag(WIPE)}")
 

@@ -328,7 +328,7 @@ class Converge:
 
     def _volumes(self, node: str) -> None:
         missing = volumes.missing(self.document, self.trace, node)
-        wiping = [one for one in volumes.pending(self.trace, node, volumes.WIPE) if not one.name.endswith("-meta")]
+        wiping = [one for one in volumes.data(self.trace, node) if volumes.WIPE in one.pending]
         install = node == self.situation.primary and self.built.template is not None
         if missing or wiping:
             why = "make the disks" if missing else "finish wiping the disks"

@@ -129,10 +129,15 @@ def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
 
 
+def data(trace: Trace, node: str) -> list[Volume]:
+    """The volumes that hold the disks, without those of their metadata."""
+    return [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]
+
+
 def unfilled(trace: Trace, node: str) -> bool:
     """Whether a node has data volumes of a copy that was never filled."""
-    data = [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]
-    return bool(data) and all(SYNC in one.pending for one in data)
+    disks = data(trace, node)
+    return bool(disks) and all(SYNC in one.pending for one in disks)
 
 
 def os_disk(document: dict[str, Any], trace: Trace, node: str) -> Volume | None:

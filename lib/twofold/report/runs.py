@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..apply import AGAIN
 from ..findings import Finding, listing, tally
 from . import screen
 
 NOT_REACHED = {
     "status": "not reached",
     "message": "the node gave no answer",
-    "remedy": "what was done there is not known: see with status.yml whether the node answers; "
-    "then run the same again, it goes on from what it finds",
+    "remedy": f"what was done there is not known: see with status.yml whether the node answers; {AGAIN}",
 }
 
 
