@@ -21,7 +21,7 @@ from .placement.explain import primary_reason, secondary_reason
 from .placement.model import Mirror
 from .placement.redundancy import Level, Loss, kept, loss
 from .placement.state import State
-from .planner import affinity, cluster_view
+from .planner import affinity, cluster_view, fit
 from .planner.claims import Claims
 
 FORMAT = 1
@@ -41,7 +41,7 @@ def document(desired: Desired, observed: Documents) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "cluster": desired.cluster.name,
-        "flavours": [_fits(state, name, size) for name, size in flavours(desired).items()],
+        "flavours": [_fits(state, name, size, _lacking(seen, size)) for name, size in flavours(desired).items()],
         "nodes": [_node(state, n, _state(desired, seen, name)) for n, name in enumerate(state.nodes.names)],
         "domains": [_domain(state, name) for name in sorted(state.keys.locations)],
     }
@@ -71,12 +71,18 @@ def _size(instance: Instance) -> Flavour:
     return Flavour.model_validate({name: getattr(instance, name) for name in Flavour.model_fields})
 
 
-def _fits(state: State, name: str, size: Flavour) -> dict[str, Any]:
-    """Fill a copy of the cluster with one flavour."""
+def _lacking(seen: Observed, size: Flavour) -> dict[str, str]:
+    """The nodes that cannot run a guest of a flavour whatever room they have, each with the reason."""
+    found = {view.name: fit.lacking(view, size.virtualization, ()) for view in seen.all_known}
+    return {name: ", ".join(reasons) for name, reasons in found.items() if reasons}
+
+
+def _fits(state: State, name: str, size: Flavour, lacking: dict[str, str]) -> dict[str, Any]:
+    """Fill a copy of the cluster with one flavour; `lacking` are the nodes that cannot have it, with the reasons."""
     guest = cluster_view.flavour(name, size)
     trial = State(state.cluster, state.options, [guest])
     i = len(state.cluster.instances)
-    book = Book(trial, {name: Rules(apart=(affinity.DOMAIN,))})
+    book = Book(trial, {name: Rules(apart=(affinity.DOMAIN,), excluded=tuple(lacking))})
     pair = guest.template == "drbd"
     allowed = book.allowed(i, pair)
     # Memory that secondaries keep answers for mirrored instances, for others the whole cluster is asked.
@@ -104,7 +110,7 @@ def _fits(state: State, name: str, size: Flavour) -> dict[str, Any]:
         "count": count,
         "more": count == MOST,
         "primaries": dict(sorted(primaries.items())),
-        "then": {} if count == MOST else _obstacles(trial, i, pair=pair, loss=good is not None),
+        "then": {} if count == MOST else _obstacles(trial, i, lacking, pair=pair, loss=good is not None),
     }
 
 
@@ -117,10 +123,10 @@ def _placed(state: State, i: int, place: tuple[int, ...], good: Callable[[State]
     return False
 
 
-def _obstacles(state: State, i: int, *, pair: bool, loss: bool) -> dict[str, str]:
+def _obstacles(state: State, i: int, lacking: dict[str, str], *, pair: bool, loss: bool) -> dict[str, str]:
     """What speaks against each node that is online once nothing more fits."""
     found = {}
-    first = [primary_reason(state, i, n) for n in range(len(state.nodes.names))]
+    first = [lacking.get(name) or primary_reason(state, i, n) for n, name in enumerate(state.nodes.names)]
     primary = next((n for n, reason in enumerate(first) if not reason), -1)
     for n, name in enumerate(state.nodes.names):
         second = secondary_reason(state, i, n, primary) if pair and primary not in (-1, n) else ""

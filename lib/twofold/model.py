@@ -140,6 +140,7 @@ NoZero = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Variable = Annotated[str, Field(pattern=r"^TWOFOLD_[A-Z0-9_]+$")]
 Bridge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
 DiskTemplate = Literal["drbd", "plain", "diskless"]
+Virtualization = Literal["kvm", "qemu"]
 State = Literal["running", "stopped", "absent"]
 NodeState = Literal["online", "drained", "offline"]
 
@@ -240,6 +241,7 @@ class Flavour(Model):
     vcpus: int = Field(default=1, ge=1, le=512, description="Virtual processors")
     disks: list[Disk] = Field(default=[], max_length=24, description="Disks")
     disk_template: DiskTemplate = Field(default="drbd", description="How the disks are kept")
+    virtualization: Virtualization = Field(default="kvm", description="Whether it needs a node with KVM")
 
 
 class Cluster(Model):
@@ -408,7 +410,7 @@ class Instance(Model):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="host-passthrough, host-model, maximum, or a model that all nodes have",
     )
-    virtualization: Literal["kvm", "qemu"] = Field(
+    virtualization: Virtualization = Field(
         default="kvm", description="qemu emulates the processor: slow, works anywhere"
     )
     shutdown_timeout: int = Field(default=120, ge=1, description="Seconds that the guest has to shut down")

@@ -64,6 +64,17 @@ def test_the_reason_why_no_more_fit() -> None:
     assert any("disk: needs" in reason for reason in deep["then"].values())
 
 
+def test_a_node_without_kvm_takes_only_what_needs_none() -> None:
+    wanted, world = with_flavours({}, fast=SMALL, slow={**SMALL, "virtualization": "qemu"})
+    world.nodes["node3"]["kvm"] = False
+    fast, slow = counted(wanted, world)["flavours"]
+    assert "node3" not in fast["primaries"] and 0 < fast["count"] < slow["count"]
+    assert fast["then"]["node3"].startswith("no /dev/kvm")
+    world.nodes["node2"]["kvm"] = False
+    fast, slow = counted(wanted, world)["flavours"]
+    assert fast["count"] == 0 and slow["count"] > 0
+
+
 def test_without_flavours_it_counts_with_the_sizes_of_the_instances() -> None:
     given = {"b": instance(), "a": instance(), "c": instance(disk_template="plain"), "d": instance(state="absent")}
     wanted, world = with_flavours(given)
