@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -19,6 +21,9 @@ COMMAND = "cat /run/twofold/progress/*.json 2>/dev/null; true"
 # Most calls are over before the first look, and cost nothing more.
 FIRST_LOOK = 4.0
 INTERVAL = 3.0
+# The pace is that of so many looks.
+LOOKS = 20
+MINUTE = 60
 
 display = Display()
 
@@ -33,6 +38,8 @@ class Progress:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._shown: dict[str, str] = {}
+        # The share of each step that was done, and when.
+        self._seen: dict[tuple[str, str], deque[tuple[float, float]]] = {}
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -57,13 +64,35 @@ class Progress:
 
     def _show(self, entry: dict[str, Any]) -> None:
         try:
-            share = "" if entry.get("done") is None else f" {float(entry['done']):.0%}"
-            text, name = f"{entry['what']}{share}", str(entry["name"])
+            name, text = str(entry["name"]), str(entry["what"])
+            done = None if entry.get("done") is None else float(entry["done"])
+            left = "" if done is None else self._left((name, text), done, float(entry["time"]))
         except (ValueError, KeyError, TypeError):
             return
+        text += "" if done is None else f" {done:.0%}"
         if self._shown.get(name) != text and not self._done.is_set():
             self._shown[name] = text
-            display.display(f"  {self._node}: {name}: {text}")
+            display.display(f"  {self._node}: {name}: {text}{left}")
+
+    def _left(self, step: tuple[str, str], done: float, time: float) -> str:
+        """How long a step still takes at the pace of the last looks that saw it come forward; nothing without two."""
+        seen = self._seen.setdefault(step, deque(maxlen=LOOKS))
+        if seen and done < seen[-1][0]:
+            seen.clear()
+        if not seen or done > seen[-1][0]:
+            seen.append((done, time))
+        (before, since), (last, until) = seen[0], seen[-1]
+        if until <= since:
+            return ""
+        return f", about {_duration((1 - last) * (until - since) / (last - before))} left"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people, rounded up: `40 s`, `3 min`, `2 h 10 min`."""
+    if seconds < MINUTE:
+        return f"{math.ceil(seconds)} s"
+    hours, minutes = divmod(math.ceil(seconds / MINUTE), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def documents(text: str) -> Iterator[dict[str, Any]]:

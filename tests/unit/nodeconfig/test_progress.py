@@ -56,6 +56,44 @@ def test_each_step_is_shown_once(shown: list[str], tmp_path: Path) -> None:
     ]
 
 
+class Wound:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_how_long_it_still_takes_is_told_by_its_pace(
+    shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Wound()
+    monkeypatch.setattr(_progress, "LOOKS", 3)
+    writer = node_side.FileProgress(SystemFiles(), clock)
+    with _progress.Progress("node1", Connection(tmp_path)):
+        # The last begins anew: only its own pace counts.
+        for count, (seconds, done) in enumerate([(0, 0.1), (30, 0.2), (30, 0.5), (3600, 0.51), (9, 0.2), (10, 0.6)], 1):
+            clock.sleep(seconds)
+            writer.say("web1", "resync", done)
+            wait_for(shown, count)
+    assert shown == [
+        "  node1: web1: resync 10%",
+        "  node1: web1: resync 20%, about 4 min left",
+        "  node1: web1: resync 50%, about 2 min left",
+        "  node1: web1: resync 51%, about 1 h 36 min left",
+        "  node1: web1: resync 20%",
+        "  node1: web1: resync 60%, about 10 s left",
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"name": ', "[1]", "cat: no such file"])
 def test_what_is_no_document_is_left_out(text: str) -> None:
     assert list(_progress.documents(text)) == []
