@@ -162,7 +162,7 @@ class Converge:
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         written = write_definitions(
-            self.context, self.chain, self.trace, self.built, there, kind=self.kind, after=self._stop_others()
+            self.chain, self.trace, self.built, there, kind=self.kind, after=self._stop_others()
         )
         self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in sorted(there, key=self._is_unfilled):
@@ -236,7 +236,7 @@ class Converge:
         primary = self.situation.primary
         after = self.chain.last_on(primary)
         for node in (node for node in (*self.situation.nodes[1:], primary) if node not in self.rebuilt):
-            write_definitions(self.context, self.chain, self.trace, self.built, (node,), kind=self.kind, after=after)
+            write_definitions(self.chain, self.trace, self.built, (node,), kind=self.kind, after=after)
             after = self.chain.last_on(node) or after
 
     def _volumes_are_safe(self) -> bool:

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from .. import definition
 from ..observed import Trace
 from . import document as plan
-from .context import Chain, Context
+from .context import Chain
 
 
 def write_definitions(
-    context: Context,
     chain: Chain,
     trace: Trace,
     built: definition.Wanted,

@@ -273,7 +273,7 @@ class Moved:
         if self.target not in self.trace.domains:
             args = {"name": self.name, "xml": self.base["domain_xml"]}
             self.add("domain.define", args, f"it lives on {self.target} now")
-        write_definitions(self.context, self.chain, self.trace, self.built, (self.target,), kind=plan.MOVE)
+        write_definitions(self.chain, self.trace, self.built, (self.target,), kind=plan.MOVE)
         if self.base["state"] == "running":
             self.add("domain.start", starts.start_args(self.context, self.base, self.target), "it should run")
 
@@ -456,5 +456,5 @@ class Graceful(Moved):
             args = {"name": self.name, "xml": None}
             self._on_source("domain.undefine", args, f"it lives on {self.target} now", after=after)
         write_definitions(
-            self.context, self.chain, self.trace, self.built, (self.source,), kind=plan.MOVE, after=after
+            self.chain, self.trace, self.built, (self.source,), kind=plan.MOVE, after=after
         )  # fmt: skip

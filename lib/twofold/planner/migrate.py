@@ -256,7 +256,7 @@ class Migration:
             why = "one primary again, whatever happened"
             after = [*allowed, promoted, moved]
             self.chain.add(node, "replication.settle", args, kind=plan.MOVE, why=why, after=after, always=True)
-        write_definitions(self.context, self.chain, self.trace, built, both, kind=plan.MOVE, after=[moved])
+        write_definitions(self.chain, self.trace, built, both, kind=plan.MOVE, after=[moved])
 
     def _sources(self, built: definition.Wanted) -> dict[str, str]:
         """Device path on the source -> on the target."""

@@ -150,9 +150,9 @@ class Move(Migration):
         first: list[str] = []
         if self.drbd:
             # Before anybody else says that it lives elsewhere, its node knows, which might start it by itself.
-            write_definitions(self.context, self.chain, self.trace, built, (self.source,), kind=plan.MOVE)
+            write_definitions(self.chain, self.trace, built, (self.source,), kind=plan.MOVE)
             first = self.chain.last_on(self.source)
-        write_definitions(self.context, self.chain, self.trace, built, (chosen,), kind=plan.MOVE, after=first)
+        write_definitions(self.chain, self.trace, built, (chosen,), kind=plan.MOVE, after=first)
         args: dict[str, Any] = {"name": name, "xml": None}
         # After an interruption the definitions may say so already.
         written = self.chain.last_on(chosen)

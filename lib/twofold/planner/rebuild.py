@@ -42,7 +42,7 @@ def copy(converge: Converge, node: str) -> None:
     first = [step.id for step in chain.added if step.op == "replication.take_over"]
     why = f"its copy is not on {node} any more"
     copies.make(chain, document, c.wanted, node, why, after=[*first, *c.context.resyncs.before(pair)])
-    write_definitions(c.context, chain, c.trace, c.built, (node,), kind=c.kind)
+    write_definitions(chain, c.trace, c.built, (node,), kind=c.kind)
     c.seed(node)
     copies.configure(chain, document, node, "the new copy is to be filled")
     c.context.resyncs.add(pair, copies.fill(chain, document, node, c.wanted.replication.timeout))

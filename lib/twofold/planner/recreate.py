@@ -236,7 +236,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     risk = "all data of its first disk is lost"
     args = {"instance": name, **volume}
     if base["disk_template"] == "drbd":
-        trace, situation = _say_owed(chain, context, trace, situation)
+        trace, situation = _say_owed(chain, trace, situation)
     first = list(chain.last.values())
     why = f"{wanted.os} is to be installed"
     chain.add(node, "volumes.owe_install", args, kind=plan.DESTROY, why=why, risk=risk, after=first)
@@ -258,12 +258,12 @@ def _why_nothing(wanted: Instance, base: dict[str, Any], node: str) -> tuple[str
     return f"its first disk is not on {node}", "see what verify says of it"
 
 
-def _say_owed(chain: Chain, context: Context, trace: Trace, situation: Situation) -> tuple[Trace, Situation]:
+def _say_owed(chain: Chain, trace: Trace, situation: Situation) -> tuple[Trace, Situation]:
     """Tell both nodes that the OS is owed, once the guest is off; what they say then."""
     document = {**(situation.base or {}), definition.OWED: situation.primary}
     built, nodes = definition.Wanted(document, None, None), situation.nodes
     stopped = list(chain.last.values())
-    written = write_definitions(context, chain, trace, built, nodes, kind=plan.DESTROY, after=stopped)
+    written = write_definitions(chain, trace, built, nodes, kind=plan.DESTROY, after=stopped)
     definitions = {**trace.definitions, **dict.fromkeys(nodes, written)}
     return replace(trace, definitions=definitions), replace(situation, base=written)
 

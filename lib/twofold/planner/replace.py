@@ -217,7 +217,7 @@ class Replacement:
         if target in copies.former(self.trace, self.situation.nodes) and not copies.never_served(self.trace, target):
             self._set_former_aside(target)
         made = copies.make(chain, document, self.wanted, target, f"room for the copy that {self.old} has now")
-        write = partial(write_definitions, self.context, chain, self.trace, built, kind=plan.REPLACE)
+        write = partial(write_definitions, chain, self.trace, built, kind=plan.REPLACE)
         write((target,), after=(made,))
         ready = copies.configure(chain, document, target, "the new copy waits for the primary")
         write((self.primary,), after=(ready,))

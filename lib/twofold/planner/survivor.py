@@ -61,7 +61,7 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     why = f"the data of {survivor} survives"
     # By an older one the survivor might start the guest by itself as soon as they are connected.
     newest = definition.Wanted(base, None, None)
-    write_definitions(context, chain, trace, newest, base["nodes"], kind=plan.REPLACE)
+    write_definitions(chain, trace, newest, base["nodes"], kind=plan.REPLACE)
     if domain is not None and domain.active:
         args = {"name": name, "timeout": wanted.shutdown_timeout, "force": True}
         risk = "the guest on this side is shut down, and switched off if it does not follow in time"
