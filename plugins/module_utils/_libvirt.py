@@ -13,7 +13,7 @@ from typing import Any, Callable, NamedTuple, Protocol, TypeVar, cast
 from ._clock import Clock
 from ._errors import HypervisorError, Missing, NoAnswer
 from ._limit import ANSWER, CHANGE, within
-from ._migration import Look, Migration, Outcome, run_migration
+from ._migration import PAUSE, Job, Look, Migration, Outcome, Watch, run_migration
 
 URI = "qemu:///system"
 TLS_PORT = 16514
@@ -72,6 +72,8 @@ class Hypervisor(Protocol):
     def shutdown(self, name: str) -> None: ...
 
     def destroy(self, name: str) -> None: ...
+
+    def suspend(self, name: str) -> None: ...
 
     def resume(self, name: str) -> None: ...
 
@@ -243,6 +245,10 @@ class Libvirt:
             self._call(f"power off {name}", domain.destroy)
 
     @limited(CHANGE)
+    def suspend(self, name: str) -> None:
+        self._call(f"pause {name}", self._need(name).suspend)
+
+    @limited(CHANGE)
     def resume(self, name: str) -> None:
         self._call(f"resume {name}", self._need(name).resume)
 
@@ -260,7 +266,21 @@ class Libvirt:
         self._call(f"resize {target} of {name}", resize, target, size, flag)
 
     def migrate(self, wanted: Migration, say: Look) -> Outcome:
-        return run_migration(self._need(wanted.name), wanted, self.clock, say)
+        outcome = run_migration(self._need(wanted.name), wanted, self.clock, say)
+        if outcome.error is not None:
+            # Where the guest is in the end, the caller asks.
+            with suppress(HypervisorError):
+                return self._follow(wanted, say, outcome)
+        return outcome
+
+    def _follow(self, wanted: Migration, say: Look, outcome: Outcome) -> Outcome:
+        """Goes along with a job that outlives the connection over which it was begun, as long as there is one."""
+        started = self.clock.monotonic() - outcome.stats["milliseconds"] / 1000
+        watch = Watch(Job(self._need(wanted.name), wanted), self.clock, started, outcome)
+        while (domain := self._lookup(wanted.name)) is not None and self._call("look at the job", has_job, domain):
+            watch.look(say)
+            self.clock.sleep(PAUSE)
+        return outcome._replace(timed_out=watch.timed_out, switched=watch.switched, unsafe=watch.unsafe)
 
     def domains_at(self, uri: str) -> dict[str, str]:
         """The domains of another host with their states."""

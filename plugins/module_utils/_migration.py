@@ -227,14 +227,15 @@ class Job:
 class Watch:
     """Looks at a job now and then: progress, post-copy when it is time, abort when it is too late."""
 
-    def __init__(self, job: Job, clock: Clock, started: float) -> None:
+    def __init__(self, job: Job, clock: Clock, started: float, before: Outcome | None = None) -> None:
+        """`before` is how it went as long as another one looked at it."""
         self.job = job
         self.clock = clock
         self.started = started
         self.last: dict[str, Any] = {}
-        self.timed_out = False
-        self.switched = False
-        self.unsafe: str | None = None
+        self.timed_out = before is not None and before.timed_out
+        self.switched = before is not None and before.switched
+        self.unsafe: str | None = before.unsafe if before is not None else None
 
     def look(self, say: Look) -> None:
         stats = self.job.stats()

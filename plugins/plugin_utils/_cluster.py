@@ -73,7 +73,7 @@ def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[st
 
 
 def said(answer: Mapping[str, Any]) -> Any:
-    """Return what a node said by the registered result of its observation; None if it did not answer, or was not asked.
+    """Return what a node said by the registered result of its observation; None if it did not answer.
 
     One that was reached and could not be asked is no silent one: its guests may run.
     """
@@ -109,11 +109,23 @@ class ClusterAction(ActionBase):
                 "has to name the group that they are in."
             )
         _inventory.Sources(task_vars).refuse_bombs()
-        name = self.arguments["observed"]
-        observed: dict[str, dict[str, Any] | None] = {}
-        for node in members(task_vars, NODE_GROUP, "nodes"):
-            observed[node] = said(task_vars["hostvars"][node].get(name) or {})
-        return Cluster(read_desired(task_vars), observed)
+        return Cluster(read_desired(task_vars), self._observed(task_vars))
+
+    def _observed(self, task_vars: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+        """Return what each node said.
+
+        :raises AnsibleActionFail: one was not asked. It must not count as one that is silent, whose guests are started
+            elsewhere and whose power is taken.
+        """
+        nodes, name = members(task_vars, NODE_GROUP, "nodes"), self.arguments["observed"]
+        answers = {node: task_vars["hostvars"][node].get(name) for node in nodes}
+        unasked = [node for node, answer in answers.items() if answer is None]
+        if unasked:
+            raise AnsibleActionFail(
+                f"{', '.join(unasked)}: not asked in this run, so nothing is known of the cluster as a whole. Nothing was "
+                "done. Run this without --limit and --start-at-task, and with the strategy linear."
+            )
+        return {node: said(answer) for node, answer in answers.items()}
 
     def write(self, document: Any) -> None:
         """Write a document as JSON to the path of the argument ``file``, if there is one."""

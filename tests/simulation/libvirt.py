@@ -317,6 +317,13 @@ class SimHypervisor:
     def destroy(self, name: str) -> None:
         self.libvirt.stop(name)
 
+    def suspend(self, name: str) -> None:
+        guest = self._need(name)
+        if not guest.active:
+            raise HypervisorError(f"libvirt: pause {name}: Requested operation is not valid: domain is not running")
+        guest.state = "paused"
+        self.machine.world.log(f"{name} paused on {self.machine.name}")
+
     def resume(self, name: str) -> None:
         guest = self._need(name)
         if guest.state != "paused":

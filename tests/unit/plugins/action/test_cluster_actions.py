@@ -47,13 +47,14 @@ class Operator:
         self.directory = directory
         self.world = World(list(nodes()))
         self.instances: dict[str, dict[str, Any]] = {}
+        self.unasked: set[str] = set()
 
     def write(self) -> None:
         said = {name: {"observed": document} for name, document in self.world.documents().items()}
         hosts = {
             name: {
                 **{key: value for key, value in variables.items() if key not in CLUSTER},
-                "operate_observed": said[name],
+                **({} if name in self.unasked else {"operate_observed": said[name]}),
             }
             for name, variables in nodes().items()
         }
@@ -95,6 +96,23 @@ class Operator:
         assert done.returncode == status, done.stdout + done.stderr
         answer = self.directory / "answer.json"
         return done.stdout + done.stderr, json.loads(answer.read_text()) if answer.exists() and status == 0 else {}
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [
+        ("plan", {"intent": {"verb": "recover", "confirm_dead": "node1"}}),
+        ("fence", {"intent": {"verb": "recover"}, "switch_off": "true"}),
+        ("fence", {"action": "off", "node": "node1"}),
+        ("verify", {}),
+    ],
+)
+def test_a_node_that_was_not_asked_is_no_silent_one(tmp_path: Path, action: str, arguments: dict[str, Any]) -> None:
+    """With --limit, or a strategy in which nobody waits for the others, it may run what would be started elsewhere."""
+    operator = Operator(tmp_path)
+    operator.unasked.add("node1")
+    said, _ignored = operator.run(action, status=2, **arguments)
+    assert "node1: not asked in this run" in said and "Nothing was done" in said and "--limit" in said
 
 
 def fake_python(directory: Path, does: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
+from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml, _libvirt
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     HypervisorError,
@@ -170,6 +170,61 @@ def test_why_a_migration_failed_is_told_whoever_resumes(
         run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
     domain = defined.hypervisor.domain("web1")
     assert domain is not None and domain.state == "running"
+
+
+@pytest.mark.parametrize("there", ["running", "paused", None, "unknown"])
+def test_a_source_that_libvirt_let_go_on_is_paused_when_the_target_runs_too(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    """Only the answer of the target was lost, which had started the guest."""
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+
+    def elsewhere(uri: str, _name: str) -> str | None:
+        if there == "unknown":
+            raise NoAnswer(uri, 90)
+        return there
+
+    monkeypatch.setattr(defined.hypervisor, "migrate", lambda *_: Outcome("the network is gone", False, False, {}))
+    monkeypatch.setattr(defined.hypervisor, "elsewhere", elsewhere)
+    with pytest.raises(TwofoldError) as caught:
+        run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+    domain = defined.hypervisor.domain("web1")
+    assert domain is not None
+    if there == "running":
+        assert domain.state == "paused"
+        assert "it ran on the target and here, it was paused here" in caught.value.message
+        assert "virsh destroy web1" in str(caught.value.remedy)
+    else:
+        assert domain.state == "running" and "it goes on running here" in caught.value.message
+        assert ("does not answer" in caught.value.message) == (there == "unknown")
+
+
+def test_a_migration_that_outlives_its_connection_is_watched_on(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    lost = Outcome("connection closed due to keepalive timeout", False, False, {"milliseconds": 5000})
+    jobs, looks = iter([True, True, True, False, False]), [None, "its copies parted"]
+    monkeypatch.setattr(_libvirt, "run_migration", lambda *_: lost)
+    monkeypatch.setattr(_libvirt, "has_job", lambda _domain: next(jobs))
+    monkeypatch.setattr(_libvirt, "Job", Running)
+    wanted = Migration("web1", "qemu+tls://node2/system")
+    outcome = defined.hypervisor.migrate(wanted, lambda _stats: looks.pop(0) if looks else None)
+    assert outcome == lost._replace(unsafe="its copies parted") and not looks
+
+
+def test_what_a_start_needs_is_looked_at_after_its_delay(defined: BenchNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = {"web1": state()}
+    pause = defined.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        copies["web1"] = state()._replace(connection="Connecting", peer_role="Unknown")
+        pause(seconds)
+
+    monkeypatch.setattr(defined.replication, "state", copies.get)
+    monkeypatch.setattr(defined.clock, "sleep", sleep)
+    with pytest.raises(Refused, match="has lost its peer since this was planned"):
+        run(defined, "domain.start", name="web1", resource="web1", volumes=[], connected=True, delay=60)
 
 
 def test_why_a_migration_failed_is_told_also_when_libvirt_says_nothing_any_more(
