@@ -194,6 +194,9 @@ NODES = {
     "node-unknown": Code(
         EITHER, "a node did not answer, or an instance needs it", BACK, ("ENODERPC", "ENODESSH", "EINSTANCEBADNODE")
     ),
+    "nobody-answers": Code(
+        ERROR, "no node answers at all, so nothing is planned", "look at your own network and ssh first"
+    ),
     "node-offline": Code(
         f"{WARNING}, {INFO}", "a node is declared offline (and answers: warning)", "correct twofold_node_state"
     ),

@@ -52,7 +52,8 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     if not desired.blocked:
         _nodes(context)
         rebooting.report(context, intent)
-        _verb(context, intent)
+        if _anybody(context):
+            _verb(context, intent)
     steps = tuple(_planned_on(seen, step) for step in waves.assign(context.steps.values()))
     based_on = fingerprint.based_on(desired, seen, steps)
     mark = fingerprint.fingerprint(intent, based_on, steps)
@@ -65,6 +66,16 @@ def _planned_on(seen: Observed, step: Step) -> Step:
     if step.instance is None:
         return step
     return step.planned_on(seen.trace(step.instance).generation(step.node) or 0)
+
+
+def _anybody(context: Context) -> bool:
+    """Whether there is a node to plan on; else a finding, for then it is not the nodes that are to be mended first."""
+    if context.observed.views and not any(context.observed.views.values()):
+        remedy = "look at your own network, ssh key and ssh configuration first; 'ansible -m ping' tries one node"
+        message = "no node answers, so nothing can be planned"
+        context.findings.append(Finding(ERROR, "nobody-answers", "cluster", message, remedy))
+        return False
+    return True
 
 
 def _verb(context: Context, intent: dict[str, Any]) -> None:

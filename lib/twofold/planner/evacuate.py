@@ -32,6 +32,8 @@ def node(context: Context, intent: dict[str, Any]) -> None:
     if not _exists(context, name) or not _is_mode(context, name, mode):
         return
     proofs = Proofs(context, intent)
+    if proofs.refused:
+        return
     if mode != "primaries":
         _go_on(context, name, {name} if is_silent(context, name) and proofs.given(name) else set())
     if mode != "primaries" and is_silent(context, name):

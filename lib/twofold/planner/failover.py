@@ -43,6 +43,8 @@ def instance(context: Context, intent: dict[str, Any]) -> None:
         if name not in context.desired.rejected:
             context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
         return
+    if proofs.refused:
+        return
     trace = context.observed.trace(name)
     base = trace.newest
     if base is None:
@@ -61,6 +63,8 @@ def instance(context: Context, intent: dict[str, Any]) -> None:
 def recover(context: Context, intent: dict[str, Any]) -> None:
     """`{"verb": "recover", "confirm_dead": [nodes], "fenced": {...}}`: everything that the dead nodes may have run."""
     proofs = Proofs(context, intent)
+    if proofs.refused:
+        return
     affected = _affected(context)
     proven = proofs.of_each(affected)
     offered, taken = [], list[TakeOver]()

@@ -45,22 +45,36 @@ class Proofs:
         self._confirmed = names(intent.get("confirm_dead"))
         self.stale_accepted = names(intent.get("accept_stale"))
         self._fenced: dict[str, dict[str, str]] = intent.get("fenced") or {}
+        # Whether a word of the operator's or a device's is wrong: then nothing is done, by the other words neither.
+        self.refused = False
         self._check_names()
+        self._check_living()
 
     def _check_names(self) -> None:
         known = {*self._context.desired.nodes, *_nodes_of_definitions(self._context.observed)}
         for name in sorted(set(self._confirmed) - known):
             remedy = f"the nodes are {', '.join(sorted(known))}"
-            self._error(name, "unknown-node", "there is no such node", remedy)
+            self._refuse(name, "unknown-node", "there is no such node", remedy)
+        instances = {*self._context.desired.instances, *self._context.observed.names()}
+        for name in sorted(set(self.stale_accepted) - instances):
+            self.refused = True
+            message = "accept_stale names it, and there is no such instance"
+            self._context.error("unknown-instance", name, message, "correct the name")
+
+    def _check_living(self) -> None:
         for name in sorted({*self._confirmed, *(node for node, said in self._fenced.items() if said["state"] == OFF)}):
             view = self._context.observed.views.get(name)
             if view is not None and view.missing:
                 message = f"it {incomplete(view)}, so it is not known to be dead"
-                self._error(name, "node-alive", message, incomplete_remedy(name))
+                self._refuse(name, "node-alive", message, incomplete_remedy(name))
             elif view is not None:
                 message = "it answers, so it is not dead"
                 remedy = f"use failover.yml or migrate.yml; if it hangs, switch it off with {switch_off(name)} first"
-                self._error(name, "node-alive", message, remedy)
+                self._refuse(name, "node-alive", message, remedy)
+
+    def _refuse(self, node: str, code: str, message: str, remedy: str) -> None:
+        self.refused = True
+        self._error(node, code, message, remedy)
 
     def _error(self, node: str, code: str, message: str, remedy: str) -> None:
         self._context.findings.append(Finding(ERROR, code, f"node {node}", message, remedy))
