@@ -102,10 +102,10 @@ def answers(context: Context, name: str) -> bool:
         return False
     view = context.observed.views.get(name)
     if view is None:
-        code, message = "node-unknown", "it does not answer, so nothing can be moved off it"
+        code, message = "node-unknown", "it does not answer, so nothing can be moved off it or to it"
         remedy = "bring it back; if it is dead, recover.yml starts its guests on their other nodes"
     elif view.missing:
-        code, message = "node-incomplete", f"it {proof.incomplete(view)}, so nothing can be moved off it"
+        code, message = "node-incomplete", f"it {proof.incomplete(view)}, so nothing can be moved off it or to it"
         remedy = (
             "mend there what its problems name, then run this again; if that cannot be, "
             f"{proof.switch_off(name)}, then recover.yml, which starts its guests on their other nodes"
