@@ -31,7 +31,9 @@ class ActionModule(ClusterAction):
         """Do one of three things: prove what an intent needs, switch one node, or ask about all."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         self.arguments = {key: value for key, value in self.arguments.items() if value not in (None, "")}
-        cluster = self.cluster(task_vars or {})
+        # Who only asks devices takes no power.
+        takes = "intent" in self.arguments or self.arguments["action"] in ("off", "cycle")
+        cluster = self.cluster(task_vars or {}, asked=takes)
         if "intent" in self.arguments:
             result.update(self._prove(cluster))
         elif "node" in self.arguments:

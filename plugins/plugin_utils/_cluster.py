@@ -85,6 +85,19 @@ def said(answer: Mapping[str, Any]) -> Any:
     return document
 
 
+def _require_asked(answers: Mapping[str, Any]) -> None:
+    """Refuse to go on without the answer of a node that was not asked.
+
+    It must not count as one that is silent, whose guests are started elsewhere and whose power is taken.
+    """
+    unasked = [node for node, answer in answers.items() if answer is None]
+    if unasked:
+        raise AnsibleActionFail(
+            f"{', '.join(unasked)}: not asked in this run, so nothing is known of the cluster as a whole. Nothing was "
+            "done. Run this without --limit and --start-at-task, and with the strategy linear."
+        )
+
+
 class ClusterAction(ActionBase):
     """An action plugin that looks at the whole cluster and touches no host."""
 
@@ -100,8 +113,11 @@ class ClusterAction(ActionBase):
         _ignored, self.arguments = self.validate_argument_spec(specification)
         return result
 
-    def cluster(self, task_vars: Mapping[str, Any]) -> Cluster:
-        """Return what the inventory wants and what the nodes said in the registered variable ``observed``."""
+    def cluster(self, task_vars: Mapping[str, Any], *, asked: bool = True) -> Cluster:
+        """Return what the inventory wants and what the nodes said in the registered variable ``observed``.
+
+        With ``asked`` it is an error if one was not asked.
+        """
         task_vars = with_groups(task_vars, self._templar)
         if not members(task_vars, NODE_GROUP, "nodes"):
             raise AnsibleActionFail(
@@ -109,23 +125,11 @@ class ClusterAction(ActionBase):
                 "has to name the group that they are in."
             )
         _inventory.Sources(task_vars).refuse_bombs()
-        return Cluster(read_desired(task_vars), self._observed(task_vars))
-
-    def _observed(self, task_vars: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
-        """Return what each node said.
-
-        :raises AnsibleActionFail: one was not asked. It must not count as one that is silent, whose guests are started
-            elsewhere and whose power is taken.
-        """
         nodes, name = members(task_vars, NODE_GROUP, "nodes"), self.arguments["observed"]
         answers = {node: task_vars["hostvars"][node].get(name) for node in nodes}
-        unasked = [node for node, answer in answers.items() if answer is None]
-        if unasked:
-            raise AnsibleActionFail(
-                f"{', '.join(unasked)}: not asked in this run, so nothing is known of the cluster as a whole. Nothing was "
-                "done. Run this without --limit and --start-at-task, and with the strategy linear."
-            )
-        return {node: said(answer) for node, answer in answers.items()}
+        if asked:
+            _require_asked(answers)
+        return Cluster(read_desired(task_vars), {node: said(answer or {}) for node, answer in answers.items()})
 
     def write(self, document: Any) -> None:
         """Write a document as JSON to the path of the argument ``file``, if there is one."""

@@ -115,6 +115,12 @@ def test_a_node_that_was_not_asked_is_no_silent_one(tmp_path: Path, action: str,
     assert "node1: not asked in this run" in said and "Nothing was done" in said and "--limit" in said
 
 
+def test_who_only_asks_fence_devices_needs_no_node(tmp_path: Path) -> None:
+    operator = Operator(tmp_path)
+    operator.unasked |= {"node1", "node2", "node3"}
+    operator.run("fence")
+
+
 def fake_python(directory: Path, does: str) -> Path:
     """An interpreter that does something else when a node's library is called with it."""
     path = directory / "python3"
