@@ -7,6 +7,8 @@ from __future__ import annotations
 
 SEEDS = "/var/lib/twofold/seeds"
 EXTENT = 4 << 20
+# So many digits of a generation identifier tell two split brains apart.
+SHORT = 12
 
 
 def data_volume(instance: str, disk: int) -> str:
@@ -17,6 +19,12 @@ def data_volume(instance: str, disk: int) -> str:
 def meta_volume(instance: str, disk: int) -> str:
     """The logical volume of a disk's DRBD metadata."""
     return f"{instance}-disk{disk}-meta"
+
+
+def kept_volume(instance: str, disk: int, generation: str, number: int) -> str:
+    """The snapshot that keeps a generation of a disk's data; the first one of it has no number."""
+    name = f"{data_volume(instance, disk)}-kept-{generation[:SHORT]}"
+    return name if number == 1 else f"{name}-{number}"
 
 
 def meta_size(size: int) -> int:
