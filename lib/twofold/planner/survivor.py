@@ -52,7 +52,7 @@ def resolve(context: Context, name: str, survivor: str | None) -> None:
 
 def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str) -> None:
     victim = next(node for node in base["nodes"] if node != survivor)
-    if not _has_room(context, trace, base, victim):
+    if not (_has_names(context, trace, base, victim) and _has_room(context, trace, base, victim)):
         return
     chain, name = Chain(context, wanted.name), wanted.name
     settings = copies.settings(trace, wanted.replication.timeout)
@@ -110,6 +110,18 @@ def _start(context: Context, chain: Chain, trace: Trace, base: dict[str, Any], f
     args = start_args(context, base, home)
     chain.add(home, "domain.start", args, kind=plan.RESTART, why="it should run")
     return f", the guest starts on {home}"
+
+
+def _has_names(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:
+    """Whether device-mapper takes the names of the snapshots; a finding if not."""
+    for one in _snapshots(base, trace, victim):
+        if names.records_length(one["volume_group"], one["snapshot"]) > names.MAPPED:
+            message = f"what {victim} has cannot be kept: the name {one['snapshot']} is too long for device-mapper"
+            copied = f"with the guest off, copy /dev/{one['volume_group']}/{one['name']} on {victim} to somewhere else"
+            remedy = f"{copied}, then run 'drbdadm connect --discard-my-data {base['name']}' there, and converge.yml"
+            context.error("bad-name", base["name"], message, remedy)
+            return False
+    return True
 
 
 def _has_room(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import MIB, World
 
+from twofold import names
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -136,6 +137,14 @@ def test_without_room_for_what_is_kept_nothing_is_done() -> None:
     plan = resolve(world, survivor="node1")
     assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-room"])
     assert "node2" in plan.errors[0].message and "8MiB" in plan.errors[0].remedy
+
+
+def test_where_what_is_kept_could_not_have_its_name_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = parted()
+    monkeypatch.setattr(names, "MAPPED", len("twofold-web1--disk0--kept--bbbbbbbbbbbb-cow") - 1)
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["bad-name"])
+    assert "/dev/twofold/web1-disk0 on node2" in plan.errors[0].remedy
 
 
 def test_a_guest_on_the_losing_side_is_stopped() -> None:
