@@ -158,10 +158,10 @@ def _snapshots(base: dict[str, Any], trace: Trace, victim: str) -> Iterable[dict
         generation = uuids.get(index, "").partition(":")[0].lower()
         for number in count(1):
             name = names.kept_volume(base["name"], index, generation, number)
-            found = there.get(f"{group}/{name}")
-            if found is None or (found.unchanged and not resource.primary):
+            held = there.get(f"{group}/{name}")
+            if held is None or (held.unchanged and not resource.primary):
+                yield {"volume_group": group, "name": names.data_volume(base["name"], index), "snapshot": name}
                 break
-        yield {"volume_group": group, "name": names.data_volume(base["name"], index), "snapshot": name}
 
 
 def drop(context: Context, name: str, confirm: str | None) -> None:
