@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import secrets
+from . import names, secrets
 from .model import Cluster, Desired, Instance, Nic, OsTemplate
 from .observed import Observed
 from .render import domain, replication, seed
@@ -84,7 +84,8 @@ class Builder:
         Until then another one can be chosen, but not none: the disk waits for it. A disk that `has_data` keeps its
         minor, which is its path.
 
-        Raises Impossible if no port, minor or address is free, or if another instance has a minor that is to be kept.
+        Raises Impossible if no port, minor or address is free, if another instance has a minor that is to be kept, or
+        if a volume could not have its name.
         """
         instance, cluster = self.instance, self.desired.cluster
         template_name = base["disk_template"] if base else instance.disk_template
@@ -153,6 +154,7 @@ class Builder:
         found = []
         for index, disk in enumerate(self.instance.disks):
             groups = {node: self.claims.group_of(node, disk) for node in sorted(nodes)}
+            self._require_names(index, groups, {}, replicated=replicated)
             minors = self._minors(nodes) if replicated else None
             found.append({"index": index, "size": disk.size, "volume_group": groups, "minor": minors})
         return found
@@ -171,6 +173,7 @@ class Builder:
         for node in sorted(nodes):
             default = self.desired.nodes[node].volume_group
             groups[node] = disk["volume_group"].get(node) or (size.volume_group if size else None) or default
+        self._require_names(disk["index"], groups, disk["volume_group"], replicated=replicated)
         if not replicated:
             return {**disk, "volume_group": groups, "minor": None}
         # The same on both nodes, so that its path does not change when the instance moves.
@@ -182,6 +185,20 @@ class Builder:
             raise Impossible("minor-taken", message, remedy)
         minors = self._minors(nodes) if contested else dict.fromkeys(groups, minor)
         return {**disk, "volume_group": groups, "minor": minors}
+
+    def _require_names(self, disk: int, groups: dict[str, str], former: dict[str, str], *, replicated: bool) -> None:
+        """Raises Impossible where device-mapper would not take the name of a volume of a disk.
+
+        In a group that the disk is already in, that which it may need later is no reason to leave it alone now.
+        """
+        for node, group in groups.items():
+            later = former.get(node) != group
+            length = names.longest(group, self.instance.name, disk, replicated=replicated, later=later)
+            if length > names.MAPPED:
+                message = f"a volume of disk {disk} in {group} on {node} could not have its name: device-mapper takes "
+                message += f"{names.MAPPED} characters, and it would be {length}, with each '-' counted twice"
+                remedy = "name the instance otherwise, shorter or with fewer '-', or use a group with a shorter name"
+                raise Impossible("bad-name", message, remedy)
 
     def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:
         cluster = self.desired.cluster

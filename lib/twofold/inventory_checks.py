@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import secrets, variables
+from . import names, secrets, variables
 from .model import Cluster, Instance, Nic, Node, OsTemplate
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ class Checks:
         if instance.disk_template != "diskless" and not instance.disks:
             remedy = "list at least one disk, like [{size: 20GiB}], or set twofold_disk_template to diskless"
             self._wrong(instance, "twofold_disks", "no-disks", "there is no disk", remedy)
+        if instance.disks and instance.name.startswith(names.RESERVED):
+            message = (
+                f"LVM makes no volumes whose names begin with {' or '.join(names.RESERVED)}: it has such of its own"
+            )
+            self._wrong(instance, "twofold_disks", "bad-name", message, "name it otherwise")
 
     def _pin(self, instance: Instance) -> None:
         for name in instance.nodes:

@@ -39,13 +39,14 @@ _VOLUME = re.compile(r"(?P<instance>.+)-disk(?P<disk>\d+)(?P<meta>-meta)?")
 
 @dataclass(frozen=True)
 class Volume:
-    """A logical volume. `size` in bytes."""
+    """A logical volume. `size` in bytes; `unchanged`: a snapshot, since which nothing was written to its origin."""
 
     volume_group: str
     name: str
     size: int
     tags: frozenset[str]
     open: bool
+    unchanged: bool = False
 
     @property
     def instance(self) -> str | None:
@@ -273,7 +274,14 @@ class NodeView:
     def volumes(self) -> tuple[Volume, ...]:
         """The logical volumes."""
         return tuple(
-            Volume(v["volume_group"], v["name"], int(v["size"]), frozenset(v["tags"]), bool(v.get("open")))
+            Volume(
+                v["volume_group"],
+                v["name"],
+                int(v["size"]),
+                frozenset(v["tags"]),
+                bool(v.get("open")),
+                bool(v.get("unchanged")),
+            )
             for v in self.document["volumes"] or ()
         )
 

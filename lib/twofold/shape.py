@@ -169,7 +169,9 @@ OBSERVED: dict[str, Shape] = {
     "cpus": NUMBER,
     "load": REAL,
     "volume_groups": Each(_GROUP),
-    "volumes": [{"volume_group": TEXT, "name": TEXT, "size": NUMBER, "tags": [_TAG], "open?": bool}],
+    "volumes": [
+        {"volume_group": TEXT, "name": TEXT, "size": NUMBER, "tags": [_TAG], "open?": bool, "unchanged?": bool}
+    ],
     "resources": Each(_RESOURCE),
     "domains": Each(_DOMAIN),
     "definitions": Each(object),

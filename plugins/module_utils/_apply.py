@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from . import _definitions
@@ -16,6 +17,7 @@ from ._steps import Args, Done, find
 
 Result = dict[str, Any]
 MISTAKE = f"this is a mistake in Twofold: report it with these words; {AGAIN}"
+PLAN_AGAIN = "plan again; nothing more was done here"
 LOST = "the lock that this run had here was lost meanwhile, so somebody else may have worked on this node"
 
 
@@ -83,9 +85,10 @@ def _run_all(
 ) -> list[Result]:
     """A step that needs a failed one is skipped, unless it is for cleaning up; the others go on.
 
-    When the run's lock was `lost` since its last call, nothing is as it was planned on: it only cleans up. So it is
-    with the instances that are `stale`.
+    When the run's lock was `lost` since its last call, nothing is as it was planned on: it only cleans up. So it does
+    where the lock cannot be renewed, and with the instances that are `stale`.
     """
+    unheld = Refused(LOST, PLAN_AGAIN) if lost else None
     results: list[Result] = []
     bad: dict[str, str] = {}
     predicted: set[str] = set()
@@ -93,8 +96,8 @@ def _run_all(
         blocker = next((need for need in one.get("needs") or [] if need in bad), None)
         if blocker is not None and not one.get("always"):
             result = _result(one, "skipped", f"it needs {bad[blocker]}, which failed", None, 0.0)
-        elif not one.get("always") and (reason := LOST if lost else stale.get(str(one.get("instance")))):
-            result = _result(one, "skipped", reason, "plan again; nothing more was done here", 0.0)
+        elif not one.get("always") and (refusal := unheld or _outdated(one, stale)):
+            result = _refused(one, refusal)
         elif node.check_mode and any(need in predicted for need in one.get("needs") or []):
             result = _result(one, "changed", "depends on a step that would change something", None, 0.0)
         else:
@@ -105,8 +108,23 @@ def _run_all(
             predicted.add(one["id"])
         results.append(result)
         if node.lock is not None and not node.check_mode:
-            node.lock.renew()
+            unheld = _renewed(node) or unheld
     return results
+
+
+def _outdated(one: dict[str, Any], stale: dict[str, str]) -> Refused | None:
+    """Why a step is refused whose instance somebody changed meanwhile."""
+    reason = stale.get(str(one.get("instance")))
+    return Refused(reason, PLAN_AGAIN) if reason else None
+
+
+def _renewed(node: Node) -> Refused | None:
+    """Renews the lock; why it could not be, if so: then it might lapse before the run's next call."""
+    try:
+        node.lock.renew()
+    except Refused as error:
+        return error
+    return None
 
 
 def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict[str, str]) -> Result:
@@ -134,7 +152,9 @@ def _run(node: Node, request: dict[str, Any], one: dict[str, Any], secrets: dict
     if key is not None:
         if result["status"] == "failed":
             node.progress.clear_all()
-        node.journal.end(key)
+        # What was done is told all the same; an entry that cannot be removed shows when the node is observed.
+        with suppress(OSError):
+            node.journal.end(key)
     result["seconds"] = round(node.clock.monotonic() - started, 3)
     return result
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Callable, Protocol
 
 from ._errors import CommandFailed, Refused, TwofoldError
@@ -56,22 +58,17 @@ class SystemDevices:
         The kernel's BLKZEROOUT (what `blkdiscard -z` uses) lets the device do it where it can and writes zeros past
         the cache where it cannot. It is done in chunks, so that it can be watched and stopped.
         """
-        from fcntl import ioctl
-
         handle = open_device(path, os.O_WRONLY | (0 if start else os.O_EXCL))
         try:
-            size = os.lseek(handle, 0, os.SEEK_END)
-            done = start
-            while done < size:
+            with _zeroing(path):
+                size = os.lseek(handle, 0, os.SEEK_END)
+            for done in range(start, size, CHUNK):
                 step = min(CHUNK, size - done)
-                ioctl(handle, BLKZEROOUT, struct.pack("QQ", done, step))
-                done += step
-                report(done, size)
-            os.fsync(handle)
-        except OSError as error:
-            raise TwofoldError(
-                f"{path} could not be zeroed: {error.strerror}", "look for errors of the disk"
-            ) from error
+                with _zeroing(path):
+                    _zero_out(handle, done, step)
+                report(done + step, size)
+            with _zeroing(path):
+                os.fsync(handle)
         finally:
             os.close(handle)
 
@@ -107,6 +104,21 @@ class SystemDevices:
             self.runner.run(["udevadm", "settle", "--timeout", "30"], mutates=False, timeout=40)
         if not os.path.exists(path):
             raise TwofoldError(f"the device {path} did not appear", "look at the logs of udev and LVM")
+
+
+@contextmanager
+def _zeroing(path: str) -> Iterator[None]:
+    """An error of the disk is told as one, and nothing else is."""
+    try:
+        yield
+    except OSError as error:
+        raise TwofoldError(f"{path} could not be zeroed: {error.strerror}", "look for errors of the disk") from error
+
+
+def _zero_out(handle: int, start: int, length: int) -> None:
+    from fcntl import ioctl
+
+    ioctl(handle, BLKZEROOUT, struct.pack("QQ", start, length))
 
 
 def _written(handle: int) -> bool:

@@ -12,7 +12,7 @@ OTHER_VERSION = "use the same version of Twofold on both sides"
 DRBD, LVM, KERNEL = "'drbdadm status' and dmesg", "'vgs', 'lvs -a' and dmesg", "dmesg and 'journalctl -e'"
 TELLING = {
     **dict.fromkeys(("drbdadm", "drbdsetup"), DRBD),
-    **dict.fromkeys(("lvm", "lvchange", "lvcreate", "lvextend", "lvremove", "lvrename", "pvs"), LVM),
+    **dict.fromkeys(("dmsetup", "lvm", "lvchange", "lvcreate", "lvextend", "lvremove", "lvrename", "pvs"), LVM),
     **dict.fromkeys(("vgchange", "vgcreate", "vgextend"), LVM),
 }
 

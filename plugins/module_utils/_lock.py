@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ._clock import Clock
@@ -32,6 +33,11 @@ class Lock(Protocol):
     def renew(self) -> None: ...
 
     def release(self, keep_lease: bool) -> None: ...
+
+
+def _unwritten(path: str, error: OSError) -> Refused:
+    message = f"this node's lock cannot be written ({path}: {error.strerror}), and without it others may work here, too"
+    return Refused(message, "see 'df /run' and why it cannot be written there, then run this again")
 
 
 class FileLock:
@@ -118,7 +124,10 @@ class FileLock:
     def _write(self) -> None:
         """The lease counts from now; `time` is for people."""
         self.held = {**self.held, "time": self.clock.time(), "uptime": self.clock.monotonic()}
-        write_json(self.files, self.lease_path, self.held, 0o644)
+        try:
+            write_json(self.files, self.lease_path, self.held, 0o644)
+        except OSError as error:
+            raise _unwritten(self.lease_path, error) from error
 
     def _message(self, other: dict[str, Any]) -> tuple[str, str]:
         if not other:
@@ -132,8 +141,11 @@ class FileLock:
     def _flock(self) -> int | None:
         import fcntl
 
-        os.makedirs(os.path.dirname(self.flock_path), mode=0o755, exist_ok=True)
-        handle = os.open(self.flock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.makedirs(os.path.dirname(self.flock_path), mode=0o755, exist_ok=True)
+            handle = os.open(self.flock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unwritten(self.flock_path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -172,16 +184,20 @@ class FileLock:
         os.close(handle)
 
     def renew(self) -> None:
-        """Between steps: the lease counts from now."""
+        """Between steps: the lease counts from now. Raises Refused where that cannot be written down."""
         if self.held:
             self._write()
 
     def release(self, keep_lease: bool) -> None:
-        """Ends the call; the lease stays for the run's next call unless this was the last."""
-        if self.held and keep_lease:
-            self.renew()
-        elif self.held:
-            self.files.remove(self.lease_path)
+        """Ends the call; the lease stays for the run's next call unless this was the last.
+
+        One that can be neither renewed nor removed lapses in its time.
+        """
+        with suppress(Refused, OSError):
+            if self.held and keep_lease:
+                self.renew()
+            elif self.held:
+                self.files.remove(self.lease_path)
         if self.handle is not None:
             self._let_go(self.handle)
             self.handle = None

@@ -14,6 +14,7 @@ from ._drbd import Configuration, ResourceState
 from ._errors import TimedOut, TwofoldError
 from ._files import read_json
 from ._lock import LEASE
+from ._lvm import Volume
 from ._node import Node
 
 Document = dict[str, Any]
@@ -64,10 +65,16 @@ def _volume_groups(node: Node) -> Document:
 
 
 def _volumes(node: Node) -> list[Document]:
-    return [
-        {"volume_group": one.volume_group, "name": one.name, "size": one.size, "tags": list(one.tags), "open": one.open}
-        for one in node.volumes.volumes()
-    ]
+    found = node.volumes.volumes()
+    unchanged = node.volumes.unchanged([one for one in found if one.kept])
+    return [_volume(one, unchanged) for one in found]
+
+
+def _volume(one: Volume, unchanged: set[str]) -> Document:
+    document = {
+        "volume_group": one.volume_group, "name": one.name, "size": one.size, "tags": list(one.tags), "open": one.open
+    }  # fmt: skip
+    return {**document, "unchanged": one.path in unchanged} if one.kept else document
 
 
 # What brings DRBD up at boot, ours and the distribution's.

@@ -2,10 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Progress of long steps in /run/twofold/progress, for whoever looks; no secrets in it."""
+"""Progress of long steps in /run/twofold/progress, for whoever looks; no secrets in it.
+
+What it tells of goes on whether it can be told or not: a full or broken /run is no error of any of these.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ._clock import Clock
@@ -41,15 +45,21 @@ class FileProgress:
             return
         self.last[name] = (what, now)
         document = {"format": 1, "name": name, "what": what, "done": done, "time": self.clock.time(), **more}
-        write_json(self.files, f"{FOLDER}/{name}.json", document, 0o644)
+        with suppress(OSError):
+            write_json(self.files, f"{FOLDER}/{name}.json", document, 0o644)
 
     def clear(self, name: str) -> None:
         """The work is over."""
         if self.last.pop(name, None):
-            self.files.remove(f"{FOLDER}/{name}.json")
+            self._remove(f"{name}.json")
 
     def clear_all(self) -> None:
         """What killed processes left behind; whoever holds the node's lock is the only one at work."""
         self.last.clear()
-        for name in self.files.names(FOLDER):
+        with suppress(OSError):
+            for name in self.files.names(FOLDER):
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        with suppress(OSError):
             self.files.remove(f"{FOLDER}/{name}")

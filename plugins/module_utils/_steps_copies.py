@@ -81,8 +81,10 @@ def discard(node: Node, args: Args) -> Done:
     if state.role == "Primary":
         raise Refused(f"{name} is Primary on this node", "its data is to be given up: stop what uses it first")
     for one in args.parts("kept"):
-        if node.volumes.find(volume_name(one.text("volume_group")), volume_name(one.text("name"))) is None:
-            message = f"{name}: nothing was given up, because {one.text('name')}, which should keep it, is not there"
+        kept = node.volumes.find(volume_name(one.text("volume_group")), volume_name(one.text("name")))
+        if kept is None or kept.path not in node.volumes.unchanged([kept]):
+            what = "is not there" if kept is None else "is older than what was written last"
+            message = f"{name}: nothing was given up, because {one.text('name')}, which should keep it, {what}"
             raise Refused(message, "plan again")
     anew = {one.integer("volume") for one in args.parts("anew")}
     if not node.check_mode:
@@ -288,8 +290,12 @@ def keep(node: Node, args: Args) -> Done:
         if volume is None:
             raise Refused(f"there is no volume {group}/{name}", "plan again")
         require_ours(volume, instance)
-        if node.volumes.find(group, snapshot) is None:
+        there = node.volumes.find(group, snapshot)
+        if there is None:
             todo.append((volume, snapshot))
+        elif there.path not in node.volumes.unchanged([there]):
+            message = f"{volume.path} was written after {there.path} was taken, which is to keep what it holds"
+            raise Refused(message, "plan again: then another snapshot is taken")
     _refuse_no_room(node, todo)
     if not todo:
         return unchanged("the data is kept already")

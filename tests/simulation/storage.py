@@ -23,7 +23,10 @@ EXTENT = 4 << 20
 
 @dataclass
 class Lv:
-    """A logical volume with what is on it. `superblock` is DRBD's metadata; a `failing` one answers with errors."""
+    """A logical volume with what is on it.
+
+    `superblock` is DRBD's metadata; a `failing` one answers with errors; `origin` is what it is a snapshot of.
+    """
 
     group: str
     name: str
@@ -32,6 +35,7 @@ class Lv:
     content: Content = field(default_factory=garbage)
     superblock: Superblock | None = None
     failing: bool = False
+    origin: Lv | None = None
 
     @property
     def path(self) -> str:
@@ -115,9 +119,11 @@ class SimVolumes:
                 raise failed(["lvremove"], f'Failed to find logical volume "{one.path}"')
             if self.machine.holds_open(found):
                 raise failed(["lvremove"], f"Logical volume {one.path} in use.")
-            self.machine.world.rules.volume_goes(self.machine, found)
-            del self.storage.volumes[one.device]
-            self.machine.touched(one.device)
+            # With an origin LVM removes its snapshots.
+            for gone in [lv for lv in self.storage.volumes.values() if lv is found or lv.origin is found]:
+                self.machine.world.rules.volume_goes(self.machine, gone)
+                del self.storage.volumes[gone.path]
+                self.machine.touched(gone.path)
 
     def retag(self, volumes: list[Volume], add: list[str], delete: list[str]) -> None:
         self._read = None
@@ -152,7 +158,11 @@ class SimVolumes:
         if path in self.storage.volumes or found.size > self.storage.free(found.group):
             raise failed(["lvcreate"], f"cannot make the snapshot {name}")
         block = found.superblock.copy() if found.superblock is not None else None
-        self.storage.volumes[path] = Lv(found.group, name, found.size, set(tags), found.content, block)
+        self.storage.volumes[path] = Lv(found.group, name, found.size, set(tags), found.content, block, origin=found)
+
+    def unchanged(self, snapshots: list[Volume]) -> set[str]:
+        taken = [(one.path, self.storage.at(one.device)) for one in snapshots]
+        return {path for path, lv in taken if lv.origin is not None and lv.origin.content is lv.content}
 
     def forget(self) -> None:
         self._read = None

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from .. import definition
+from .. import definition, names
 from ..model import Instance
 from ..observed import Trace
 from . import copies, diff, fit, named, replicated, report_only, volumes
@@ -284,6 +284,9 @@ class Replacement:
         if not copies.good(self.trace, peer) or apart:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
             return self._error("no-good-copy", message, "wait for its resync, and see what verify says")
+        if any(names.mapped_length(one.volume_group, one.name + volumes.ASIDE) > names.MAPPED for one in there):
+            message = "the names of its volumes are too long to be set aside as well"
+            return self._error("bad-name", message, "replace it on another node with -e new_secondary=NODE")
         problem = fit.no_room(self.context, sized(self.wanted, self.trace), node)
         if problem is not None:
             return self._error("no-room", problem, "add a device to the group, or replace it on another node")

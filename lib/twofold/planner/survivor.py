@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from .. import definition, names
 from ..model import Instance
-from ..observed import ResourceVolume, Trace
+from ..observed import Trace
 from ..units import format_size
 from . import copies, fit, named, split_brain
 from . import document as plan
@@ -18,8 +19,6 @@ from .context import Chain, Context
 from .definitions import write_definitions
 from .starts import start_args
 
-# So many digits of a generation identifier tell two split brains apart.
-SHORT = 12
 # A hundredth of a volume is for the records of its snapshot.
 SHARE = 100
 
@@ -53,7 +52,7 @@ def resolve(context: Context, name: str, survivor: str | None) -> None:
 
 def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str) -> None:
     victim = next(node for node in base["nodes"] if node != survivor)
-    if not _has_room(context, trace, base, victim):
+    if not (_has_names(context, trace, base, victim) and _has_room(context, trace, base, victim)):
         return
     chain, name = Chain(context, wanted.name), wanted.name
     settings = copies.settings(trace, wanted.replication.timeout)
@@ -68,7 +67,7 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
         chain.add(victim, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
     if resource.primary:
         chain.add(victim, "replication.demote", settings, kind=plan.REPLACE, why=why)
-    kept = list(_snapshots(base, resource.volumes, victim))
+    kept = list(_snapshots(base, trace, victim))
     args = {"instance": name, "volumes": kept, "reason": "split-brain"}
     chain.add(victim, "volumes.keep", args, kind=plan.REPLACE, why=f"what {victim} has is kept first")
     snapshots = [{"volume_group": one["volume_group"], "name": one["snapshot"]} for one in kept]
@@ -113,10 +112,22 @@ def _start(context: Context, chain: Chain, trace: Trace, base: dict[str, Any], f
     return f", the guest starts on {home}"
 
 
+def _has_names(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:
+    """Whether device-mapper takes the names of the snapshots; a finding if not."""
+    for one in _snapshots(base, trace, victim):
+        if names.records_length(one["volume_group"], one["snapshot"]) > names.MAPPED:
+            message = f"what {victim} has cannot be kept: the name {one['snapshot']} is too long for device-mapper"
+            copied = f"with the guest off, copy /dev/{one['volume_group']}/{one['name']} on {victim} to somewhere else"
+            remedy = f"{copied}, then run 'drbdadm connect --discard-my-data {base['name']}' there, and converge.yml"
+            context.error("bad-name", base["name"], message, remedy)
+            return False
+    return True
+
+
 def _has_room(context: Context, trace: Trace, base: dict[str, Any], victim: str) -> bool:
     """Whether the data that is given up can be kept; a finding if not."""
     there, needed = trace.volumes.get(victim, {}), dict[str, int]()
-    for one in _snapshots(base, trace.resources[victim].volumes, victim):
+    for one in _snapshots(base, trace, victim):
         volume = there.get(f"{one['volume_group']}/{one['name']}")
         if volume is not None and f"{one['volume_group']}/{one['snapshot']}" not in there:
             # A snapshot that may have to hold every block needs some for its own records.
@@ -134,13 +145,23 @@ def _has_room(context: Context, trace: Trace, base: dict[str, Any], victim: str)
     return not short
 
 
-def _snapshots(base: dict[str, Any], volumes: Iterable[ResourceVolume], victim: str) -> Iterable[dict[str, str]]:
-    """A name for each that says which generation of the data it is, so that two split brains are told apart."""
-    uuids = {volume.volume: volume.uuids or "" for volume in volumes}
+def _snapshots(base: dict[str, Any], trace: Trace, victim: str) -> Iterable[dict[str, str]]:
+    """A name for each that says which generation of the data it is, so that two split brains are told apart.
+
+    A side that is in use again after an interrupted run stays in its generation. So a snapshot that is there serves
+    only if nothing was written since, nor will be; else another one is taken.
+    """
+    resource, there = trace.resources[victim], trace.volumes.get(victim, {})
+    uuids = {volume.volume: volume.uuids or "" for volume in resource.volumes}
     for disk in base["disks"]:
-        data = names.data_volume(base["name"], disk["index"])
-        generation = uuids.get(disk["index"], "").partition(":")[0].lower()[:SHORT]
-        yield {"volume_group": disk["volume_group"][victim], "name": data, "snapshot": f"{data}-kept-{generation}"}
+        index, group = disk["index"], disk["volume_group"][victim]
+        generation = uuids.get(index, "").partition(":")[0].lower()
+        for number in count(1):
+            name = names.kept_volume(base["name"], index, generation, number)
+            held = there.get(f"{group}/{name}")
+            if held is None or (held.unchanged and not resource.primary):
+                yield {"volume_group": group, "name": names.data_volume(base["name"], index), "snapshot": name}
+                break
 
 
 def drop(context: Context, name: str, confirm: str | None) -> None:

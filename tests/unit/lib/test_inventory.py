@@ -114,6 +114,16 @@ def test_bad_names(name: str) -> None:
     assert [f.code for f in findings] == ["bad-name"] and not desired.instances
 
 
+@pytest.mark.parametrize("name", ["snapshot1", "pvmove", "snapshots.example"])
+def test_names_that_lvm_keeps_to_itself(name: str) -> None:
+    wrong, findings = load({name: instance()})
+    assert [(f.code, f.remedy) for f in findings] == [("bad-name", "name it otherwise")]
+    assert "pvmove or snapshot" in findings[0].message and not wrong.instances
+    diskless = instance(disk_template="diskless", disks=[])
+    for fine in ({name: diskless}, {name: instance(state="absent")}, {f"a-{name}": instance()}):
+        assert load(fine)[1] == []
+
+
 def test_a_node_and_an_instance_have_different_names() -> None:
     assert [f.code for f in load({"node1": instance()})[1]] == ["bad-name"]
 

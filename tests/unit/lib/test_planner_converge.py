@@ -12,7 +12,7 @@ import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import MIB, World
 
-from twofold import planner, report
+from twofold import names, planner, report
 from twofold.model import Desired
 from twofold.planner import Plan
 
@@ -44,6 +44,43 @@ def world_with(**variables: Any) -> tuple[World, Any]:
     world.converge(wanted)
     assert not world.plan(wanted).steps
     return world, wanted
+
+
+# With its hyphens doubled and the one behind it 36 characters; what keeps a disk's data adds 35 to an instance's name.
+GROUP = "a-rather-long-name-of-a-group"
+FITS = names.MAPPED - 36 - 35
+
+
+def named(name: str, **variables: Any) -> Plan:
+    """The first plan of an instance with this name, where the volume group has a long one."""
+    wanted = desired({name: instance(**variables)}, cluster={"twofold_volume_group": GROUP})
+    world = World(list(wanted.nodes))
+    for document in world.nodes.values():
+        document["volume_groups"] = {GROUP: document["volume_groups"].pop("twofold")}
+    return world.plan(wanted)
+
+
+@pytest.mark.parametrize("name", ["a" * FITS, "-".join(["aa"] * 14) + "aa"])
+def test_a_name_is_as_long_as_device_mapper_takes_it_for_what_keeps_data(name: str) -> None:
+    longest = f"{GROUP}/{name}-disk0-kept-0123456789ab-99".replace("-", "--").replace("/", "-") + "-cow"
+    assert len(longest) == names.MAPPED
+    assert not named(name).errors
+    plan = named(f"{name}aa")
+    assert (plan.steps, codes(plan, "error")) == ((), ["bad-name"])
+    assert "device-mapper takes 127" in plan.errors[0].message and "otherwise" in plan.errors[0].remedy
+    assert not named(f"{name}aa", disk_template="plain").errors, "of a plain disk nothing is kept"
+
+
+def test_an_instance_that_is_there_is_left_alone_unless_its_volumes_cannot_have_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, wanted = world_with()
+    monkeypatch.setattr(names, "MAPPED", len("twofold-web1--disk0--meta"))
+    assert (world.plan(wanted).steps, world.plan(wanted).findings) == ((), ())
+    aside = world.plan(wanted, verb="replace_disks", instance="web1", on="secondary")
+    assert (aside.steps, codes(aside, "error")) == ((), ["bad-name"])
+    monkeypatch.setattr(names, "MAPPED", len("twofold-web1--disk0--meta") - 1)
+    assert codes(world.plan(wanted)) == ["bad-name"]
 
 
 @pytest.mark.parametrize("variables", TEMPLATES.values(), ids=TEMPLATES)

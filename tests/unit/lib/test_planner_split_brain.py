@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import MIB, World
 
+from twofold import names
 from twofold.planner import Plan
 
 PAIR = {"nodes": ["node1", "node2"], "os": "debian-13"}
@@ -137,6 +139,14 @@ def test_without_room_for_what_is_kept_nothing_is_done() -> None:
     assert "node2" in plan.errors[0].message and "8MiB" in plan.errors[0].remedy
 
 
+def test_where_what_is_kept_could_not_have_its_name_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = parted()
+    monkeypatch.setattr(names, "MAPPED", len("twofold-web1--disk0--kept--bbbbbbbbbbbb-cow") - 1)
+    plan = resolve(world, survivor="node1")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["bad-name"])
+    assert "/dev/twofold/web1-disk0 on node2" in plan.errors[0].remedy
+
+
 def test_a_guest_on_the_losing_side_is_stopped() -> None:
     world = parted()
     plan = resolve(world, survivor="node2")
@@ -205,6 +215,51 @@ def test_killed_anywhere_it_can_be_gone_on_with() -> None:
         assert world.data_copies("web1") == ["node1", "node2"], limit
         assert kept(world) == [("node2", "web1-disk0-kept-bbbbbbbbbbbb")], limit
         assert not world.plan(WANTED).steps, limit
+
+
+def gone_on() -> tuple[World, list[tuple[str, str]]]:
+    """The data of node1 is kept when its resolution is killed and node2 dies; the guest goes on on node1 meanwhile."""
+    world = parted()
+    plan = resolve(world, survivor="node2")
+    order = [step.op for step in sorted(plan.steps, key=lambda step: step.wave)]
+    world.apply(plan, WANTED, limit=order.index("replication.discard"))
+    first = kept(world)
+    away = copy.deepcopy(world.nodes["node2"])
+    world.down.add("node2")
+    world.apply(world.plan(WANTED, verb="recover", confirm_dead="node2"), WANTED)
+    world.down.discard("node2")
+    world.nodes["node2"] = away
+    # A side in split brain begins no generation when it is promoted again.
+    world.nodes["node1"]["resources"]["web1"]["connection"] = "StandAlone"
+    return world, first
+
+
+def test_what_was_written_after_an_interrupted_resolution_is_kept_too() -> None:
+    world, first = gone_on()
+    assert first == [("node1", "web1-disk0-kept-aaaaaaaaaaaa")] and states(world) == {"node1": "running"}
+    plan = resolve(world, survivor="node2")
+    discard = next(step for step in plan.steps if step.op == "replication.discard")
+    assert "web1-disk0-kept-aaaaaaaaaaaa-2" in str(discard.risk)
+    world.apply(plan, WANTED)
+    assert kept(world) == [*first, ("node1", "web1-disk0-kept-aaaaaaaaaaaa-2")]
+    world.converge(WANTED)
+    assert [f.code for f in world.plan(WANTED).findings] == ["data-kept", "data-kept"]
+    world.apply(world.plan(WANTED, verb="drop_kept", instance="web1", confirm="web1"), WANTED)
+    assert kept(world) == []
+
+
+def test_a_primary_may_write_so_what_was_kept_of_it_does_not_serve() -> None:
+    world, _first = gone_on()
+    next(one for one in world.nodes["node1"]["volumes"] if "unchanged" in one)["unchanged"] = True
+    (keep,) = [step for step in resolve(world, survivor="node2").steps if step.op == "volumes.keep"]
+    assert keep.args["volumes"][0]["snapshot"] == "web1-disk0-kept-aaaaaaaaaaaa-2"
+
+
+def test_another_snapshot_needs_room_too() -> None:
+    world, _first = gone_on()
+    world.nodes["node1"]["volume_groups"]["twofold"]["free"] = 8 * MIB
+    plan = resolve(world, survivor="node2")
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["no-room"])
 
 
 def test_what_is_kept_goes_on_an_explicit_word_only() -> None:

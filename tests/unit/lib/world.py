@@ -407,6 +407,7 @@ class World:
         mine = doc["resources"][name]
         self._fill(mine, peer)
         self._fill(peer, mine)
+        self._written(doc, name)
         if any(volume["disk"] != "UpToDate" for volume in (*mine["volumes"], *peer["volumes"])):
             raise Refused("nothing to fill it from")
         self._accept(doc, name)
@@ -418,14 +419,25 @@ class World:
         for wanted in args["volumes"]:
             origin = self._find(doc, wanted["volume_group"], wanted["name"])
             assert origin is not None
-            if self._find(doc, wanted["volume_group"], wanted["snapshot"]) is None:
+            there = self._find(doc, wanted["volume_group"], wanted["snapshot"])
+            if there is None:
                 tags = ["twofold", f"twofold.instance={args['instance']}", f"twofold.kept={args['reason']}"]
-                doc["volumes"].append({**origin, "name": wanted["snapshot"], "tags": tags})
+                doc["volumes"].append({**origin, "name": wanted["snapshot"], "tags": tags, "unchanged": True})
                 doc["volume_groups"][wanted["volume_group"]]["free"] -= origin["size"]
+            elif not there["unchanged"]:
+                raise Refused("written since")
+
+    @staticmethod
+    def _written(doc: dict[str, Any], name: str) -> None:
+        """The disks of an instance are not as they were when a snapshot was taken."""
+        for volume in doc["volumes"]:
+            if f"twofold.instance={name}" in volume["tags"] and "unchanged" in volume:
+                volume["unchanged"] = False
 
     def _replication_discard(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         resource = doc["resources"][args["resource"]]
-        assert all(self._find(doc, one["volume_group"], one["name"]) for one in args["kept"])
+        kept = [self._find(doc, one["volume_group"], one["name"]) for one in args["kept"]]
+        assert all(one is not None and one["unchanged"] for one in kept)
         if resource["role"] == "Primary":
             raise Refused("Primary")
         resource["connection"] = "Connecting"
@@ -587,6 +599,7 @@ class World:
                 raise Refused("volume is not finished")
         if args["resource"] and doc["resources"][args["resource"]]["role"] != "Primary":
             raise Refused("not Primary")
+        self._written(doc, args["name"])
         domain = doc["domains"][args["name"]]
         root = parse(domain["xml"])
         domain["memory"], domain["vcpus"] = int(root.findtext("memory") or 0) * 1024, int(root.findtext("vcpu") or 0)

@@ -73,6 +73,7 @@ class MemoryVolumes:
         self.group = Group("vg0", free, free, 4 << 20)
         self.known: dict[str, Volume] = {}
         self.content: dict[str, str] = {}
+        self.origins: dict[str, Volume] = {}
 
     def groups(self) -> dict[str, Group]:
         return {"vg0": self.group}
@@ -109,6 +110,12 @@ class MemoryVolumes:
 
     def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None:
         self.create(volume.volume_group, name, volume.size, tags)
+        made = self.known[f"{volume.volume_group}/{name}"]
+        self.content[made.device], self.origins[made.path] = self.content[volume.device], volume
+
+    def unchanged(self, snapshots: list[Volume]) -> set[str]:
+        pairs = [(one, self.origins[one.path]) for one in snapshots if one.path in self.origins]
+        return {one.path for one, origin in pairs if self.content[one.device] == self.content[origin.device]}
 
     def forget(self) -> None:
         return

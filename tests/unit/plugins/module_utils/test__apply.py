@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -169,6 +170,75 @@ def test_a_run_that_lost_its_lock_only_cleans_up(node: BenchNode, meanwhile: str
     answer = apply(node, request(newer, cleaning, held=True))
     assert statuses(answer) == ["skipped", "unchanged"]
     assert "lock that this run had here was lost" in answer["results"][0]["message"]
+
+
+CLEAN = {"id": "clean", "op": "journal.clear", "args": {"keys": []}, "always": True}
+
+
+def run_is_full(node: BenchNode, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+    """Nothing can be written below /run, once so much was."""
+    real, written = node.files.write, 0
+
+    def write_(path: str, text: str, mode: int = 0o600) -> None:
+        nonlocal written
+        if path.startswith("/run/"):
+            written += 1
+            if written > after:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, text, mode)
+
+    monkeypatch.setattr(node.files, "write", write_)
+
+
+def test_a_lock_that_cannot_be_renewed_stops_all_but_cleaning_up(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_is_full(node, monkeypatch, after=1)
+    other = write({**DOCUMENT, "name": "db1", "uuid": "u2", "port": 7001, "disks": []})
+    answer = apply(node, request(write(DOCUMENT), other, {**CLEAN, "needs": [other["id"]]}))
+    assert (statuses(answer), answer["lock"]) == (["changed", "skipped", "unchanged"], "held")
+    refused = answer["results"][1]
+    assert "lock.json: No space left on device" in refused["message"] and "df /run" in refused["remedy"]
+    assert _definitions.read(node.files, "db1") is None
+    assert not node.lock.held and node.lock.handle is None, "the file lock was let go"
+
+
+def test_without_a_lock_that_can_be_written_nothing_is_done(node: BenchNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_is_full(node, monkeypatch)
+    answer = apply(node, request(write(DOCUMENT), CLEAN))
+    assert (statuses(answer), answer["lock"]) == (["skipped", "skipped"], "refused")
+    assert "No space left on device" in answer["results"][0]["message"]
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_files_that_cannot_be_removed_hide_no_results(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch, release: bool
+) -> None:
+    def read_only(path: str) -> bool:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(node.files, "remove", read_only)
+    answer = apply(node, request(write(DOCUMENT), CLEAN, release=release))
+    assert statuses(answer) == ["changed", "unchanged"]
+    assert {one["step"]["id"] for one in node.journal.entries()} == {"web1/write", "clean"}, "that shows"
+
+
+def test_progress_is_no_reason_to_fail(node: BenchNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_is_full(node, monkeypatch)
+    node.progress.say("web1", "half-way", 0.5)
+    monkeypatch.undo()
+    node.clock.sleep(2)
+    node.progress.say("web1", "half-way", 0.6)
+
+    def broken(path: str) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(node.files, "remove", broken)
+    node.progress.clear("web1")
+    node.progress.clear_all()
+    assert node.files.names("/run/twofold/progress") == ["web1.json"]
+    monkeypatch.setattr(node.files, "names", broken)
+    node.progress.clear_all()
 
 
 def planned_on(generation: int, **more: Any) -> dict[str, Any]:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,39 @@ def test_a_device_that_cannot_be_read_is_not_empty(disk: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "pread", broken)
     with pytest.raises(TwofoldError, match="disk cannot be read: Input/output error"):
         contents(disk, 2)
+
+
+def ioctls(monkeypatch: pytest.MonkeyPatch, error: OSError | None = None) -> list[tuple[int, int]]:
+    """What is zeroed from now on: start and length; the error is the disk's."""
+    asked: list[tuple[int, int]] = []
+
+    def ioctl(_handle: int, _number: int, request: bytes) -> None:
+        if error is not None:
+            raise error
+        asked.append(struct.unpack("QQ", request))
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    return asked
+
+
+def test_a_device_is_zeroed_in_chunks_to_its_end(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_devices, "CHUNK", 3 << 20)
+    asked, told = ioctls(monkeypatch), list[tuple[int, int]]()
+    SystemDevices(Blkid(2)).zero(str(disk), lambda done, size: told.append((done, size)), start=512)
+    assert asked == [(512, 3 << 20), (512 + (3 << 20), SIZE - 512 - (3 << 20))]
+    assert told == [(512 + (3 << 20), SIZE), (SIZE, SIZE)]
+
+
+def test_an_error_is_the_disks_only_if_the_disk_has_made_it(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_done: int, _size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    ioctls(monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        SystemDevices(Blkid(2)).zero(str(disk), full)
+    ioctls(monkeypatch, OSError(5, "Input/output error"))
+    with pytest.raises(TwofoldError, match="disk could not be zeroed: Input/output error"):
+        SystemDevices(Blkid(2)).zero(str(disk), full)
 
 
 def test_what_is_not_there_is_not_opened() -> None:

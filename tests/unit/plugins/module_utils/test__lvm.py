@@ -6,10 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import ParseFailed
-from ansible_collections.twofold.cluster.plugins.module_utils._lvm import parse_report, round_up
+from ansible_collections.twofold.cluster.plugins.module_utils._lvm import (
+    Lvm,
+    Volume,
+    parse_report,
+    parse_snapshots,
+    round_up,
+)
+from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +45,51 @@ def test_a_group_tells_how_many_of_its_disks_are_missing(recorded: Callable[[str
 def test_other_text_is_told_apart(text: str) -> None:
     with pytest.raises(ParseFailed):
         parse_report(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "unchanged"),
+    [
+        ("16/2113536 16", True),
+        ("24/2113536 16", False),
+        ("2113536/2113536 8272", False),
+        ("Invalid", False),
+        ("Overflow", False),
+        ("Merge failed", False),
+        ("Unknown", False),
+        ("", False),
+    ],
+    ids=["nothing", "one block", "every block", "invalid", "full", "merged", "unknown", "cut off"],
+)
+def test_a_snapshot_whose_origin_was_written_is_told_by_its_first_block(said: str, unchanged: bool) -> None:
+    """8 sectors are a chunk: one for the header, one for the records of the first area, whatever is copied besides."""
+    text = f"vg-web1--disk0--kept--ab: 0 2097152 snapshot {said}\n"
+    assert parse_snapshots(text) == ({"vg-web1--disk0--kept--ab"} if unchanged else set())
+
+
+@given(st.text())
+def test_nothing_follows_from_other_text(text: str) -> None:
+    assert parse_snapshots(text) == set() == parse_snapshots("No devices found\n")
+
+
+class Kernel:
+    """Says of two snapshots what the kernel says."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def run(self, argv: list[str], **_more: Any) -> Result:
+        self.asked.append(argv)
+        said = "my--vg-a--disk0--kept--ab: 0 8192 snapshot 16/8448 16\nmy--vg-b: 0 8192 snapshot 24/8448 16\n"
+        return Result(argv, 0, said, "")
+
+
+def test_the_kernel_is_asked_by_its_own_names_and_only_where_there_are_snapshots() -> None:
+    kernel = Kernel()
+    lvm = Lvm(kernel)
+    assert lvm.unchanged([]) == set() and not kernel.asked
+    volumes = [Volume("my-vg", name, 1 << 22, (), False) for name in ("a-disk0-kept-ab", "b", "not-active")]
+    assert lvm.unchanged(volumes) == {"my-vg/a-disk0-kept-ab"} and len(kernel.asked) == 1
 
 
 @given(st.integers(1, 1 << 45), st.sampled_from([1 << 20, 4 << 20]))

@@ -120,6 +120,16 @@ def test_generations_that_hang_are_not_waited_for_copy_after_copy(
         _observe.resources(node)
 
 
+def test_a_snapshot_tells_whether_it_holds_what_its_origin_holds(node: BenchNode) -> None:
+    node.volumes.create("vg0", "web1-disk0", 1 << 22, ["twofold", "twofold.instance=web1"])
+    (origin,) = node.volumes.volumes()
+    node.volumes.snapshot(origin, "web1-disk0-kept-ab", ["twofold", "twofold.kept=split-brain"])
+    for content, same in (("old data", True), ("new data", False)):
+        node.volumes.content[origin.device] = content
+        told = _observe.observe(node, "node1")["volumes"]
+        assert [one.get("unchanged") for one in told] == [None, same]
+
+
 def test_certificates_are_told_once_each_with_their_files(node: BenchNode) -> None:
     node.files.write("/etc/pki/CA/cacert.pem", "authority")
     node.files.write("/etc/pki/qemu/ca-cert.pem", "authority")

@@ -291,6 +291,22 @@ def test_data_is_kept_before_it_is_given_up(node: BenchNode) -> None:
     assert did == ["discard"]
 
 
+def test_what_was_written_after_it_was_kept_is_not_given_up(node: BenchNode) -> None:
+    volumes(node, "wipe")
+    kept = [{"volume_group": "vg0", "name": SNAPSHOT["snapshot"]}]
+    did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="StandAlone")).did
+    run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain")
+    node.volumes.content["/dev/vg0/web1-disk0"] = "written later"
+    with pytest.raises(Refused, match="was written after vg0/web1-disk0-kept-abc was taken"):
+        run(node, "volumes.keep", instance="web1", volumes=[SNAPSHOT], reason="split-brain")
+    with pytest.raises(Refused, match="which should keep it, is older than what was written last"):
+        run(node, "replication.discard", resource="web1", kept=kept)
+    assert did == []
+    another = {**SNAPSHOT, "snapshot": "web1-disk0-kept-abc-2"}
+    assert run(node, "volumes.keep", instance="web1", volumes=[another], reason="split-brain").changed
+    assert run(node, "replication.discard", resource="web1", kept=[{**kept[0], "name": another["snapshot"]}]).changed
+
+
 def test_a_side_that_still_looks_for_its_peer_is_parted_first(node: BenchNode) -> None:
     did = kernel(node, state(disk("UpToDate", "DUnknown"), connection="Connecting")).did
     run(node, "replication.discard", resource="web1", kept=[])

@@ -144,6 +144,23 @@ def test_a_migration_goes_on_only_while_the_copies_are_equal(node: Node, monkeyp
     assert look({}) is None, "what cannot be told is no reason to end it"
 
 
+def test_a_migration_is_watched_also_where_its_progress_cannot_be_written(
+    node: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_file: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(node.files, "write", full)
+    copies = {"web1": state(peer="Primary")}
+    monkeypatch.setattr(node.replication, "states", lambda: copies)
+    look = watch(node, XML, migration_of(Args("m", {"name": "web1", "uri": "qemu+tls://node2/system"})))
+    node.clock.sleep(2)
+    assert look({}) is None
+    copies["web1"] = copies["web1"]._replace(connection="Connecting", peer_role="Unknown")
+    node.clock.sleep(2)
+    assert "web1/0" in str(look({}))
+
+
 def mute() -> None:
     raise HypervisorError("DRBD does not answer")
 
