@@ -63,7 +63,7 @@ def _of_host(task_vars: Mapping[str, Any], host: str) -> dict[str, Any]:
         found = "; ".join(Sources(task_vars).faults(host)) or str(error)
         raise AnsibleActionFail(
             f"The variables of {host} cannot be read: {found}. Nothing was done. Correct the file, then run this again."
-        ) from error
+        ) from None  # Ansible would say the cause once more.
 
 
 def _variables(host_vars: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -136,14 +136,31 @@ class Sources:
 def _fault(path: Path) -> str | None:
     """Return what keeps a file from being read as YAML; None if nothing does, or if only its values are wrong."""
     try:
-        yaml.compose(path.read_text(encoding="utf-8"))
+        twice = _twice(yaml.compose(path.read_text(encoding="utf-8")))
+        return f"{path}:{twice.start_mark.line + 1}: {twice.value} is there twice" if twice is not None else None
     except UnicodeDecodeError as error:
         return f"{path}: it is no UTF-8 ({error.reason} at byte {error.start})"
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         return f"{path}{line}: {error.problem or error}"
-    except (yaml.YAMLError, RecursionError, OSError) as error:
+    except RecursionError:
+        return f"{path}: it is nested too deeply"
+    except (yaml.YAMLError, OSError) as error:
         return f"{path}: {error}"
+
+
+def _twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return the first key that a mapping has for the second time."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            return key
+        seen.add(str(key.value))
+        if (found := _twice(value)) is not None:
+            return found
+    for one in node.value if isinstance(node, yaml.SequenceNode) else []:
+        if (found := _twice(one)) is not None:
+            return found
     return None
 
 
