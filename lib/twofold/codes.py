@@ -290,6 +290,9 @@ INVENTORY = {
     "bad-value": Code(ERROR, "a value cannot be used", CORRECT, ("ECLUSTERCFG",)),
     "bad-name": Code(ERROR, "a name cannot be used", CORRECT, ("ECLUSTERCFG",)),
     "undefined": Code(ERROR, "a variable refers to something undefined", CORRECT, ("ECLUSTERCFG",)),
+    "vault-closed": Code(
+        ERROR, "a variable is in a vault that is not opened", "give the vault's password", ("ECLUSTERCFG",)
+    ),
     "cluster-variable-differs": Code(
         ERROR, "a variable of the cluster differs between hosts", CORRECT, ("ECLUSTERCFG",)
     ),

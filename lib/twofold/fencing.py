@@ -58,12 +58,25 @@ class Said:
     method: str
     message: str
 
+    @property
+    def text(self) -> str:
+        """With the way's name, which is in the message of one that is silent."""
+        return self.message if self.state == SILENT else f"{self.method} {self.message}"
+
     def to_json(self) -> dict[str, str]:
         """As an intent carries it."""
         return {"state": self.state, "method": self.method, "message": self.message}
 
 
 NONE = Said(SILENT, "none", "it has none: twofold_fence is empty")
+
+
+def _of_no_use(tried: Sequence[Said]) -> Said:
+    """What the last way said, and with it what became of those before it."""
+    if not tried:
+        return NONE
+    *before, last = tried
+    return Said(last.state, last.method, "; ".join([last.message, *(said.text for said in before)]))
 
 
 def name_of(method: Sequence[FenceDevice]) -> str:
@@ -77,6 +90,16 @@ class Fence:
     def __init__(self, node: Node, programs: Programs) -> None:
         self.node = node
         self.programs = programs
+        # The ways that kept silent when they were asked before anything was switched.
+        self._silent: set[int] = set()
+
+    def longest(self, action: str) -> float:
+        """Seconds that asking, and then switching on or off or `cycle`, take at most."""
+        # A cycle may be one command, then off and on.
+        rounds = 3 if action == "cycle" else 1
+        asking = [sum(device.timeout for device in method) for method in self.node.fence]
+        waiting = [max(device.timeout for device in method) + POLL for method in self.node.fence]
+        return sum(asking) + rounds * (2 * sum(asking) + sum(waiting))
 
     def statuses(self) -> list[Said]:
         """What each way says, in their order."""
@@ -84,21 +107,22 @@ class Fence:
 
     def status(self) -> Said:
         """What the first way says that does not keep silent."""
-        said = NONE
+        tried = []
         for method in self.node.fence:
-            said = self._status(method)
-            if said.state != SILENT:
-                return said
-        return said
+            tried.append(self._status(method))
+            if tried[-1].state != SILENT:
+                return tried[-1]
+            self._silent.add(id(method))
+        return _of_no_use(tried)
 
     def switch(self, wanted: str) -> Said:
         """Switch it on or off, by the first way that confirms it. The answer's state tells what came of it."""
-        said = NONE
+        tried = []
         for method in self.node.fence:
-            said = self._switch(method, wanted)
-            if said.state == wanted:
-                return said
-        return said
+            tried.append(self._switch(method, wanted))
+            if tried[-1].state == wanted:
+                return tried[-1]
+        return _of_no_use(tried)
 
     def switched(self, wanted: str) -> tuple[Said, bool]:
         """The same, and whether it was done."""
@@ -112,16 +136,16 @@ class Fence:
         and by a program that refuses this, only what was confirmed off is switched on again: programs for two supplies
         that cycle one after the other would never take the power away.
         """
-        said = NONE
+        tried = []
         for method in self.node.fence:
             if len(method) == 1 and method[0].oob and self._run_oob(method[0], "cycle").code == 0:
                 said = self._until(method, ON)
                 if said.state == ON:
                     return Said(ON, said.method, f"was told {OOB['cycle']}, {said.message}"), True
-            said = self._switch(method, OFF)
-            if said.state == OFF:
+            tried.append(self._switch(method, OFF))
+            if tried[-1].state == OFF:
                 return self.switched(ON)
-        return said, False
+        return _of_no_use(tried), False
 
     def health(self) -> list[dict[str, str]]:
         """What OOB programs say of the machine: `item`, `status` (OK, WARNING, CRITICAL, UNKNOWN)."""
@@ -146,23 +170,28 @@ class Fence:
         return Said(state, name_of([device]), f"says {state}" if state != SILENT else self._complaint(device, ran))
 
     def _switch(self, method: Sequence[FenceDevice], wanted: str) -> Said:
-        """Command every device, then ask until all agree or time is up."""
-        failed = []
+        """Command every device, then ask until all agree or time is up; once if a command failed."""
+        failed, ended = [], True
         for device in method:
             ran = self._run(device, wanted)
+            ended = ended and ran.code is not None
             if ran.code != 0:
                 failed.append(self._complaint(device, ran))
+        if not ended and id(method) in self._silent:
+            return Said(SILENT, name_of(method), "; ".join(failed))
         said = self._status(method) if failed else self._until(method, wanted)
         if said.state == wanted or not failed:
             return said
-        return Said(said.state, said.method, "; ".join(dict.fromkeys([*failed, said.message])))
+        first, then = ([said.message], failed) if said.state != SILENT else (failed, [said.message])
+        return Said(said.state, said.method, "; ".join(dict.fromkeys([*first, *then])))
 
     def _until(self, method: Sequence[FenceDevice], wanted: str) -> Said:
-        """Ask until all devices agree, or time is up."""
+        """Ask until all devices agree, or time is up, or one is as silent as it was before."""
         end = self.programs.now() + max(device.timeout for device in method)
         while True:
             said = self._status(method)
-            if said.state == wanted or self.programs.now() >= end:
+            mute = said.state == SILENT and id(method) in self._silent
+            if said.state == wanted or mute or self.programs.now() >= end:
                 return said
             self.programs.sleep(POLL)
 
@@ -182,6 +211,8 @@ class Fence:
         """Why it is of no use, without what may be secret."""
         lines = [line for line in (ran.stderr or ran.stdout).strip().splitlines() if line.strip()]
         text = re.sub(r"^[\d:, -]+(?=[A-Z]+:)", "", lines[-1]) if lines else f"exit status {ran.code}"
+        if ran.code == 0:
+            text = f"its answer cannot be understood: {text}"
         for key, value in device.options.items():
             if re.search(r"pass|secret|token|key|community", key) and value:
                 text = text.replace(value, HIDDEN)

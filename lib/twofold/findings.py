@@ -61,15 +61,6 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(unique, key=lambda f: (SEVERITIES.index(f.severity), f.object, f.code, f.message))
 
 
-def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """The same finding for many objects of one kind together, in the order of each group's first."""
-    groups: dict[tuple[str, str, str], list[Finding]] = {}
-    for finding in findings:
-        kind = finding.object.partition(" ")[0]
-        groups.setdefault((finding.severity, finding.code, kind), []).append(finding)
-    return list(groups.values())
-
-
 def tally(findings: Iterable[Finding]) -> str:
     """How many there are of each severity: `1 error, 2 warnings`."""
     count = Counter(finding.severity for finding in findings)

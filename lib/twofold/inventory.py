@@ -22,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # What stands for a variable that could not be templated; the rest of the text is why.
 UNDEFINED = "\0undefined: "
+# Part of what Ansible says of a value that no password opens.
+CLOSED = "no vault secrets"
 # Characters of a wrong value that a message shows.
 SHOWN = 100
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -66,7 +68,7 @@ class Loader:
         """The model of a host, or None after its errors were kept."""
         undefined = list(_undefined(variables.of(model), given))
         for name, text in undefined:
-            self.error(Spot(kind, host, name), "undefined", text, "define what it refers to")
+            self.error(Spot(kind, host, name), *_unresolved(text))
         hidden = {name for name, _ignored in undefined}
         try:
             built = model.model_validate(given)
@@ -105,6 +107,14 @@ def _undefined_text(value: Any) -> str | None:
     if isinstance(value, str) and value.startswith(UNDEFINED):
         return value[len(UNDEFINED) :]
     return None
+
+
+def _unresolved(text: str) -> tuple[str, str, str]:
+    """Code, message and remedy of a variable that could not be templated."""
+    if CLOSED in text:
+        message = "it is in a vault that is not opened: its password was not given, or a wrong one"
+        return "vault-closed", message, "give the vault's password, with -J or ANSIBLE_VAULT_PASSWORD_FILE"
+    return "undefined", text, "define what it refers to"
 
 
 def _explain(problem: Any) -> tuple[str, str, str]:

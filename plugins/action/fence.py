@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,12 @@ from ansible_collections.twofold.cluster.plugins.plugin_utils._cluster import Cl
 from ansible_collections.twofold.cluster.plugins.plugin_utils._programs import programs
 
 if TYPE_CHECKING:
-    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Finding, fencing, planner
+
+NO_DEVICE = (
+    "No node has a fence device (twofold_fence): when one dies, its guests start elsewhere only after your word, "
+    "-e confirm_dead=NODE. See docs/playbooks/fence.md."
+)
 
 
 class ActionModule(ClusterAction):
@@ -51,45 +57,81 @@ class ActionModule(ClusterAction):
         wish = planner.wish(self.arguments.get("switch_off"))
         self._named(cluster, suspects, wish)
         fenced = [name for name in suspects.asked if name in nodes and nodes[name].fence]
-        found = self._at_once(lambda cluster, name: _fence(cluster, name).status(), cluster, fenced)
+        fences = {name: _fence(cluster, name) for name in fenced}
+        found = self._at_once(lambda name: fences[name].status(), fenced)
         off = [name for name, said in found.items() if said.state == fencing.OFF]
         chosen = [name for name in suspects.to_switch_off(off, wish, len(nodes)) if name in found]
-        switched = self._at_once(lambda cluster, name: self._switch_off(cluster, name, found[name]), cluster, chosen)
+        for name in chosen:
+            self._announce(name, fences[name], "off")
+        switched = self._at_once(lambda name: self._switch_off(fences[name], found[name]), chosen)
         found |= switched
         for name, said in found.items():
-            self.show(f"{name}: its fence device {said.method} {said.message}")
+            self.show(f"{name}: its fence device {said.text}")
         return {
             "changed": any(said.state == fencing.OFF for said in switched.values()),
             "fenced": {name: said.to_json() for name, said in found.items()},
         }
 
     def _named(self, cluster: Cluster, suspects: planner.Suspects, wish: bool | list[str]) -> None:
-        """Refuse names of nodes that there are not, and say of the others if nothing waits for them."""
+        """Refuse names that are no node's, and say of the others if nothing waits for them."""
         for name in [] if isinstance(wish, bool) else wish:
-            if name not in cluster.desired.nodes:
-                raise AnsibleActionFail(f"{_no_node(cluster, name)} Nothing was switched off.")
+            self._refuse_unknown(cluster, name)
             if name not in suspects.all:
                 self.show(f"{name}: nothing waits for it to be off, so its power is left alone.")
 
-    def _switch_off(self, cluster: Cluster, name: str, said: fencing.Said) -> fencing.Said:
+    def _refuse_unknown(self, cluster: Cluster, name: str) -> None:
+        """Refuse a name that is no node's, or that of one whose variables are wrong, which is shown."""
+        if name in cluster.desired.nodes:
+            return
+        if name not in cluster.observed:
+            nodes = ", ".join(sorted(cluster.observed))
+            raise AnsibleActionFail(f"There is no node {name!r}. The nodes are {nodes}. Nothing was switched off.")
+        self._show_wrong(cluster)
+        raise AnsibleActionFail(
+            f"Variables of {name} are wrong, as shown above. Nothing was done. Correct them, then run this again."
+        )
+
+    def _show_wrong(self, cluster: Cluster) -> list[Finding]:
+        """Show what is wrong with the nodes that are in the inventory and cannot be used for it; return that."""
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
+
+        wrong = {f"node {name}" for name in cluster.observed.keys() - cluster.desired.nodes.keys()}
+        found = [finding for finding in cluster.desired.findings if finding.object in wrong]
+        if found:
+            self.show(report.findings_text(found, self.width, self.color))
+        return found
+
+    def _announce(self, name: str, fence: fencing.Fence, action: str) -> None:
+        """Say what is about to be done and how long it may take, before anybody thinks that it hangs."""
+        what = "cycling its power" if action == "cycle" else f"switching its power {action}"
+        if not self._task.check_mode:
+            self.show(f"{name}: {what}, up to {fence.longest(action):.0f} s")
+
+    def _switch_off(self, fence: fencing.Fence, said: fencing.Said) -> fencing.Said:
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
         if self._task.check_mode:
             return fencing.Said(fencing.OFF, said.method, f"would switch it off: it {said.message} now")
-        said = _fence(cluster, name).switch(fencing.OFF)
+        said = fence.switch(fencing.OFF)
         return said if said.state != fencing.OFF else fencing.Said(said.state, said.method, "switched it off")
 
     def _one(self, cluster: Cluster, name: str) -> dict[str, Any]:
         """Switch or ask about one node."""
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
-        if name not in cluster.desired.nodes:
-            raise AnsibleActionFail(_no_node(cluster, name))
+        self._refuse_unknown(cluster, name)
         action, fence = self.arguments["action"], _fence(cluster, name)
+        if not fence.node.fence:
+            raise AnsibleActionFail(
+                f"{name} has no fence device. Nothing was done. Give it one with twofold_fence, see "
+                "docs/playbooks/fence.md; until then only its console or its plug tell that it is off."
+            )
         if action in ("off", "cycle"):
             self._refuse_living(cluster, name, action)
         if action == "health":
             return self._health(name, fence)
+        if action != "status":
+            self._announce(name, fence, action)
         before = fence.status()
         wanted = {"on": fencing.ON, "off": fencing.OFF, "cycle": fencing.ON}.get(action, before.state)
         changed = action == "cycle" or before.state != wanted
@@ -99,9 +141,9 @@ class ActionModule(ClusterAction):
         self.show(f"{name}: {said.state} ({said.method}: {said.message})")
         result: dict[str, Any] = {"changed": changed and done, "fenced": {name: said.to_json()}}
         if said.state == fencing.SILENT or not done:
-            remedy = "check the device's address, user and password; see docs/playbooks/fence.md"
-            what = "have been cycled" if action == "cycle" else f"be {wanted}"
-            result.update(failed=True, msg=f"{name} is not known to {what}: {said.message}. {remedy}.")
+            remedy = "Check the device's address, user and password; see docs/playbooks/fence.md"
+            what = {"cycle": "to have been cycled", "status": "to be on or off"}.get(action, f"to be {wanted}")
+            result.update(failed=True, msg=f"{name} is not known {what}: {said.message}. {remedy}.")
         return result
 
     def _refuse_living(self, cluster: Cluster, name: str, action: str) -> None:
@@ -138,8 +180,11 @@ class ActionModule(ClusterAction):
 
         if self.arguments["action"] != "status":
             raise AnsibleActionFail("All nodes at once are only asked for their status. Name one with -e node=NODE.")
+        misread = self._show_wrong(cluster)
         names = [name for name, node in cluster.desired.nodes.items() if node.fence]
-        said = self._at_once(lambda cluster, name: _fence(cluster, name).statuses(), cluster, names)
+        if not names and not misread:
+            self.show(NO_DEVICE)
+        said = self._at_once(lambda name: _fence(cluster, name).statuses(), names)
         findings = fencing.review(cluster.desired, cluster.observed, said)
         for name, answers in said.items():
             self.show(f"{name}: " + ", ".join(f"{answer.state} ({answer.method})" for answer in answers))
@@ -148,14 +193,14 @@ class ActionModule(ClusterAction):
             "changed": False,
             **({"warnings": wrong} if wrong else {}),
             "fenced": {name: [answer.to_json() for answer in answers] for name, answers in said.items()},
-            "findings": [finding.to_json() for finding in findings],
+            "findings": [finding.to_json() for finding in [*misread, *findings]],
         }
 
     @staticmethod
-    def _at_once(ask: Any, cluster: Cluster, names: list[str]) -> dict[str, Any]:
+    def _at_once(ask: Callable[[str], Any], names: list[str]) -> dict[str, Any]:
         """Return what each node's devices say; all are asked at the same time."""
         with ThreadPoolExecutor(max_workers=16) as pool:
-            return dict(zip(names, pool.map(lambda name: ask(cluster, name), names), strict=True))
+            return dict(zip(names, pool.map(ask, names), strict=True))
 
 
 def _fence(cluster: Cluster, name: str) -> fencing.Fence:
@@ -163,7 +208,3 @@ def _fence(cluster: Cluster, name: str) -> fencing.Fence:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
     return fencing.Fence(cluster.desired.nodes[name], programs())
-
-
-def _no_node(cluster: Cluster, name: str) -> str:
-    return f"There is no node {name!r}. The nodes are {', '.join(sorted(cluster.desired.nodes))}."

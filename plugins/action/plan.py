@@ -66,6 +66,11 @@ def save(plan: Plan, path: Path) -> list[str]:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
 
     markdown = path.with_suffix(".md")
+    if markdown == path:
+        raise AnsibleActionFail(
+            f"{path} is where the plan for people would go. Nothing was saved. "
+            f"Let twofold_plan_file name the file {path.with_suffix('.json')}: the Markdown is put beside it."
+        )
     try:
         path.write_text(json.dumps(plan.to_json(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         markdown.write_text(report.plan_markdown(plan), encoding="utf-8")

@@ -82,7 +82,9 @@ fenced:
   sample:
     node2: {state: "off", method: fence_ipmilan, message: says off}
 findings:
-  description: What is wrong with the devices, each with C(severity), C(code), C(object), C(message) and C(remedy).
+  description:
+    - What is wrong with the devices, or with variables of nodes, each with C(severity), C(code), C(object), C(message) and
+      C(remedy).
   returned: when every device was asked
   type: list
   elements: dict

@@ -35,6 +35,7 @@ options:
   save:
     description:
       - Save the plan under this path of the control host, as JSON, and beside it as Markdown. No run is prepared.
+      - A name that ends in C(.md) is refused, for that is the Markdown's.
     type: path
   load:
     description:

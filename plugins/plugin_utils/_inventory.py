@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible_collections.twofold.cluster.plugins.plugin_utils._places import File
 
 PREFIX = "twofold_"
 # Ansible's own variables that the library understands.
@@ -63,7 +63,7 @@ def _of_host(task_vars: Mapping[str, Any], host: str) -> dict[str, Any]:
         found = "; ".join(Sources(task_vars).faults(host)) or str(error)
         raise AnsibleActionFail(
             f"The variables of {host} cannot be read: {found}. Nothing was done. Correct the file, then run this again."
-        ) from error
+        ) from None  # Ansible would say the cause once more.
 
 
 def _variables(host_vars: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -81,15 +81,28 @@ class Sources:
     def __init__(self, task_vars: Mapping[str, Any]) -> None:
         self._sources = [Path(str(source)) for source in task_vars.get("ansible_inventory_sources") or []]
         self._groups = task_vars.get("groups") or {}
+        self._read: dict[Path, File] = {}
 
     def locate(self, host: str, variable: str) -> str | None:
-        """Return ``file:line`` of the most specific place that sets ``variable`` for ``host``, or None."""
-        definition = re.compile(rf"^[\s{{,'\"-]*{re.escape(variable)}['\"]?\s*[:=]|[{{,\s]{re.escape(variable)}\s*:")
-        for path in self._files(host):
-            for number, line in enumerate(_lines(path), start=1):
-                if definition.search(line):
-                    return f"{path}:{number}"
+        """Return ``file:line`` of the place that sets ``variable`` for ``host``, or None."""
+        for file, line in self._places(host, variable):
+            if line is not None:
+                return f"{file.path}:{line}"
+            if file.encrypted:
+                # It may be in there.
+                return None
         return None
+
+    def _places(self, host: str, variable: str) -> Iterator[tuple[File, int | None]]:
+        """Yield the files that may set it, each with the line if it does, in Ansible's order of precedence."""
+        groups, inventories = self._groups_of(host), [self._file(path) for path in self._inventories()]
+        for file in map(self._file, self._variable_files("host_vars", host)):
+            yield file, file.variable(variable)
+        yield from ((file, file.of_host(host, variable)) for file in inventories)
+        for group in groups:
+            for file in map(self._file, self._variable_files("group_vars", group)):
+                yield file, file.variable(variable)
+        yield from ((file, file.of_group(group, variable)) for group in groups for file in inventories)
 
     def faults(self, host: str) -> Iterator[str]:
         """Yield what is wrong with the files of a host's variables, as ``file:line: what``."""
@@ -119,31 +132,69 @@ class Sources:
                 yield from (path for path in sorted((base / folder).rglob("*")) if path.suffix in YAML)
 
     def _files(self, host: str) -> Iterator[Path]:
+        yield from self._variable_files("host_vars", host)
+        for group in self._groups_of(host):
+            yield from self._variable_files("group_vars", group)
+        # Another inventory need not be YAML.
+        yield from (path for path in self._inventories() if path.suffix in YAML[1:])
+
+    def _groups_of(self, host: str) -> list[str]:
+        """Return the groups of a host, those that win first: the deepest, and of equal ones the last by name."""
         named = {str(group) for group, hosts in self._groups.items() if host in hosts} - {"all", "ungrouped"}
-        groups = sorted(named, reverse=True)
-        wanted = [("host_vars", host), *(("group_vars", group) for group in [*groups, "all"])]
-        for folder, name in wanted:
-            for source in self._sources:
-                base = (source if source.is_dir() else source.parent) / folder
-                yield from (
-                    path for path in (base / name, base / f"{name}.yml", base / f"{name}.yaml") if path.is_file()
-                )
-                yield from sorted((base / name).glob("**/*.y*ml"))
-        for source in self._sources:
-            yield from (sorted(source.glob("*.y*ml")) if source.is_dir() else [source])
+        parents: dict[str, set[str]] = {}
+        for parent, child in (pair for path in self._inventories() for pair in self._file(path).children()):
+            parents.setdefault(child, set()).update({parent} - {"all"})
+
+        def depth(group: str) -> int:
+            return max((depth(parent) + 1 for parent in parents.get(group, ())), default=0)
+
+        return [*sorted(named, key=lambda group: (depth(group), group), reverse=True), "all"]
+
+    def _variable_files(self, folder: str, name: str) -> Iterator[Path]:
+        for source in reversed(self._sources):
+            base = (source if source.is_dir() else source.parent) / folder
+            yield from sorted((base / name).glob("**/*.y*ml"), reverse=True)
+            yield from (path for path in (base / name, *(base / f"{name}{end}" for end in YAML[1:])) if path.is_file())
+
+    def _inventories(self) -> Iterator[Path]:
+        for source in reversed(self._sources):
+            inside = [path for path in sorted(source.glob("*"), reverse=True) if path.suffix in (*YAML, ".ini")]
+            yield from (path for path in inside or [source] if path.is_file())
+
+    def _file(self, path: Path) -> File:
+        if path not in self._read:
+            self._read[path] = File(path)
+        return self._read[path]
 
 
 def _fault(path: Path) -> str | None:
     """Return what keeps a file from being read as YAML; None if nothing does, or if only its values are wrong."""
     try:
-        yaml.compose(path.read_text(encoding="utf-8"))
+        twice = _twice(yaml.compose(path.read_text(encoding="utf-8")))
+        return f"{path}:{twice.start_mark.line + 1}: {twice.value} is there twice" if twice is not None else None
     except UnicodeDecodeError as error:
         return f"{path}: it is no UTF-8 ({error.reason} at byte {error.start})"
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         return f"{path}{line}: {error.problem or error}"
-    except (yaml.YAMLError, RecursionError, OSError) as error:
+    except RecursionError:
+        return f"{path}: it is nested too deeply"
+    except (yaml.YAMLError, OSError) as error:
         return f"{path}: {error}"
+
+
+def _twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return the first key that a mapping has for the second time."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            return key
+        seen.add(str(key.value))
+        if (found := _twice(value)) is not None:
+            return found
+    for one in node.value if isinstance(node, yaml.SequenceNode) else []:
+        if (found := _twice(one)) is not None:
+            return found
     return None
 
 

@@ -49,6 +49,12 @@ cat > /dev/null; exit 2
 """
 
 
+# Takes every command, and says nothing that can be understood.
+GARBAGE = """#!/bin/sh
+cat > /dev/null; echo garbage
+"""
+
+
 class Bench:
     """A node with devices in a folder, and time that only passes when somebody waits."""
 
@@ -56,6 +62,7 @@ class Bench:
         self.folder = folder
         self.now = 0.0
         self.ran: list[list[str]] = []
+        self.hanging: set[str] = set()
 
     def device(self, name: str, script: str, **more: Any) -> dict[str, Any]:
         """A device in a folder of its own, switched on."""
@@ -83,6 +90,9 @@ class Bench:
 
     def run(self, argv: list[str], stdin: str, seconds: float) -> Ran:
         self.ran.append(argv)
+        if argv[0] in self.hanging:
+            self.now += seconds
+            return Ran(None, "", f"did not end within {seconds:.0f} s")
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
         return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -173,6 +183,62 @@ def test_the_next_way_is_tried_when_one_is_of_no_use(bench: Bench) -> None:
 def test_what_is_of_no_use_says_why_without_the_password(bench: Bench) -> None:
     said = bench.fence(bench.device("broken", BROKEN)).switch(OFF)
     assert (said.state, said.message) == (SILENT, "fence_broken: ERROR: cannot log in with ***")
+
+
+def test_what_is_silent_before_and_after_a_command_is_not_waited_for(bench: Bench) -> None:
+    fence = bench.fence(bench.device("odd", GARBAGE), bench.device("broken", BROKEN), bench.device("pdu", AGENT))
+    fence.status()
+    assert (fence.switch(OFF).method, bench.now) == ("fence_pdu", 0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_program_that_hangs_is_asked_again_only_if_it_may_answer(bench: Bench, asked: bool) -> None:
+    device = bench.device("ipmi", AGENT, timeout=4)
+    bench.hanging.add(device["agent"])
+    fence = bench.fence(device)
+    if asked:
+        fence.status()
+    assert fence.switch(OFF).state == SILENT
+    assert (bench.now, len(bench.ran)) == (8, 2)
+
+
+def test_what_was_silent_before_still_proves_it_when_it_says_off(bench: Bench) -> None:
+    """Its command did not end, or it was only reached for the second time."""
+    device = bench.device("ipmi", AGENT, timeout=4)
+    fence = bench.fence(device)
+    bench.hanging.add(device["agent"])
+    assert fence.status().state == SILENT
+    bench.hanging.clear()
+    assert fence.switch(OFF).state == OFF and bench.read("ipmi", "state") == "OFF"
+
+
+def test_every_way_that_was_tried_is_named_with_its_reason(bench: Bench) -> None:
+    fence = bench.fence(bench.device("odd", GARBAGE), bench.device("broken", BROKEN), bench.device("ipmi", AGENT))
+    (bench.folder / "ipmi" / "stubborn").touch()
+    said = fence.switch(OFF)
+    assert (said.state, said.method) == (ON, "fence_ipmi")
+    assert said.message == (
+        "says on; fence_odd: its answer cannot be understood: garbage; fence_broken: ERROR: cannot log in with ***"
+    )
+    fence = bench.fence(bench.device("strange", GARBAGE), bench.device("dead", BROKEN))
+    assert fence.status().message == (
+        "fence_dead: ERROR: cannot log in with ***; fence_strange: its answer cannot be understood: garbage"
+    )
+
+
+@pytest.mark.parametrize("action", [ON, OFF, "cycle"])
+def test_it_never_takes_longer_than_was_said(bench: Bench, action: str) -> None:
+    left, right = bench.device("left", AGENT, timeout=4), bench.device("right", OOB, timeout=7)
+    for hanging in ({left["agent"]}, {right["oob"]}, {left["agent"], right["oob"]}, set()):
+        for name in ("left", "right"):
+            bench.set(name, "ON" if action != ON else "OFF")
+            (bench.folder / name / "stubborn").touch()
+        bench.now, bench.hanging = 0.0, hanging
+        for methods in ([left, right], [[left, right]], [right]):
+            fence, bench.now = bench.fence(*methods), 0.0
+            fence.status()
+            _said = fence.cycle() if action == "cycle" else fence.switched(action)
+            assert bench.now <= fence.longest(action)
 
 
 def test_an_exit_status_alone_proves_nothing(bench: Bench) -> None:

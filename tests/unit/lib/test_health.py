@@ -548,8 +548,37 @@ def test_a_few_are_shown_one_by_one_and_equal_messages_once() -> None:
     alike = [Finding(INFO, "lock-held", f"node node{i}", "locked", "wait") for i in range(5)]
     assert "note 5 nodes (node0" not in report.findings_text(alike)
     assert "info 5 nodes (node0, node1, node2, node3, node4): locked [lock-held]" in report.findings_text(alike, 200)
+    clusterwide = [Finding(ERROR, "node-authority", "cluster", f"value {i}") for i in range(5)]
+    assert "error cluster: 5 findings, the first: value 0 [node-authority]" in report.findings_text(clusterwide, 200)
+
+
+def mistaken(values: dict[str, Any]) -> list[Finding]:
+    """What is wrong with an inventory where these instances have such a memory."""
+    given = {name: instance(memory=value) for name, value in values.items()}
+    return inventory.load(nodes(), given, lambda host, _variable: f"host_vars/{host}.yml:{len(host)}")[1]
+
+
+def test_each_mistake_in_an_inventory_is_shown() -> None:
+    different = mistaken({f"web{i}": f"2G{i}" for i in range(12)})
+    text = report.findings_text(different, 200)
+    assert all(f"'2G{i}'" in text for i in range(12)), text
     clusterwide = [Finding(ERROR, "bad-value", "cluster", f"value {i}") for i in range(5)]
-    assert "error cluster: 5 findings, the first: value 0 [bad-value]" in report.findings_text(clusterwide, 200)
+    assert report.findings_text(clusterwide, 200).count("[bad-value]") == 5
+
+
+def test_the_same_mistake_of_many_hosts_is_one() -> None:
+    found = mistaken({f"web{i}": "2G0" if i else "3G0" for i in range(200)})
+    lines = report.findings_text(found, 400).splitlines()
+    assert lines[0].startswith("error instance web0: twofold_memory of web0 (host_vars/web0.yml:4): '3G0'")
+    (line,) = [line for line in lines if "2G0" in line]
+    assert line.startswith("error 199 instances (web1, web10,")
+    assert "and 191 more): each like web1: twofold_memory of web1 (host_vars/web1.yml:4): '2G0'" in line
+    assert len(lines) < 8
+    given = {f"web{i}": {**instance(), "twofold_lock_wait": 7} for i in range(200)}
+    _desired, found = inventory.load({name: {**one, "twofold_lock_wait": 5} for name, one in nodes().items()}, given)
+    text = report.findings_text(found, 400)
+    assert len(found) == 200 and text.startswith("error cluster: 200 like twofold_lock_wait of web0: differs from")
+    assert len(text.splitlines()) < 6
 
 
 def test_the_document_tells_the_exit_status() -> None:

@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from twofold import schema, variables
+from twofold.model import Cluster, Instance
 
 YAML_BLOCK = re.compile(r"^```yaml\n# (?P<file>inventory/\S+)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -54,6 +55,22 @@ def properties(validator: Draft202012Validator) -> Mapping[str, Any]:
 
 def test_it_knows_every_variable(validator: Draft202012Validator) -> None:
     assert set(properties(validator)) == variables.known()
+
+
+ROW = re.compile(r"^\| `(twofold_\w+)` \| (?:`([^`]*)`|[^|]*) \| \S", re.MULTILINE)
+
+
+def test_every_variable_has_a_row_in_a_document(root: Path) -> None:
+    rows = [row for page in sorted((root / "docs").glob("variables-*.md")) for row in ROW.findall(page.read_text())]
+    assert {name for name, _default in rows} == variables.known()
+
+
+def test_the_documents_show_the_defaults(root: Path) -> None:
+    page = (root / "docs/variables-instance.md").read_text()
+    shown = {name: yaml.safe_load(default) for name, default in ROW.findall(page) if default}
+    for bare in (Cluster(), Instance(name="web1")):
+        given = variables.values(type(bare), shown)
+        assert given and type(bare).model_validate({"name": bare.name, **given}) == bare
 
 
 def test_every_variable_is_described(validator: Draft202012Validator) -> None:

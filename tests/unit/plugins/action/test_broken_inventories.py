@@ -42,9 +42,17 @@ BROKEN: dict[str, tuple[str, bytes, list[str]]] = {
     "hosts with a key twice": (HOSTS, b"instances: {}\n", [HOSTS, "uplicate", "instances"]),
     "variables that are no UTF-8": (GROUP, b"twofold_os: caf\xe9\n", ["web1", GROUP, "no UTF-8"]),
     "variables with a tab": (GROUP, b"twofold_nics:\n\t- network: lan\n", ["web1", f"{GROUP}:3"]),
-    "variables with a key twice": (GROUP, b"twofold_os: x\ntwofold_os: y\n", ["uplicate", "twofold_os"]),
+    "variables with a key twice": (
+        GROUP,
+        b"twofold_os: x\ntwofold_os: y\n",
+        [f"{GROUP}:3", "twofold_os is there twice"],
+    ),
     "variables without end": (GROUP, f"{BOMB}twofold_ssh_keys: *j\n".encode(), [GROUP, "100000 values"]),
-    "variables that are nested": (GROUP, b"twofold_nics: " + b"[" * 3000 + b"]" * 3000, ["web1", "nesting depth"]),
+    "variables that are nested": (
+        GROUP,
+        b"twofold_nics: " + b"[" * 3000 + b"]" * 3000,
+        ["web1", GROUP, "nested too deeply"],
+    ),
     "variables that are just read": (
         GROUP,
         b"twofold_ssh_keys: " + b"[" * 300 + b"]" * 300,
@@ -91,5 +99,6 @@ def test_a_broken_file_is_named(operator: Operator, file: str, more: bytes, said
     shown = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0 and not (operator.directory / "done").exists(), shown
     assert "Traceback" not in shown and len(shown) < 20_000
+    assert "run this again:" not in shown, "it is said once"
     for word in said:
         assert word in shown, shown

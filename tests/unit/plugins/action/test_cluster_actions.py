@@ -155,6 +155,12 @@ def test_check_mode_and_saving_prepare_nothing(operator: Operator) -> None:
     assert json.loads(path.read_text())["steps"] and "web1" in path.with_suffix(".md").read_text()
 
 
+def test_a_plan_is_not_saved_where_its_markdown_goes(operator: Operator) -> None:
+    path = operator.directory / "saved.md"
+    shown, _ignored = operator.run("plan", status=2, save=str(path))
+    assert f"name the file {path.with_suffix('.json')}" in " ".join(shown.split()) and not path.exists()
+
+
 def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> None:
     operator.instances = {"web1": instance(nodes=["node1", "node2"])}
     path = operator.directory / "saved.json"
@@ -196,6 +202,35 @@ def test_a_variable_that_cannot_be_templated_hurts_its_host_alone(operator: Oper
     _ignored, answer = operator.run("plan")
     assert [error["code"] for error in answer["errors"]] == ["undefined"]
     assert {change["instance"] for change in answer["summary"]} == {"web2"}
+
+
+ENCRYPTED = """$ANSIBLE_VAULT;1.1;AES256
+36653435343239383532653663356435343039363935643263353131303632326663623030393036
+3732373838343466653465623862616537393662653965310a353164343066643937396363333439
+37303062646134653737356263333264313231613862643234373338636239336535356236653330
+3937353630653562340a383566306163626262636636346264323863306635643834366265383736
+36326432343966313936653034663464396364303830353262396361373130333038336665333261
+38386563653433303833313966353737633564306634613965663032303230646336326663653262
+63613363373562393636646563663564316365656664346535623533333965303938373265313765
+61663132346437616636
+"""
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_vault_that_is_not_opened_is_told_from_what_is_undefined(operator: Operator, password: str | None) -> None:
+    folder = operator.directory / "host_vars"
+    folder.mkdir()
+    lines = "".join(f"  {line}\n" for line in ENCRYPTED.splitlines())
+    (folder / "web1.yml").write_text(f"secret: !vault |\n{lines}twofold_os: '{{{{ secret }}}}'\n", encoding="utf-8")
+    operator.instances = {"web1": {}}
+    options: tuple[str, ...] = ()
+    if password:
+        (operator.directory / "password").write_text(password, encoding="utf-8")
+        options = ("--vault-password-file", str(operator.directory / "password"))
+    shown, answer = operator.run("plan", *options)
+    (error,) = [error for error in answer["errors"] if "twofold_os of web1" in error["message"]]
+    assert error["code"] == "vault-closed" and "ANSIBLE_VAULT_PASSWORD_FILE" in error["remedy"], shown
+    assert "define" not in error["remedy"]
 
 
 def test_a_node_that_said_nothing_is_unknown(operator: Operator) -> None:

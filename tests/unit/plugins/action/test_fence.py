@@ -155,3 +155,53 @@ def test_of_many_that_are_silent_at_once_only_those_with_a_name_are_switched_off
     assert "node2: nothing waits for it to be off" in shown
     shown, _ignored = operator.run("fence", status=2, intent=intent, switch_off="node11")
     assert "There is no node 'node11'" in shown and operator.bench.read("node1", "state") == "ON"
+
+
+@pytest.mark.parametrize("wrong", ["twofold_reserved_memory: lots", "twofold_volume_group: '{{ nothing }}'"])
+def test_a_node_whose_variables_are_wrong_is_not_said_to_be_none(operator: Fenced, wrong: str) -> None:
+    operator.running(web1=PAIR)
+    (operator.directory / "host_vars" / "node2.yml").write_text(f"{wrong}\n", encoding="utf-8")
+    variable = wrong.partition(":")[0]
+    for arguments in ({"node": "node2"}, {"intent": {"verb": "recover"}, "switch_off": "node2"}):
+        shown, _ignored = operator.run("fence", status=2, **arguments)
+        text = " ".join(shown.split())
+        assert "There is no node" not in text and "of node2 are wrong" in text
+        assert f"{variable} of node2 ({operator.directory}/host_vars/node2.yml:1)" in text
+    shown, answer = operator.run("fence")
+    assert [one["object"] for one in answer["findings"] if one["severity"] == "error"] == ["node node2"]
+    assert set(answer["fenced"]) == {"node1", "node3"}
+    assert variable in shown
+    both = operator.run("verify", status=2, findings=answer["findings"])[0]
+    assert " ".join(both.split()).count(f"error node node2: {variable} of node2") == 1
+    # The others can be fenced all the same.
+    assert operator.run("fence", node="node1")[1]["fenced"]["node1"]["state"] == "on"
+    assert "The nodes are node1, node2, node3." in operator.run("fence", status=2, node="node9")[0]
+
+
+def test_a_node_without_a_device_is_to_get_one(operator: Fenced) -> None:
+    for action in ("status", "off", "health"):
+        shown, _ignored = operator.run("fence", status=2, node="node2", action=action)
+        text = " ".join(shown.split())
+        assert "node2 has no fence device" in text and "Give it one with twofold_fence" in text
+        assert "password" not in text
+
+
+def test_that_no_node_has_a_device_is_said_with_what_follows(tmp_path: Path) -> None:
+    shown, answer = Fenced(tmp_path).run("fence")
+    assert "No node has a fence device (twofold_fence)" in shown and "confirm_dead" in shown
+    assert answer["findings"] == [] and answer["fenced"] == {}
+
+
+def test_how_long_it_takes_and_what_was_tried_is_said(operator: Fenced) -> None:
+    operator.device("node2", BROKEN)
+    methods = [*yaml.safe_load((operator.directory / "host_vars/node2.yml").read_text())["twofold_fence"]]
+    text = yaml.safe_dump({"twofold_fence": [{"oob": "/nonexistent"}, *methods]})
+    (operator.directory / "host_vars/node2.yml").write_text(text, encoding="utf-8")
+    shown, _ignored = operator.run("fence", status=2, node="node2", action="off")
+    said = " ".join(shown.split())
+    assert shown.index("node2: switching its power off, up to 482 s") < shown.index("node2: silent")
+    assert "nonexistent: cannot be run" in said and "fence_node2: ERROR: cannot log in with ***" in said
+    operator.running(web1=PAIR)
+    operator.world.power_off("node1")
+    shown, _ignored = operator.run("fence", intent={"verb": "recover"}, switch_off="node1")
+    assert shown.index("node1: switching its power off, up to 241 s") < shown.index("switched it off")
