@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory, _parameters
 
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Desired
@@ -26,6 +26,10 @@ display = Display()
 
 NODE_GROUP = "twofold_node_group"
 INSTANCE_GROUP = "twofold_instance_group"
+NO_NODES = (
+    "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
+    "has to name the group that they are in."
+)
 
 
 @dataclass
@@ -58,12 +62,17 @@ def with_groups(task_vars: Mapping[str, Any], templar: Any) -> dict[str, Any]:
 def _group(task_vars: Mapping[str, Any], setting: str, templar: Any) -> str:
     name = str(_inventory.templated(setting, task_vars, templar))
     if name not in task_vars["groups"]:
-        groups = ", ".join(sorted(set(map(str, task_vars["groups"])) - {"all", "ungrouped"}))
-        raise AnsibleActionFail(
-            f"{setting} is {name!r}, and the inventory has no such group. Nothing was done. "
-            f"Its groups are {groups}: name one of them, or remove the variable."
-        )
+        raise AnsibleActionFail(no_such_group(setting, name, task_vars["groups"]))
     return name
+
+
+def no_such_group(setting: str, name: str, groups: Iterable[str]) -> str:
+    """Return what is said of a group that the inventory does not have."""
+    known = ", ".join(sorted(set(map(str, groups)) - {"all", "ungrouped"}))
+    return (
+        f"{setting} is {name!r}, and the inventory has no such group. Nothing was done. "
+        f"Its groups are {known}: name one of them, or remove the variable."
+    )
 
 
 def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[str]:
@@ -94,8 +103,9 @@ class ClusterAction(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Validate the arguments into ``self.arguments``."""
+        """Check the playbook's parameters, and validate the arguments into ``self.arguments``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        _parameters.check(self._task.get_play(), self._loader, task_vars or {}, self._templar)
         specification = {"observed": {"type": "str", "default": "operate_observed"}, **self.ARGUMENTS}
         _ignored, self.arguments = self.validate_argument_spec(specification)
         return result
@@ -104,10 +114,7 @@ class ClusterAction(ActionBase):
         """Return what the inventory wants and what the nodes said in the registered variable ``observed``."""
         task_vars = with_groups(task_vars, self._templar)
         if not members(task_vars, NODE_GROUP, "nodes"):
-            raise AnsibleActionFail(
-                "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
-                "has to name the group that they are in."
-            )
+            raise AnsibleActionFail(NO_NODES)
         _inventory.Sources(task_vars).refuse_bombs()
         name = self.arguments["observed"]
         observed: dict[str, dict[str, Any] | None] = {}
