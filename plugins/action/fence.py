@@ -27,7 +27,7 @@ class ActionModule(ClusterAction):
 
     ARGUMENTS = {
         "action": {"type": "str", "choices": ["status", "on", "off", "cycle", "health"], "default": "status"},
-        "node": {"type": "str"},
+        "node": {"type": "raw"},
         "intent": {"type": "dict"},
         "switch_off": {"type": "raw", "default": False},
         "force": {"type": "bool", "default": False},
@@ -43,7 +43,7 @@ class ActionModule(ClusterAction):
         if "intent" in self.arguments:
             result.update(self._prove(cluster))
         elif "node" in self.arguments:
-            result.update(self._one(cluster, self.arguments["node"]))
+            result.update(self._one(cluster, _name(self.arguments["node"])))
         else:
             result.update(self._all(cluster))
         return result
@@ -208,3 +208,15 @@ def _fence(cluster: Cluster, name: str) -> fencing.Fence:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing
 
     return fencing.Fence(cluster.desired.nodes[name], programs())
+
+
+def _name(given: Any) -> str:
+    """Return the one node that is named."""
+    from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import arguments
+
+    read, wrong = arguments.read({"node": given})
+    if wrong or "," in read["node"]:
+        raise AnsibleActionFail(
+            f"node is {given!r}. Nothing was done: give one name, for power is switched node by node."
+        )
+    return str(read["node"])

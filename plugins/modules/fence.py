@@ -32,8 +32,8 @@ options:
     default: status
   node:
     description:
-      - The node.
-    type: str
+      - The node, as a name or a list of one.
+    type: raw
   intent:
     description:
       - Instead of O(node), the nodes that this intent of M(twofold.cluster.plan) needs to know dead. They do not answer.

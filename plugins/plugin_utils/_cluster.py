@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory
+from ansible_collections.twofold.cluster.plugins.plugin_utils import _inventory, _parameters
 
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Desired
@@ -26,6 +26,12 @@ display = Display()
 
 NODE_GROUP = "twofold_node_group"
 INSTANCE_GROUP = "twofold_instance_group"
+# Strategies that do not do a task on all hosts before the next one.
+AHEAD = ("free", "host_pinned", "mitogen_free", "mitogen_host_pinned")
+NO_NODES = (
+    "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
+    "has to name the group that they are in."
+)
 
 
 @dataclass
@@ -58,12 +64,17 @@ def with_groups(task_vars: Mapping[str, Any], templar: Any) -> dict[str, Any]:
 def _group(task_vars: Mapping[str, Any], setting: str, templar: Any) -> str:
     name = str(_inventory.templated(setting, task_vars, templar))
     if name not in task_vars["groups"]:
-        groups = ", ".join(sorted(set(map(str, task_vars["groups"])) - {"all", "ungrouped"}))
-        raise AnsibleActionFail(
-            f"{setting} is {name!r}, and the inventory has no such group. Nothing was done. "
-            f"Its groups are {groups}: name one of them, or remove the variable."
-        )
+        raise AnsibleActionFail(no_such_group(setting, name, task_vars["groups"]))
     return name
+
+
+def no_such_group(setting: str, name: str, groups: Iterable[str]) -> str:
+    """Return what is said of a group that the inventory does not have."""
+    known = ", ".join(sorted(set(map(str, groups)) - {"all", "ungrouped"}))
+    return (
+        f"{setting} is {name!r}, and the inventory has no such group. Nothing was done. "
+        f"Its groups are {known}: name one of them, or remove the variable."
+    )
 
 
 def members(task_vars: Mapping[str, Any], setting: str, default: str) -> list[str]:
@@ -85,6 +96,16 @@ def said(answer: Mapping[str, Any]) -> Any:
     return document
 
 
+def _require_steps_of_all(play: Any) -> None:
+    """Refuse a strategy in which one node's part of a play runs ahead of another's: they wait for each other."""
+    strategy = str(play.strategy)
+    if strategy.rpartition(".")[2] in AHEAD:
+        raise AnsibleActionFail(
+            f"The strategy {strategy} lets one node run ahead of another, and a plan's steps wait for each other. Nothing "
+            "was done. Run this with ANSIBLE_STRATEGY=linear, or set that in ansible.cfg."
+        )
+
+
 def _require_asked(answers: Mapping[str, Any]) -> None:
     """Refuse to go on without the answer of a node that was not asked.
 
@@ -94,7 +115,7 @@ def _require_asked(answers: Mapping[str, Any]) -> None:
     if unasked:
         raise AnsibleActionFail(
             f"{', '.join(unasked)}: not asked in this run, so nothing is known of the cluster as a whole. Nothing was "
-            "done. Run this without --limit and --start-at-task, and with the strategy linear."
+            "done. Run this without --limit and --start-at-task."
         )
 
 
@@ -107,8 +128,9 @@ class ClusterAction(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Validate the arguments into ``self.arguments``."""
+        """Check the playbook's parameters, and validate the arguments into ``self.arguments``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        _parameters.check(self._task.get_play(), self._loader, task_vars or {}, self._templar)
         specification = {"observed": {"type": "str", "default": "operate_observed"}, **self.ARGUMENTS}
         _ignored, self.arguments = self.validate_argument_spec(specification)
         return result
@@ -120,14 +142,12 @@ class ClusterAction(ActionBase):
         """
         task_vars = with_groups(task_vars, self._templar)
         if not members(task_vars, NODE_GROUP, "nodes"):
-            raise AnsibleActionFail(
-                "The inventory has no nodes: it needs hosts in the group 'nodes', or twofold_node_group "
-                "has to name the group that they are in."
-            )
+            raise AnsibleActionFail(NO_NODES)
         _inventory.Sources(task_vars).refuse_bombs()
         nodes, name = members(task_vars, NODE_GROUP, "nodes"), self.arguments["observed"]
         answers = {node: task_vars["hostvars"][node].get(name) for node in nodes}
         if asked:
+            _require_steps_of_all(self._task.get_play())
             _require_asked(answers)
         return Cluster(read_desired(task_vars), {node: said(answer or {}) for node, answer in answers.items()})
 

@@ -68,7 +68,8 @@ def _of_host(task_vars: Mapping[str, Any], host: str) -> dict[str, Any]:
 
 def _variables(host_vars: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in host_vars:
-        if name.startswith(PREFIX) or name in ANSIBLE:
+        # YAML takes keys like 5 and on for no texts; as no name of ours is one, they are others'.
+        if isinstance(name, str) and (name.startswith(PREFIX) or name in ANSIBLE):
             try:
                 yield str(name), plain(host_vars[name])
             except AnsibleError as error:
@@ -110,6 +111,11 @@ class Sources:
             fault = _fault(path)
             if fault is not None:
                 yield fault
+
+    def mention(self, word: str) -> bool:
+        """Return whether a word stands anywhere in the inventory's files."""
+        whole = re.compile(rf"\b{re.escape(word)}\b")
+        return any(whole.search(line) for path in self._all_files() for line in _lines(path))
 
     def refuse_bombs(self) -> None:
         """Look at the files with aliases before Ansible does, which would take all memory for them.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ansible_collections.twofold.cluster.lib.twofold import (
         apply,
+        arguments,
         capacity,
         fencing,
         inventory,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         report,
         secrets,
         shape,
+        variables,
     )
     from ansible_collections.twofold.cluster.lib.twofold.errors import TwofoldError
     from ansible_collections.twofold.cluster.lib.twofold.findings import Finding
@@ -42,6 +44,7 @@ __all__ = [
     "Plan",
     "TwofoldError",
     "apply",
+    "arguments",
     "capacity",
     "configuration",
     "fencing",
@@ -53,6 +56,7 @@ __all__ = [
     "report",
     "secrets",
     "shape",
+    "variables",
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import arguments
 from ..findings import ERROR, INFO, WARNING, Finding, ordered
 from ..model import Desired
 from ..observed import NodeView, Observed, Trace
@@ -46,10 +47,11 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     `observed` is each node's document, or None if the node did not answer. The plan's findings hold the inventory's
     too. If the cluster or a node of the inventory is wrong, there are no steps.
     """
+    intent, wrong = arguments.read(intent)
     seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
     context = Context(desired, seen, Claims(desired, seen))
-    context.findings += desired.findings
-    if not desired.blocked:
+    context.findings += [*desired.findings, *wrong]
+    if not desired.blocked and not wrong:
         _nodes(context)
         rebooting.report(context, intent)
         if _anybody(context):
@@ -301,7 +303,8 @@ def _clear_journals(context: Context) -> None:
 
 def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Suspects:
     """The nodes that an intent waits for a proof of death for; only these are worth asking a fence device about."""
-    if all(observed.get(name) is not None for name in desired.nodes):
+    intent, wrong = arguments.read(intent)
+    if wrong or all(observed.get(name) is not None for name in desired.nodes):
         # Nobody needs the proof, and a plan takes a while.
         return Suspects()
     found = plan(desired, observed, intent).findings

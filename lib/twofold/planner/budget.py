@@ -25,12 +25,12 @@ class Budget:
     disk_moves: bool = True
 
     @classmethod
-    def of(cls, max_copy: Any, max_moves: Any, disk_moves: Any) -> Budget:
+    def of(cls, max_copy: Any, max_moves: Any, disk_moves: bool | None) -> Budget:
         """From a size, a number, and true or false, each None if it was not given. Raises ValueProblem."""
         return cls(
             _given("max_copy", max_copy, _mib),
             _given("max_moves", max_moves, _count),
-            _given("disk_moves", disk_moves, _truth) is not False,
+            disk_moves is not False,
         )
 
     def spend(self, copied: Iterable[float]) -> None:
@@ -55,10 +55,3 @@ def _count(value: Any) -> int:
     if not str(value).isdecimal():
         raise ValueProblem(f"{str(value)!r} is not a number of moves; write it like 5")
     return int(value)
-
-
-def _truth(value: Any) -> bool:
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if str(value).lower() not in words:
-        raise ValueProblem(f"{str(value)!r} is not true or false")
-    return words[str(value).lower()]

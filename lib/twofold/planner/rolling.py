@@ -22,7 +22,6 @@ from .context import Context
 from .document import Step
 
 Document = dict[str, Any]
-PACKAGES = ("", "upgrade", "full")
 
 
 def cluster(context: Context, intent: dict[str, Any]) -> None:
@@ -31,10 +30,6 @@ def cluster(context: Context, intent: dict[str, Any]) -> None:
     The note is written before the first reboot and removed when nothing is left; `again` forgets an earlier one.
     """
     packages = str(intent.get("packages") or "")
-    if packages not in PACKAGES:
-        message = f"packages is {packages!r}"
-        context.findings.append(Finding(ERROR, "wrong-arguments", "cluster", message, "use upgrade, full, or neither"))
-        return
     note = _note(context, packages, again=bool(intent.get("again")))
     if note is None:
         context.call_off()

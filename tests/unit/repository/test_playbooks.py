@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from twofold.arguments import KINDS, NEEDED
 from twofold.planner.api import VERBS
+
+PARAMETERS = re.compile(r"\{\{ (" + "|".join(KINDS) + r")\b")
 
 
 def intents(found: Any) -> Iterator[dict[Any, Any]]:
@@ -33,3 +37,22 @@ def test_each_intent_is_a_verb_with_arguments(root: Path) -> None:
             assert all(isinstance(key, str) for key in intent), path.name
             seen.add(intent["verb"])
     assert seen == set(VERBS)
+
+
+def test_what_has_to_be_named_is_of_verbs_that_there_are() -> None:
+    assert {verb for verbs in NEEDED.values() for verb in verbs} <= set(VERBS)
+
+
+def test_each_play_declares_the_parameters_that_it_reads(root: Path) -> None:
+    for path in sorted(root.glob("playbooks/*.yml")):
+        for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+            # As a variable of the inventory an undeclared one would be read, by its everyday name.
+            read = set(PARAMETERS.findall(yaml.safe_dump(play, width=1000)))
+            declared = {name for name in play.get("vars", {}) if not name.startswith(f"{path.stem}_")}
+            assert read <= declared <= set(KINDS), path.name
+
+
+def test_each_play_is_on_a_group_that_is_there(root: Path) -> None:
+    for path in sorted(root.glob("playbooks/*.yml")):
+        for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert "hosts" not in play or play["hosts"].endswith("| twofold.cluster.node_group(groups) }}"), path.name

@@ -108,11 +108,20 @@ class Operator:
     ],
 )
 def test_a_node_that_was_not_asked_is_no_silent_one(tmp_path: Path, action: str, arguments: dict[str, Any]) -> None:
-    """With --limit, or a strategy in which nobody waits for the others, it may run what would be started elsewhere."""
+    """With --limit it may run what would be started elsewhere."""
     operator = Operator(tmp_path)
     operator.unasked.add("node1")
     said, _ignored = operator.run(action, status=2, **arguments)
     assert "node1: not asked in this run" in said and "Nothing was done" in said and "--limit" in said
+
+
+def test_a_strategy_in_which_nodes_do_not_wait_for_each_other_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "free")
+    operator = Operator(tmp_path)
+    said, _ignored = operator.run("plan", status=2)
+    assert "The strategy free lets one node run ahead" in said and "ANSIBLE_STRATEGY=linear" in said
 
 
 def test_who_only_asks_fence_devices_needs_no_node(tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ print("TWOFOLD-ANSWER " + json.dumps(answer))
 """
 
 
-@pytest.fixture
-def operator(tmp_path: Path) -> Operator:
-    """An operator whose web1 does not run, although it should."""
+def answering(tmp_path: Path) -> Operator:
+    """An operator whose web1 does not run, although it should, with nodes that can be observed."""
     made = Operator(tmp_path)
     made.instances = {"web1": instance(nodes=["node1", "node2"])}
     made.write()
@@ -45,6 +44,11 @@ def operator(tmp_path: Path) -> Operator:
     given |= {"ansible_python_interpreter": str(node), "twofold_pki_dir": str(tmp_path / "pki")}
     variables.write_text(yaml.safe_dump(given), encoding="utf-8")
     return made
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return answering(tmp_path)
 
 
 @pytest.mark.parametrize(("fail_on", "status"), [("never", 0), ("error", 2)])
