@@ -87,37 +87,51 @@ class PowerBack:
         self.watched = watched
         self.settings = settings
         self.boot = str(node.host.facts()["boot_id"])
-        self.notes = read_notes(node.files)
+        self.notes: dict[str, Any] = {}
         self.started = 0
         self.said: list[str] = []
 
     def run(self) -> list[str]:
-        """Starts what may be started; returns what happened, a line each."""
+        """Marks stale copies and starts what may be started; returns what happened, a line each."""
         end = self.node.clock.monotonic() + max(0.0, BOOT_PATIENCE - float(self.node.host.facts()["uptime"]))
         while True:
-            left = self._round()
+            peers = Peers(self.watched, self.settings)
+            # First, for nothing that holds up the guests may hold up the marks.
+            self._mark(peers)
+            left = self._round(peers)
             waiting = left is None or any(verdict.kind == "wait" for verdict in left.values())
             if not waiting or self.node.clock.monotonic() >= end:
                 break
             self.node.clock.sleep(LOOK_AGAIN)
         if left is not None:
             self._note(left)
-            peers = Peers(self.watched, self.settings)
-            copies, definitions = self.node.replication, _definitions.read_all(self.node.files)
-            self.said += _stale_copies.mark(copies, definitions, self.settings.node, peers.domains)
         return self.said
 
-    def _round(self) -> dict[str, Verdict] | None:
+    def _mark(self, peers: Peers) -> None:
+        """What is left behind here says so."""
+        try:
+            for line in _stale_copies.mark(self.node.replication, self.node.files, self.settings.node, peers.domains):
+                self._say(line)
+        except (TwofoldError, OSError) as error:
+            self._say(f"stale copies could not be looked for: {error}")
+
+    def _say(self, line: str) -> None:
+        """Once, though rounds are many."""
+        if line not in self.said:
+            self.said.append(line)
+
+    def _round(self, peers: Peers) -> dict[str, Verdict] | None:
         """Starts, in their order, what may be started now; verdicts on what is still off. None: a run is at work."""
         if self.node.lock.holder() is not None:
             return None
+        self.notes = read_notes(self.node.files)
         domains = self.watched.domains()
         mine = [one for one in wanted_here(self.node.files, self.settings.node) if not runs(domains.get(one["name"]))]
         note = _maintenance.in_force(self.node)
         if note is not None:
             # It would be lost again; what could not be moved comes back after the reboot.
             return {one["name"]: wait(*_maintenance.why_not(note)) for one in mine}
-        look = Look(self.node, self.watched, self.settings, domains)
+        look = Look(self.node, self.watched, self.settings, domains, peers)
         left = {}
         for document in mine:
             verdict = self._often(document) or look.judge(document)
@@ -229,12 +243,14 @@ class Peers:
 class Look:
     """What one round sees; peers are asked once each."""
 
-    def __init__(self, node: Node, watched: Watched, settings: Settings, domains: dict[str, Domain]) -> None:
+    def __init__(
+        self, node: Node, watched: Watched, settings: Settings, domains: dict[str, Domain], peers: Peers
+    ) -> None:
         self.node = node
         self.watched = watched
         self.settings = settings
         self.domains = domains
-        self.peers = Peers(watched, settings)
+        self.peers = peers
         self._moving = {
             str((entry.get("step") or {}).get("instance"))
             for entry in node.journal.entries()
@@ -318,7 +334,8 @@ def wanted_here(files: Files, node: str) -> list[dict[str, Any]]:
 
 def idle(files: Files, settings: Settings, alive: Callable[[str], bool]) -> bool:
     """Whether everything runs, is connected, and nothing is noted; found out without libvirt, every minute."""
-    if read_notes(files).get("left") or apart(files):
+    # A damaged note holds up no mark.
+    if apart(files) or read_notes(files).get("left"):
         return False
     return all(alive(one["name"]) for one in wanted_here(files, settings.node))
 
@@ -365,9 +382,13 @@ def main() -> int:
         if idle(SystemFiles(), settings, qemu_alive):
             return 0
         node = this_node()
-        said = PowerBack(node, Libvirt(node.clock), settings).run()
-    except TwofoldError as error:
+        power_back = PowerBack(node, Libvirt(node.clock), settings)
+        try:
+            power_back.run()
+        finally:
+            # Before a failure it may have marked copies and started guests.
+            sys.stdout.write("".join(f"{line}\n" for line in power_back.said))
+    except (TwofoldError, OSError) as error:
         sys.stdout.write(f"{error}\n")
         return 1
-    sys.stdout.write("".join(f"{line}\n" for line in said))
     return 0
