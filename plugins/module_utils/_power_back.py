@@ -69,6 +69,8 @@ class Verdict(NamedTuple):
 
 
 START = Verdict("start")
+# Somebody changed it since it was read; the next look sees what it is now.
+CHANGED = Verdict("changed")
 
 
 def wait(reason: str, remedy: str) -> Verdict:
@@ -137,7 +139,7 @@ class PowerBack:
             verdict = self._often(document) or look.judge(document)
             if verdict.kind == "start":
                 verdict = self._start(document)
-            if verdict.kind != "start":
+            if verdict not in (START, CHANGED):
                 left[document["name"]] = verdict
         return left
 
@@ -158,7 +160,12 @@ class PowerBack:
     def _start(self, document: dict[str, Any]) -> Verdict:
         """Promotes and starts, with the steps that a run uses, under the node's lock and in its journal."""
         name = document["name"]
-        results = apply(self.node, self._request(document))["results"]
+        # Since the last guest was started, others may have worked here.
+        self.node.volumes.forget()
+        answer = apply(self.node, self._request(document))
+        results = answer["results"]
+        if results[0]["status"] == "skipped" and answer["lock"] != "refused":
+            return CHANGED
         if results[-1]["status"] != "skipped":
             self._remember(name)
         failed = next((one for one in results if one["status"] not in ("changed", "unchanged")), None)
@@ -185,11 +192,12 @@ class PowerBack:
         }
         if self.started and self.started % self.settings.starts_at_once == 0:
             start["delay"] = self.settings.start_delay
-        steps = [{"id": f"{name}/start", "op": "domain.start", "instance": name, "args": start}]
+        instance = {"instance": name, "generation": document.get("generation", 0)}
+        steps = [{"id": f"{name}/start", "op": "domain.start", **instance, "args": start}]
         if replicated:
             promote = {"resource": name, "timeout": PROMOTE_TIMEOUT}
             steps[0]["needs"] = [f"{name}/promote"]
-            steps.insert(0, {"id": f"{name}/promote", "op": "replication.promote", "instance": name, "args": promote})
+            steps.insert(0, {"id": f"{name}/promote", "op": "replication.promote", **instance, "args": promote})
         who = {"run": f"power-back-{os.getpid()}", "holder": f"power-back@{here}"}
         return {"format": 1, **who, "lease": 120, "lock_wait": 0, "lock": True, "release": True, "steps": steps}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -151,6 +152,76 @@ def test_guests_start_in_their_order_and_not_all_at_once(machine: Machine) -> No
     assert machine.run() == [f"{name}: started" for name in ("c", "b", "d", "a")]
     assert machine.node.clock.time() == before + 7
     assert machine.asked == 1, "one connection for all guests of a peer"
+
+
+def meanwhile(machine: Machine, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """When the first guest has its disks, a run does something; between two guests nobody has the lock."""
+    primary = machine.disks.primary
+
+    def then(name: str) -> None:
+        primary(name)
+        if name == "first":
+            do()
+
+    monkeypatch.setattr(machine.disks, "primary", then)
+
+
+@pytest.mark.parametrize("template", ["drbd", "plain"])
+def test_a_guest_that_a_run_stops_while_others_are_started_stays_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    machine.has("first", priority=90)
+    machine.has("second", disk_template=template)
+
+    def stop() -> None:
+        known = _definitions.read(machine.node.files, "second")
+        assert known is not None
+        _definitions.write(machine.node.files, {**known, "state": "stopped", "generation": 2})
+
+    meanwhile(machine, monkeypatch, stop)
+    assert machine.run() == ["first: started"]
+    assert not machine.runs("second") and machine.disks.did == ["primary first"]
+    assert left(machine.node.files) == {} and "second" not in read_notes(machine.node.files)["starts"]
+    assert machine.run() == []
+
+
+def test_a_guest_that_a_run_changes_while_others_are_started_is_looked_at_anew(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.has("first", priority=90)
+    machine.has("second")
+
+    def change() -> None:
+        known = _definitions.read(machine.node.files, "second")
+        assert known is not None
+        _definitions.write(machine.node.files, {**known, "generation": 2})
+
+    meanwhile(machine, monkeypatch, change)
+    assert machine.run() == ["first: started"]
+    assert machine.run() == ["second: started"]
+
+
+def test_volumes_are_read_anew_for_each_guest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may have marked one since, which then waits for something."""
+    machine.has("first", priority=90)
+    machine.has("second")
+    volumes = machine.node.volumes
+    read: dict[str, Any] = {}
+
+    def find(group: str, name: str) -> Any:
+        read.update({} if read else volumes.known)
+        return read.get(f"{group}/{name}")
+
+    monkeypatch.setattr(volumes, "find", find)
+    monkeypatch.setattr(volumes, "forget", read.clear)
+
+    def mark() -> None:
+        find("vg0", "first-disk0")
+        volumes.retag([volumes.known["vg0/second-disk0"]], ["twofold.pending=install"], [])
+
+    meanwhile(machine, monkeypatch, mark)
+    started, alone = machine.run()
+    assert started == "first: started" and "second: left alone" in alone and "still waits for install" in alone
 
 
 def test_what_is_not_to_run_here_is_not_even_looked_at(machine: Machine) -> None:
