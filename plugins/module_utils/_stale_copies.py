@@ -59,7 +59,7 @@ def alone(state: ResourceState) -> bool:
 
 
 def mark_before_up(copies: Replication, name: str, volumes: Iterable[int]) -> None:
-    """Marks the copy of a resource that is down and comes up now; replication.sh does the same after a boot.
+    """Marks the copy of a resource that is down and comes up now, also after a boot.
 
     One that was written without its peer has what the peer lacks, and stays as it is.
     """
