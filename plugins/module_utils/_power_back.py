@@ -30,6 +30,8 @@ PIDS = "/run/libvirt/qemu"
 # Until the node has been up for so many seconds, peers that boot too are waited for.
 BOOT_PATIENCE = 300.0
 LOOK_AGAIN = 3.0
+# Starting many guests takes minutes; so often stale copies are looked for meanwhile.
+MARK_AGAIN = 30.0
 # A guest that dies again and again is started so often within so many seconds.
 WINDOW = 3600.0
 PROMOTE_TIMEOUT = 10
@@ -91,6 +93,7 @@ class PowerBack:
         self.boot = str(node.host.facts()["boot_id"])
         self.notes: dict[str, Any] = {}
         self.started = 0
+        self.marked = 0.0
         self.said: list[str] = []
 
     def run(self) -> list[str]:
@@ -116,6 +119,7 @@ class PowerBack:
                 self._say(line)
         except (TwofoldError, OSError) as error:
             self._say(f"stale copies could not be looked for: {error}")
+        self.marked = self.node.clock.monotonic()
 
     def _say(self, line: str) -> None:
         """Once, though rounds are many."""
@@ -136,6 +140,8 @@ class PowerBack:
         look = Look(self.node, self.watched, self.settings, domains, peers)
         left = {}
         for document in mine:
+            if self.node.clock.monotonic() - self.marked >= MARK_AGAIN:
+                self._mark(Peers(self.watched, self.settings))
             verdict = self._often(document) or look.judge(document)
             if verdict.kind == "start":
                 verdict = self._start(document)

@@ -554,6 +554,16 @@ def test_a_copy_is_marked_while_guests_are_waited_for_after_a_boot(machine: Mach
     assert marked[0] < began + 60
 
 
+def test_a_copy_is_marked_while_many_guests_are_started(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.limits.update(starts_at_once=1, start_delay=20)
+    for name in ("first", "g1", "g2", "g3", "g4"):
+        machine.has(name, priority=90 if name == "first" else 50)
+    meanwhile(machine, monkeypatch, lambda: left_behind(machine, "web1"))
+    machine.run()
+    marked = machine.disks.did.index("outdate web1")
+    assert machine.disks.did.index("primary g1") < marked < machine.disks.did.index("primary g4")
+
+
 def test_what_happened_before_a_failure_is_said_too(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
