@@ -16,7 +16,7 @@ import time
 from typing import Any, Protocol
 
 from ._clock import SystemClock
-from ._config_files import BlockItem, CredentialItem, DirectoryItem, FileItem
+from ._config_files import BlockItem, CredentialItem, DirectoryItem, FileItem, GoneItem
 from ._config_host import Change, Host
 from ._config_library import LibraryItem
 from ._config_network import BridgeItem, DefaultNetworkItem, FirewallItem
@@ -51,6 +51,7 @@ KINDS: dict[str, Any] = {
     "directory": DirectoryItem,
     "file": FileItem,
     "firewall": FirewallItem,
+    "gone": GoneItem,
     "library": LibraryItem,
     "modules": ModulesItem,
     "packages": PackagesItem,

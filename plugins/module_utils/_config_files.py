@@ -42,6 +42,23 @@ class FileItem:
         host.forget()
 
 
+class GoneItem:
+    """A file that an older version of ours wrote, and that nothing needs any more."""
+
+    def __init__(self, item: dict[str, Any]) -> None:
+        self.path: str = item["path"]
+
+    def changes(self, host: Host) -> list[Change]:
+        before = host.read(self.path)
+        if before is None or MARK not in before:
+            return []
+        return [Change(f"file {self.path}", "is of an older version", diff(self.path, before, ""))]
+
+    def apply(self, host: Host, secrets: dict[str, Any]) -> None:
+        os.unlink(host.path(self.path))
+        host.forget()
+
+
 class BlockItem:
     """A marked block in a file that belongs to others."""
 

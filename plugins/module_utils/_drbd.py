@@ -31,6 +31,7 @@ FOLDER = "/etc/drbd.d"
 GLOBAL = f"{FOLDER}/global_common.conf"
 PREFIX = "twofold-"
 FILE = re.compile(rf"{PREFIX}(.+)\.res\Z")
+VOLUME = re.compile(r"^\s*volume\s+(\d+)\s*\{", re.MULTILINE)
 
 
 class DiskState(NamedTuple):
@@ -101,6 +102,10 @@ class Replication(Protocol):
     def state(self, name: str) -> ResourceState | None: ...
 
     def resyncs(self) -> dict[int, Resync]: ...
+
+    def names(self) -> list[str]: ...
+
+    def volumes(self, name: str) -> list[int]: ...
 
     def configurations(self) -> dict[str, Configuration]: ...
 
@@ -210,15 +215,17 @@ class Drbd:
     def path(self, name: str) -> str:
         return f"{self.folder}/{self.prefix}{name}.res"
 
+    def names(self) -> list[str]:
+        """The resources that have a file of ours."""
+        return [match.group(1) for match in map(FILE.match, self.files.names(self.folder)) if match]
+
+    def volumes(self, name: str) -> list[int]:
+        """The numbers of a resource's volumes, by its file."""
+        return sorted({int(number) for number in VOLUME.findall(self.files.read(self.path(name)) or "")})
+
     def configurations(self) -> dict[str, Configuration]:
-        found = {}
-        for file in self.files.names(self.folder):
-            match = FILE.match(file)
-            if match:
-                one = self.configuration(match.group(1))
-                if one is not None:
-                    found[match.group(1)] = one
-        return found
+        found = {name: self.configuration(name) for name in self.names()}
+        return {name: one for name, one in found.items() if one is not None}
 
     def configuration(self, name: str) -> Configuration | None:
         text = self.files.read(self.path(name))
@@ -326,7 +333,10 @@ class Drbd:
 
     def _planned(self, name: str, action: str) -> list[list[str]]:
         """The commands that drbdadm would run."""
-        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False)
+        plan = self.runner.run([*self._adm(name), "--dry-run", action, name], mutates=False, check=False)
+        if plan.code != 0:
+            # What it says else may hold the secret.
+            raise CommandFailed(plan.argv, plan.code, "", plan.stderr)
         return [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
 
     def _carry_out(self, words: list[str]) -> None:

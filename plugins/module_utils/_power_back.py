@@ -30,6 +30,8 @@ PIDS = "/run/libvirt/qemu"
 # Until the node has been up for so many seconds, peers that boot too are waited for.
 BOOT_PATIENCE = 300.0
 LOOK_AGAIN = 3.0
+# Starting many guests takes minutes; so often stale copies are looked for meanwhile.
+MARK_AGAIN = 30.0
 # A guest that dies again and again is started so often within so many seconds.
 WINDOW = 3600.0
 PROMOTE_TIMEOUT = 10
@@ -69,6 +71,8 @@ class Verdict(NamedTuple):
 
 
 START = Verdict("start")
+# Somebody changed it since it was read; the next look sees what it is now.
+CHANGED = Verdict("changed")
 
 
 def wait(reason: str, remedy: str) -> Verdict:
@@ -87,43 +91,61 @@ class PowerBack:
         self.watched = watched
         self.settings = settings
         self.boot = str(node.host.facts()["boot_id"])
-        self.notes = read_notes(node.files)
+        self.notes: dict[str, Any] = {}
         self.started = 0
+        self.marked = 0.0
         self.said: list[str] = []
 
     def run(self) -> list[str]:
-        """Starts what may be started; returns what happened, a line each."""
+        """Marks stale copies and starts what may be started; returns what happened, a line each."""
         end = self.node.clock.monotonic() + max(0.0, BOOT_PATIENCE - float(self.node.host.facts()["uptime"]))
         while True:
-            left = self._round()
+            peers = Peers(self.watched, self.settings)
+            # First, for nothing that holds up the guests may hold up the marks.
+            self._mark(peers)
+            left = self._round(peers)
             waiting = left is None or any(verdict.kind == "wait" for verdict in left.values())
             if not waiting or self.node.clock.monotonic() >= end:
                 break
             self.node.clock.sleep(LOOK_AGAIN)
         if left is not None:
             self._note(left)
-            peers = Peers(self.watched, self.settings)
-            copies, definitions = self.node.replication, _definitions.read_all(self.node.files)
-            self.said += _stale_copies.mark(copies, definitions, self.settings.node, peers.domains)
         return self.said
 
-    def _round(self) -> dict[str, Verdict] | None:
+    def _mark(self, peers: Peers) -> None:
+        """What is left behind here says so."""
+        try:
+            for line in _stale_copies.mark(self.node.replication, self.node.files, self.settings.node, peers.domains):
+                self._say(line)
+        except (TwofoldError, OSError) as error:
+            self._say(f"stale copies could not be looked for: {error}")
+        self.marked = self.node.clock.monotonic()
+
+    def _say(self, line: str) -> None:
+        """Once, though rounds are many."""
+        if line not in self.said:
+            self.said.append(line)
+
+    def _round(self, peers: Peers) -> dict[str, Verdict] | None:
         """Starts, in their order, what may be started now; verdicts on what is still off. None: a run is at work."""
         if self.node.lock.holder() is not None:
             return None
+        self.notes = read_notes(self.node.files)
         domains = self.watched.domains()
         mine = [one for one in wanted_here(self.node.files, self.settings.node) if not runs(domains.get(one["name"]))]
         note = _maintenance.in_force(self.node)
         if note is not None:
             # It would be lost again; what could not be moved comes back after the reboot.
             return {one["name"]: wait(*_maintenance.why_not(note)) for one in mine}
-        look = Look(self.node, self.watched, self.settings, domains)
+        look = Look(self.node, self.watched, self.settings, domains, peers)
         left = {}
         for document in mine:
+            if self.node.clock.monotonic() - self.marked >= MARK_AGAIN:
+                self._mark(Peers(self.watched, self.settings))
             verdict = self._often(document) or look.judge(document)
             if verdict.kind == "start":
                 verdict = self._start(document)
-            if verdict.kind != "start":
+            if verdict not in (START, CHANGED):
                 left[document["name"]] = verdict
         return left
 
@@ -144,7 +166,12 @@ class PowerBack:
     def _start(self, document: dict[str, Any]) -> Verdict:
         """Promotes and starts, with the steps that a run uses, under the node's lock and in its journal."""
         name = document["name"]
-        results = apply(self.node, self._request(document))["results"]
+        # Since the last guest was started, others may have worked here.
+        self.node.volumes.forget()
+        answer = apply(self.node, self._request(document))
+        results = answer["results"]
+        if results[0]["status"] == "skipped" and answer["lock"] != "refused":
+            return CHANGED
         if results[-1]["status"] != "skipped":
             self._remember(name)
         failed = next((one for one in results if one["status"] not in ("changed", "unchanged")), None)
@@ -171,11 +198,12 @@ class PowerBack:
         }
         if self.started and self.started % self.settings.starts_at_once == 0:
             start["delay"] = self.settings.start_delay
-        steps = [{"id": f"{name}/start", "op": "domain.start", "instance": name, "args": start}]
+        instance = {"instance": name, "generation": document.get("generation", 0)}
+        steps = [{"id": f"{name}/start", "op": "domain.start", **instance, "args": start}]
         if replicated:
             promote = {"resource": name, "timeout": PROMOTE_TIMEOUT}
             steps[0]["needs"] = [f"{name}/promote"]
-            steps.insert(0, {"id": f"{name}/promote", "op": "replication.promote", "instance": name, "args": promote})
+            steps.insert(0, {"id": f"{name}/promote", "op": "replication.promote", **instance, "args": promote})
         who = {"run": f"power-back-{os.getpid()}", "holder": f"power-back@{here}"}
         return {"format": 1, **who, "lease": 120, "lock_wait": 0, "lock": True, "release": True, "steps": steps}
 
@@ -229,12 +257,14 @@ class Peers:
 class Look:
     """What one round sees; peers are asked once each."""
 
-    def __init__(self, node: Node, watched: Watched, settings: Settings, domains: dict[str, Domain]) -> None:
+    def __init__(
+        self, node: Node, watched: Watched, settings: Settings, domains: dict[str, Domain], peers: Peers
+    ) -> None:
         self.node = node
         self.watched = watched
         self.settings = settings
         self.domains = domains
-        self.peers = Peers(watched, settings)
+        self.peers = peers
         self._moving = {
             str((entry.get("step") or {}).get("instance"))
             for entry in node.journal.entries()
@@ -318,7 +348,8 @@ def wanted_here(files: Files, node: str) -> list[dict[str, Any]]:
 
 def idle(files: Files, settings: Settings, alive: Callable[[str], bool]) -> bool:
     """Whether everything runs, is connected, and nothing is noted; found out without libvirt, every minute."""
-    if read_notes(files).get("left") or apart(files):
+    # A damaged note holds up no mark.
+    if apart(files) or read_notes(files).get("left"):
         return False
     return all(alive(one["name"]) for one in wanted_here(files, settings.node))
 
@@ -365,9 +396,13 @@ def main() -> int:
         if idle(SystemFiles(), settings, qemu_alive):
             return 0
         node = this_node()
-        said = PowerBack(node, Libvirt(node.clock), settings).run()
-    except TwofoldError as error:
+        power_back = PowerBack(node, Libvirt(node.clock), settings)
+        try:
+            power_back.run()
+        finally:
+            # Before a failure it may have marked copies and started guests.
+            sys.stdout.write("".join(f"{line}\n" for line in power_back.said))
+    except (TwofoldError, OSError) as error:
         sys.stdout.write(f"{error}\n")
         return 1
-    sys.stdout.write("".join(f"{line}\n" for line in said))
     return 0

@@ -12,30 +12,44 @@ it cannot know what was written meanwhile. Were the other node lost, nobody woul
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Callable
+from collections.abc import Iterable, Iterator
+from typing import Callable
 
+from . import _definitions
 from ._drbd import Replication, ResourceState
 from ._drbd_meta import parse_generations
-from ._errors import CommandFailed
+from ._errors import CommandFailed, TwofoldError
+from ._files import Files
 from ._libvirt import OFF
 
+Ask = Callable[[str], "dict[str, str] | None"]
 
-def mark(
-    copies: Replication, definitions: dict[str, dict[str, Any]], here: str, ask: Callable[[str], dict[str, str] | None]
-) -> list[str]:
-    """Marks what is stale; returns a line for each. `ask` tells a node's domains and their states, or None."""
-    said = []
+
+def mark(copies: Replication, files: Files, here: str, ask: Ask) -> Iterator[str]:
+    """Marks what is stale; a line for each, also for what could not be marked, which holds up no other.
+
+    `ask` tells a node's domains and their states, or None. No run is waited for: the kernel refuses the mark on a
+    Primary and leaves a connected copy as it is, and a run's next step finds what it would have found had the mark been
+    made before.
+    """
+    defined = set(files.names(_definitions.FOLDER))
     for name, state in sorted(copies.states().items()):
-        nodes = (definitions.get(name) or {}).get("nodes") or []
-        if here not in nodes or not alone(state):
+        if f"{name}.json" not in defined or not alone(state):
             continue
-        for peer in nodes:
-            there = ask(peer) if peer != here else None
-            if there is not None and there.get(name, OFF[0]) not in OFF:
+        try:
+            peer = _runs_on(name, files, here, ask)
+            if peer is not None:
                 copies.outdate(name)
-                said.append(f"{name}: marked the copy here as outdated: it runs on {peer}, and replication is broken")
-    return said
+                yield f"{name}: marked the copy here as outdated: it runs on {peer}, and replication is broken"
+        except (TwofoldError, OSError) as error:
+            yield f"{name}: the copy here may be stale and could not be marked as outdated: {error}"
+
+
+def _runs_on(name: str, files: Files, here: str, ask: Ask) -> str | None:
+    """The other node of an instance with its disks here, if it runs there."""
+    nodes = (_definitions.read(files, name) or {}).get("nodes") or []
+    peers = [node for node in nodes if node != here] if here in nodes else []
+    return next((peer for peer in peers if (ask(peer) or {}).get(name, OFF[0]) not in OFF), None)
 
 
 def alone(state: ResourceState) -> bool:
@@ -45,7 +59,7 @@ def alone(state: ResourceState) -> bool:
 
 
 def mark_before_up(copies: Replication, name: str, volumes: Iterable[int]) -> None:
-    """Marks the copy of a resource that is down and comes up now; replication.sh does the same after a boot.
+    """Marks the copy of a resource that is down and comes up now, also after a boot.
 
     One that was written without its peer has what the peer lacks, and stays as it is.
     """

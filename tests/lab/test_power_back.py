@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from .cluster import Cluster
-from .test_failover import complete
+from .test_failover import complete, disks
 from .test_migrate import goes_on, settled
 
 pytestmark = [pytest.mark.lab, pytest.mark.nightly]
@@ -48,6 +48,18 @@ def test_all_power_goes_and_comes_back(cluster: Cluster) -> None:
     assert cluster.counter("node1", device) > before
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []
+
+
+def test_a_broken_file_of_one_resource_keeps_down_no_other(cluster: Cluster) -> None:
+    """Neither one of ours nor one of somebody else; drbdadm by itself reads them all."""
+    cluster.instances = {"tiny1": PAIR}
+    cluster.play("converge")
+    cluster.sh("node2", "cd /etc/drbd.d; echo 'resource aaa {' >twofold-aaa.res; echo broken >mine.res")
+    cluster.lab.power_off("node2")
+    cluster.lab.power_on("node2")
+    cluster.lab.wait(lambda: disks(cluster, "node1", "tiny1") == "UpToDate/UpToDate", what="tiny1 is connected again")
+    said = cluster.sh("node2", "journalctl -u twofold-replication --no-pager -o cat -b")
+    assert "aaa: drbdadm" in said and "tiny1: " not in said
 
 
 def begun(cluster: Cluster, node: str, names: list[str]) -> list[float]:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from ansible_collections.twofold.cluster.plugins.module_utils import _apply, _observe, _stale_copies
+from ansible_collections.twofold.cluster.plugins.module_utils import _apply, _bring_up, _observe
 from ansible_collections.twofold.cluster.plugins.module_utils._devices import Devices
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Replication
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, TwofoldError
@@ -292,19 +292,14 @@ class Machine:
             self.touched(lv.path)
 
     def _bring_up(self, boot: int) -> None:
-        """What replication.sh does at boot: every resource that has a file comes up; one that cannot be is left."""
+        """The real program, after a boot: every resource that has a file comes up; one that cannot be is left."""
         if self.frozen:
             self.world.engine.later(1.0, lambda: self._bring_up(boot))
         if not self.awake or self.boots != boot:
             return
         replication = SimReplication(self, lambda: None, lambda _seconds: None)
-        for name in replication.configurations():
-            try:
-                if name not in self.kernel.resources:
-                    _stale_copies.mark_before_up(replication, name, replication.volumes(name))
-                replication.adjust(name, dry=False)
-            except TwofoldError as error:
-                self.world.log(f"{self.name}: DRBD of {name} at boot: {error.message}")
+        for line in _bring_up.bring_up(replication):
+            self.world.log(f"{self.name}: DRBD at boot: {line}")
 
     # Calls
 

@@ -60,9 +60,12 @@ class SimReplication:
         """Nothing, as with DRBD 9: how far they are has to be asked."""
         return {}
 
+    def names(self) -> list[str]:
+        files = [file for file in self.machine.files.names(FOLDER) if file.startswith(PREFIX)]
+        return [file[len(PREFIX) : -len(".res")] for file in files]
+
     def configurations(self) -> dict[str, Configuration]:
-        names = [name for name in self.machine.files.names(FOLDER) if name.startswith(PREFIX)]
-        found = {name: self.configuration(name) for name in (name[len(PREFIX) : -len(".res")] for name in names)}
+        found = {name: self.configuration(name) for name in self.names()}
         return {name: one for name, one in found.items() if one is not None}
 
     def configuration(self, name: str) -> Configuration | None:

@@ -119,12 +119,25 @@ def _address_set(name: str, version: int, addresses: set[Any]) -> str:
     return f"    set {name} {{\n        type ipv{version}_addr{elements}\n    }}\n"
 
 
-def unit(description: str, *, start: str, reload: bool = False, retry: bool = False, **lines: str) -> str:
-    """Return a oneshot unit that stays active; with retry it is started again, for some minutes, if it fails."""
+def unit(
+    description: str,
+    *,
+    start: str,
+    prepare: Iterable[str] = (),
+    reload: bool = False,
+    retry: bool = False,
+    **lines: str,
+) -> str:
+    """Return a oneshot unit that stays active; with retry it is started again, for some minutes, if it fails.
+
+    What is to ``prepare`` comes before it, and may fail.
+    """
     head = {"Description": description, **{key: value for key, value in lines.items() if key != "WantedBy"}}
     text = HEADER + "[Unit]\n" + "".join(f"{key}={value}\n" for key, value in head.items())
     text += "StartLimitIntervalSec=600\nStartLimitBurst=30\n" if retry else ""
-    text += f"\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={start}\n"
+    text += "\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+    text += "".join(f"ExecStartPre=-{command}\n" for command in prepare)
+    text += f"ExecStart={start}\n"
     text += "Restart=on-failure\nRestartSec=5\n" if retry else ""
     text += f"ExecReload={start}\n" if reload else ""
     return text + f"\n[Install]\nWantedBy={lines.get('WantedBy', 'multi-user.target')}\n"
@@ -150,37 +163,9 @@ def _bridge_lines(bridge: Bridge) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-REPLICATION_SCRIPT = (
-    HEADER.replace("#", "#!/bin/sh\n#", 1)
-    + """\
-# Brings up the replication of every instance after a boot, as secondary; it waits for no peer.
-
-# While a copy was down its peer may have gone on: until they have shaken hands it does not count as up to date. One
-# that was written without its peer has what the peer lacks, and stays as it is.
-mark_before_up() {
-    drbdsetup events2 --now "$1" 2>/dev/null | grep -q "^exists resource" && return
-    drbdadm get-gi "$1" 2>/dev/null | awk -F: '$5 != 1 || $2 !~ /^0+$/ { no = 1 } END { exit no || !NR }' || return
-    drbdadm outdate "$1"
-}
-
-udevadm settle --timeout=30
-# The volumes are activated by events too, but those may come later than this.
-vgchange --quiet -aay
-status=0
-for file in /etc/drbd.d/twofold-*.res; do
-    [ -e "$file" ] || continue
-    name=${file##*/twofold-}
-    mark_before_up "${name%.res}"
-    drbdadm adjust "${name%.res}" || status=1
-done
-exit $status
-"""
-)
-
-
-def power_back_script(library: str) -> str:
-    """Return the program that starts a node's own guests; the library beside it does the work."""
-    lines = ["import sys", "", f'sys.path.insert(0, "{library}")', "from twofold_node._power_back import main", ""]
+def program(library: str, module: str) -> str:
+    """Return a program that runs on a node by itself; ``module`` of the library beside it does the work."""
+    lines = ["import sys", "", f'sys.path.insert(0, "{library}")', f"from twofold_node.{module} import main", ""]
     return "#!/usr/bin/python3 -I\n" + HEADER + "\n".join([*lines, "sys.exit(main())", ""])
 
 

@@ -79,6 +79,7 @@ def wanted(settings: Settings, member: Member, members: Sequence[Member], author
         "preflight": preflight(settings, member, members),
         "items": [
             *_base_items(settings, members),
+            *_library_items(),
             *_storage_items(settings),
             *_directory_items(),
             *_network_items(settings, members),
@@ -146,6 +147,12 @@ def _base_items(settings: Settings, members: Sequence[Member]) -> Iterator[Item]
     yield {"kind": "reserved_ports", "ports": ports}
 
 
+def _library_items() -> Iterator[Item]:
+    """What runs on a node by itself; it comes before the units that start it."""
+    yield {"kind": "directory", "path": LIBRARY, "mode": "0755"}
+    yield {"kind": "library", "path": f"{LIBRARY}/twofold_node"}
+
+
 def _storage_items(settings: Settings) -> Iterator[Item]:
     yield {"kind": "block", "path": "/etc/lvm/lvmlocal.conf", "content": render.lvm(settings)}
     if settings.volume_group_devices:
@@ -157,16 +164,20 @@ def _storage_items(settings: Settings) -> Iterator[Item]:
             "tag": "twofold",
         }
     yield file("/etc/drbd.d/global_common.conf", render.drbd())
-    yield file("/etc/twofold/replication.sh", render.REPLICATION_SCRIPT, "0755")
+    yield file(f"{LIBRARY}/bring_up.py", render.program(LIBRARY, "_bring_up"), "0755")
     start = render.unit(
         "Twofold: replication of the instances' disks",
-        start="/etc/twofold/replication.sh",
+        # Volumes are activated by events too, but those may come later than this.
+        prepare=["/usr/bin/udevadm settle --timeout=30", "/usr/sbin/vgchange --quiet -aay"],
+        start=f"{LIBRARY}/bring_up.py",
         retry=True,
         Wants="network-online.target",
         After="network-online.target local-fs.target systemd-modules-load.service",
         Before="libvirt-guests.service",
     )
     yield file(f"{SYSTEM}/twofold-replication.service", start)
+    # What the unit started in older versions.
+    yield {"kind": "gone", "path": "/etc/twofold/replication.sh"}
 
 
 def _directory_items() -> Iterator[Item]:
@@ -234,9 +245,7 @@ def _libvirt_items(settings: Settings, member: Member, members: Sequence[Member]
 
 
 def _power_back_items(settings: Settings, member: Member, members: Sequence[Member]) -> Iterator[Item]:
-    yield {"kind": "directory", "path": LIBRARY, "mode": "0755"}
-    yield {"kind": "library", "path": f"{LIBRARY}/twofold_node"}
-    yield file(f"{LIBRARY}/power_back.py", render.power_back_script(LIBRARY), "0755")
+    yield file(f"{LIBRARY}/power_back.py", render.program(LIBRARY, "_power_back"), "0755")
     yield file("/etc/twofold/power_back.json", render.power_back_settings(settings, member, members))
     yield file(f"{SYSTEM}/{POWER_BACK}.service", render.power_back_service(f"{LIBRARY}/power_back.py"))
     yield file(f"{SYSTEM}/{POWER_BACK}.timer", render.power_back_timer(settings.power_back_interval))

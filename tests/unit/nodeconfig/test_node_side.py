@@ -509,17 +509,37 @@ class TestFirewall:
         assert [change.message for change in item.changes(host)] == ["is not loaded"]
 
 
+class TestGone:
+    ITEM = {"kind": "gone", "path": "/etc/twofold.sh"}
+
+    def test_a_file_of_an_older_version_goes(self, host: hosts.Host, root: Path) -> None:
+        (root / "etc/twofold.sh").write_text("#!/bin/sh\n# Written by Twofold\nold\n")
+        (change,) = settle(files.GoneItem(self.ITEM), host)
+        assert (change.object, change.message) == ("file /etc/twofold.sh", "is of an older version")
+        assert change.diff is not None and "old\n" in change.diff["before"] and change.diff["after"] == ""
+        assert not (root / "etc/twofold.sh").exists()
+
+    def test_a_file_of_somebody_else_stays(self, host: hosts.Host, root: Path) -> None:
+        (root / "etc/twofold.sh").write_text("mine\n")
+        assert files.GoneItem(self.ITEM).changes(host) == []
+
+
 class TestLibrary:
     ITEM = {"kind": "library", "path": "/usr/local/lib/twofold/twofold_node"}
 
     def test_it_is_a_copy_that_runs_without_anything_else(self, host: hosts.Host, root: Path) -> None:
         assert [change.message for change in settle(library.LibraryItem(self.ITEM), host)] == ["is missing"]
-        program = (
-            "import sys; sys.path.insert(0, sys.argv[1]); from twofold_node._power_back import main; print(main())"
-        )
         folder = str(root / "usr/local/lib/twofold")
-        done = subprocess.run(["python3", "-I", "-c", program, folder], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "1" and "power_back.json is missing" in done.stdout
+
+        def run(module: str) -> str:
+            program = (
+                f"import sys; sys.path.insert(0, {folder!r}); from twofold_node.{module} import main; print(main())"
+            )
+            return subprocess.run(["python3", "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+
+        said = run("_power_back")
+        assert said.splitlines()[-1] == "1" and "power_back.json is missing" in said
+        assert run("_bring_up") == "0\n", "this machine has no resource"
 
     def test_another_version_is_replaced_as_a_whole(self, host: hosts.Host, root: Path) -> None:
         settle(library.LibraryItem(self.ITEM), host)

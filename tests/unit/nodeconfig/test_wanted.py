@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.unit.needed import needed
 
 from twofold import nodeconfig, pki
@@ -113,51 +111,38 @@ def test_nft_takes_the_firewall() -> None:
         assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
 
 
-def test_scripts_are_shell() -> None:
+def test_the_script_is_shell() -> None:
     networks = {"lan": {"bridge": "br-lan", "interface": "eth2", "mtu": 9000}}
     wanted = document(networks=networks)
-    for path in ("/etc/twofold/network.sh", "/etc/twofold/replication.sh"):
-        text = content(wanted, path)
-        assert text.startswith("#!/bin/sh\n")
-        subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+    text = content(wanted, "/etc/twofold/network.sh")
+    assert text.startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
 def test_replication_waits_for_volumes_at_boot_and_tries_again() -> None:
     """Volumes are activated by events, which a unit cannot wait for; replication was left half-way for good."""
+    unit = content(document(), "/etc/systemd/system/twofold-replication.service")
+    first, second, third = re.findall(r"^Exec\w+=(.*)$", unit, re.MULTILINE)
+    assert first.startswith("-/usr/bin/udevadm settle") and second.startswith("-/usr/sbin/vgchange")
+    assert third == "/usr/local/lib/twofold/bring_up.py"
+    assert "Restart=on-failure\n" in unit and "Before=libvirt-guests.service\n" in unit
+
+
+def test_what_runs_by_itself_is_there_before_the_units_that_start_it() -> None:
     wanted = document()
-    script = content(wanted, "/etc/twofold/replication.sh")
-    assert script.index("vgchange") < script.index("drbdadm adjust")
-    assert "Restart=on-failure\n" in content(wanted, "/etc/systemd/system/twofold-replication.service")
+    order = kinds(wanted)
+    paths = [item.get("path", "") for item in wanted["items"]]
+    assert "from twofold_node._bring_up import main\n" in content(wanted, "/usr/local/lib/twofold/bring_up.py")
+    assert "from twofold_node._power_back import main\n" in content(wanted, "/usr/local/lib/twofold/power_back.py")
+    unit = paths.index("/etc/systemd/system/twofold-replication.service")
+    assert order.index("library") < paths.index("/usr/local/lib/twofold/bring_up.py") < unit
 
 
-SINGLE, AHEAD, PARTIAL = "A2:00:0:0:1:1:0", "A2:B0:0:0:1:1:0", "A2:00:0:0:0:0:0"
-
-
-@pytest.mark.parametrize(
-    ("up", "said", "marked"),
-    [
-        (False, [SINGLE], True),
-        (False, [SINGLE, SINGLE], True),
-        (True, [SINGLE], False),
-        (False, [SINGLE, AHEAD], False),
-        (False, [PARTIAL, SINGLE], False),
-        (False, [], False),
-    ],
-)
-def test_a_copy_is_marked_before_it_comes_up_at_boot(tmp_path: Path, up: bool, said: list[str], marked: bool) -> None:
-    """The same as the step does that configures a resource."""
-    script = content(document(), "/etc/twofold/replication.sh")
-    told = "".join(f"echo {one};" for one in said)
-    tools = {
-        "drbdsetup": f"echo 'exists {'resource' if up else '-'}'",
-        "drbdadm": f'if [ "$1" = get-gi ]; then {told} :; else touch {tmp_path}/$1-$2; fi',
-    }
-    for name, text in tools.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    function = script[: script.index("udevadm")] + "mark_before_up web1"
-    subprocess.run(["sh"], input=function, text=True, check=False, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    assert (tmp_path / "outdate-web1").exists() == marked
+def test_the_script_of_older_versions_which_gives_secrets_on_command_lines_goes() -> None:
+    wanted = document()
+    (gone,) = [item for item in wanted["items"] if item["kind"] == "gone"]
+    assert gone["path"] == "/etc/twofold/replication.sh"
+    assert not any("drbdadm" in str(item.get("content")) for item in wanted["items"])
 
 
 def test_no_key_is_part_of_the_document() -> None:

@@ -5,12 +5,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _maintenance, _power_back
+from ansible_collections.twofold.cluster.plugins.module_utils import (
+    _definitions,
+    _libvirt,
+    _maintenance,
+    _node,
+    _power_back,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import HypervisorError, NoAnswer, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._files import write_json
@@ -143,6 +152,76 @@ def test_guests_start_in_their_order_and_not_all_at_once(machine: Machine) -> No
     assert machine.run() == [f"{name}: started" for name in ("c", "b", "d", "a")]
     assert machine.node.clock.time() == before + 7
     assert machine.asked == 1, "one connection for all guests of a peer"
+
+
+def meanwhile(machine: Machine, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """When the first guest has its disks, a run does something; between two guests nobody has the lock."""
+    primary = machine.disks.primary
+
+    def then(name: str) -> None:
+        primary(name)
+        if name == "first":
+            do()
+
+    monkeypatch.setattr(machine.disks, "primary", then)
+
+
+@pytest.mark.parametrize("template", ["drbd", "plain"])
+def test_a_guest_that_a_run_stops_while_others_are_started_stays_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    machine.has("first", priority=90)
+    machine.has("second", disk_template=template)
+
+    def stop() -> None:
+        known = _definitions.read(machine.node.files, "second")
+        assert known is not None
+        _definitions.write(machine.node.files, {**known, "state": "stopped", "generation": 2})
+
+    meanwhile(machine, monkeypatch, stop)
+    assert machine.run() == ["first: started"]
+    assert not machine.runs("second") and machine.disks.did == ["primary first"]
+    assert left(machine.node.files) == {} and "second" not in read_notes(machine.node.files)["starts"]
+    assert machine.run() == []
+
+
+def test_a_guest_that_a_run_changes_while_others_are_started_is_looked_at_anew(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.has("first", priority=90)
+    machine.has("second")
+
+    def change() -> None:
+        known = _definitions.read(machine.node.files, "second")
+        assert known is not None
+        _definitions.write(machine.node.files, {**known, "generation": 2})
+
+    meanwhile(machine, monkeypatch, change)
+    assert machine.run() == ["first: started"]
+    assert machine.run() == ["second: started"]
+
+
+def test_volumes_are_read_anew_for_each_guest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may have marked one since, which then waits for something."""
+    machine.has("first", priority=90)
+    machine.has("second")
+    volumes = machine.node.volumes
+    read: dict[str, Any] = {}
+
+    def find(group: str, name: str) -> Any:
+        read.update({} if read else volumes.known)
+        return read.get(f"{group}/{name}")
+
+    monkeypatch.setattr(volumes, "find", find)
+    monkeypatch.setattr(volumes, "forget", read.clear)
+
+    def mark() -> None:
+        find("vg0", "first-disk0")
+        volumes.retag([volumes.known["vg0/second-disk0"]], ["twofold.pending=install"], [])
+
+    meanwhile(machine, monkeypatch, mark)
+    started, alone = machine.run()
+    assert started == "first: started" and "second: left alone" in alone and "still waits for install" in alone
 
 
 def test_what_is_not_to_run_here_is_not_even_looked_at(machine: Machine) -> None:
@@ -357,11 +436,17 @@ def test_a_plain_guest_needs_no_peer(machine: Machine) -> None:
     assert machine.run() == ["tool1: started"] and machine.asked == 0
 
 
+def left_behind(machine: Machine, *names: str) -> None:
+    """Replication is broken, and guests go on writing on the other node, which can still be asked."""
+    for name in names:
+        machine.has(name, nodes=["node2", "node1"])
+        machine.hypervisor.undefine(name)
+        machine.disks.see(name, connection="Connecting", peer_role="Unknown")
+    machine.peer = dict.fromkeys(names, "running")
+
+
 def test_a_copy_that_is_left_behind_is_marked(machine: Machine) -> None:
-    """Replication is broken, and the guest goes on writing on the other node, which can still be asked."""
-    machine.has("web1", nodes=["node2", "node1"])
-    machine.hypervisor.undefine("web1")
-    _disconnected(machine)
+    left_behind(machine, "web1")
     machine.peer = {"web1": "shutoff"}
     assert machine.run() == []
     machine.peer = None
@@ -371,6 +456,135 @@ def test_a_copy_that_is_left_behind_is_marked(machine: Machine) -> None:
     assert "web1: marked the copy here as outdated: it runs on node2" in line
     assert machine.disks.did == ["outdate web1"]
     assert machine.run() == [], "once is enough"
+
+
+def _run_at_work(machine: Machine, _monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.node.lock.acquire("ann@here", "r1", 120, 0)
+    machine.node.lock.release(keep_lease=True)
+
+
+def _silent_libvirt(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent() -> None:
+        raise NoAnswer("qemu:///system", 90)
+
+    monkeypatch.setattr(machine, "domains", silent)
+
+
+def _full(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    machine.has("db1")
+    machine.disks.see("db1", connection="Connecting", peer_role="Unknown", disk="Inconsistent")
+    monkeypatch.setattr(machine.node.files, "write", write)
+
+
+def _damaged_notes(machine: Machine, _monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.node.files.write("/var/lib/twofold/power_back.json", "{")
+
+
+def _damaged_definition(machine: Machine, _monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.node.files.write(_definitions.path("aaa"), "{")
+    machine.disks.see("aaa", connection="Connecting", peer_role="Unknown")
+
+
+def _damaged_lock(machine: Machine, _monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.node.files.write("/run/twofold/lock.json", "{")
+
+
+HINDRANCES = (_run_at_work, _silent_libvirt, _full, _damaged_notes, _damaged_definition, _damaged_lock)
+
+
+@pytest.mark.parametrize("hinder", HINDRANCES)
+def test_what_holds_up_guests_holds_up_no_mark(machine: Machine, monkeypatch: pytest.MonkeyPatch, hinder: Any) -> None:
+    left_behind(machine, "web1")
+    hinder(machine, monkeypatch)
+    with suppress(TwofoldError, OSError):
+        machine.run()
+    assert machine.disks.did == ["outdate web1"]
+
+
+def test_a_copy_that_cannot_be_marked_holds_up_no_other_and_no_guest(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(machine, "aaa", "web1")
+    machine.has("mine")
+    outdate = machine.disks.outdate
+
+    def refuse(name: str) -> None:
+        if name == "aaa":
+            raise TwofoldError("State change was refused")
+        outdate(name)
+
+    monkeypatch.setattr(machine.disks, "outdate", refuse)
+    failed, marked, started = machine.run()
+    assert failed == "aaa: the copy here may be stale and could not be marked as outdated: State change was refused"
+    assert marked.startswith("web1: marked the copy here as outdated") and started == "mine: started"
+
+
+def test_guests_start_though_drbd_cannot_be_asked_for_stale_copies(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> None:
+        raise TwofoldError("drbdsetup did not end")
+
+    machine.has("tool1", disk_template="plain", nodes=["node1"])
+    monkeypatch.setattr(machine.disks, "states", hang)
+    assert machine.run() == ["stale copies could not be looked for: drbdsetup did not end", "tool1: started"]
+
+
+def test_a_copy_is_marked_while_guests_are_waited_for_after_a_boot(machine: Machine) -> None:
+    machine.has("slow")
+    _peer_silent(machine)
+    machine.facts["uptime"] = 20.0
+    sleep = machine.node.clock.sleep
+    began = machine.node.clock.time()
+    marked: list[float] = []
+
+    def later(seconds: float) -> None:
+        sleep(seconds)
+        if machine.disks.did and not marked:
+            marked.append(machine.node.clock.time())
+        elif not marked and machine.node.clock.time() > began + 30:
+            left_behind(machine, "web1")
+
+    machine.disks.see("slow", disk="Inconsistent")
+    machine.node.clock.sleep = later
+    machine.run()
+    assert marked[0] < began + 60
+
+
+def test_a_copy_is_marked_while_many_guests_are_started(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.limits.update(starts_at_once=1, start_delay=20)
+    for name in ("first", "g1", "g2", "g3", "g4"):
+        machine.has(name, priority=90 if name == "first" else 50)
+    meanwhile(machine, monkeypatch, lambda: left_behind(machine, "web1"))
+    machine.run()
+    marked = machine.disks.did.index("outdate web1")
+    assert machine.disks.did.index("primary g1") < marked < machine.disks.did.index("primary g4")
+
+
+def test_what_happened_before_a_failure_is_said_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_behind(machine, "web1")
+    _full(machine, monkeypatch)
+    settings = Settings("node1", {"node2": [PEER]}, **machine.limits)
+    monkeypatch.setattr(_power_back, "read_settings", lambda _files: settings)
+    monkeypatch.setattr(_power_back, "idle", lambda *_args: False)
+    monkeypatch.setattr(_node, "this_node", lambda: machine.node)
+    monkeypatch.setattr(_libvirt, "Libvirt", lambda _clock: machine)
+    assert _power_back.main() == 1
+    said = capsys.readouterr().out
+    assert "web1: marked the copy here as outdated" in said and "No space left on device" in said
+
+
+def test_a_damaged_note_is_no_reason_not_to_look(machine: Machine) -> None:
+    machine.node.files.write(
+        "/proc/drbd", "version: 8.4.11\n\n 5: cs:WFConnection ro:Secondary/Unknown ds:a/b C r-----\n"
+    )
+    machine.node.files.write("/var/lib/twofold/power_back.json", "{")
+    assert not _power_back.idle(machine.node.files, Settings("node1", {}, **machine.limits), lambda _name: True)
 
 
 def test_before_the_reboot_of_its_node_no_guest_is_started_and_after_it_those_that_are_its_own(
