@@ -101,8 +101,8 @@ def _require_steps_of_all(play: Any) -> None:
     strategy = str(play.strategy)
     if strategy.rpartition(".")[2] in AHEAD:
         raise AnsibleActionFail(
-            f"The strategy {strategy} lets one node run ahead of another, and a plan's steps wait for each other. Nothing "
-            "was done. Run this with ANSIBLE_STRATEGY=linear, or set that in ansible.cfg."
+            f"The strategy {strategy} lets one node run ahead of another, and a plan's steps wait for each other. "
+            "Nothing was done. Run this with ANSIBLE_STRATEGY=linear, or set that in ansible.cfg."
         )
 
 
