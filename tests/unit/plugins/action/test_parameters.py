@@ -31,12 +31,17 @@ def play(operator: Operator) -> Play:
     def run(playbook: str, *options: str) -> tuple[int, str]:
         program, inventory = Path(sys.executable).with_name("ansible-playbook"), operator.directory / "hosts.yml"
         name = playbook if playbook.endswith(".yml") else f"twofold.cluster.{playbook}"
+        own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1", "TMPDIR": str(operator.directory)}
         done = subprocess.run(
             [str(program), "-i", str(inventory), name, *options],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1",
-                 "TMPDIR": str(operator.directory)},
-        )  # fmt: skip
+            cwd=ROOT,
+            env={**os.environ, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         shown = " ".join(done.stdout.split())
         assert "Traceback" not in shown and "has no attribute" not in shown and "unexpected" not in shown.lower(), shown
         return done.returncode, shown
