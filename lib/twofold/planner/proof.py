@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..arguments import TRUTHS
 from ..fencing import OFF, ON
 from ..findings import ERROR, Finding
 from ..observed import NodeView, Observed
@@ -185,9 +186,9 @@ def is_crowd(silent: int, nodes: int) -> bool:
 def wish(value: Any) -> bool | list[str]:
     """What an operator says of switching off: true, false, or names."""
     text = str(value).strip().lower()
-    if text in ("true", "yes", "on", "1"):
-        return True
-    return False if text in ("", "none", "false", "no", "off", "0") else names(value)
+    if text in TRUTHS:
+        return TRUTHS[text]
+    return False if text in ("", "none") else names(value)
 
 
 def switch_off(node: str) -> str:

@@ -126,13 +126,16 @@ def test_what_cannot_come_up_keeps_down_no_other(bench: Bench, monkeypatch: pyte
     assert bench.told == ["web1"]
 
 
-def test_a_secret_that_a_failed_tool_would_have_given_is_not_said(bench: Bench) -> None:
+def test_a_secret_that_a_failed_tool_would_have_given_is_not_said(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.has("web1")
-    bench.tools.run = lambda argv, **_more: (  # type: ignore[method-assign]
-        Result(argv, 20, PLAN.format(name="web1", secret=SECRET), "")
-        if "--dry-run" in argv
-        else Result(argv, 0, "", "")
-    )
+
+    def run(argv: list[str], **_more: Any) -> Result:
+        planning = "--dry-run" in argv
+        return Result(argv, 20 * planning, PLAN.format(name="web1", secret=SECRET) if planning else "", "")
+
+    monkeypatch.setattr(bench.tools, "run", run)
     (problem,) = bring_up(bench.drbd)
     assert "web1" in problem and SECRET not in problem
 
