@@ -67,27 +67,36 @@ def configure(node: Node, args: Args) -> Done:
 
 
 def _adjust(node: Node, name: str) -> bool:
-    """Brings it up; a Primary that lost its disk gets it back once its peer, which has gone on, is connected.
+    """Brings it up; while it is in use, a side that lost its disk gets it back once its peer has the newer data.
 
-    Before that the kernel lets nothing under it but the very state that it saw last; drbdadm connects all the same.
+    Before that the kernel lets in nothing but the very state that was seen last; drbdadm connects all the same.
     """
     try:
         return node.replication.adjust(name, dry=False)
     except CommandFailed as error:
         state = node.replication.state(name)
-        if state is not None and state.peer_role == "Primary" and not _peer_has_all(state):
-            remedy = (
-                "the peer has lost its disk while it is in use: run site.yml, which gives it back to the peer first"
-            )
-            raise CommandFailed(error.argv, error.code, error.stdout, error.stderr, remedy) from error
-        if state is None or state.role != "Primary" or all(one.disk != "Diskless" for one in state.volumes):
+        if state is None or all(one.disk != "Diskless" for one in state.volumes):
             raise
-        late = TimedOut(f"{name}: the peer, which has the newer data, did not connect within {WAIT:.0f} s")
+        if "Primary" not in (state.role, state.peer_role):
+            raise
+        refused = _with_what_is_missing(name, state, error)
+        if state.role != "Primary" and not _peer_has_all(state) and unfilled(node, name):
+            raise refused from error  # The plan gives the peer its disk first: it did not come.
+        late = TimedOut(f"{name}: the peer did not have the newer data within {WAIT:.0f} s")
         try:
             wait_for(node.clock, lambda: state_of(node, name), _peer_has_all, WAIT, lambda _seen: late)
         except TimedOut:
-            raise error from late
+            raise refused from late
     return node.replication.adjust(name, dry=False) or True
+
+
+def _with_what_is_missing(name: str, state: ResourceState, error: CommandFailed) -> CommandFailed:
+    """The kernel's refusal, and what the peer lacks."""
+    if state.connected:
+        remedy = "the peer has lost its disk while it is in use: run site.yml, which gives it back to the peer first"
+    else:
+        remedy = f"{name}'s peer, which has the newer data, is not connected: see its DRBD and the replication network"
+    return CommandFailed(error.argv, error.code, error.stdout, error.stderr, remedy)
 
 
 def _peer_has_all(state: ResourceState) -> bool:

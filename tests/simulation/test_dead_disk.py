@@ -62,3 +62,36 @@ def test_a_guest_leaves_the_node_whose_disk_died(verb: str, state: str, disks: i
         wanted["a"]["twofold_nodes"] = ["node2", "node3"]
     make_peace(world, wanted)
     assert lives_on(world.machines["node2"], state)
+
+
+@pytest.mark.parametrize(
+    ("first", "verb"), [("node1", None), ("node2", None), ("node1", "migrate"), ("node1", "failover")]
+)
+def test_disks_that_died_on_both_nodes_under_a_guest_come_back_together(first: str, verb: str | None) -> None:
+    """Whichever has the last state is let in first, the other one waits for it and is filled; one run does it."""
+    wanted: Instances = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), **WANTED, "twofold_state": "running"}}
+    world = World(7, 2)
+    make_peace(world, wanted)
+    world.rules.hurt.add("a")
+    order = sorted(world.machines, key=lambda name: name != first)
+    for name in order:
+        fail(world, name, True)
+        if name == first and verb is not None:
+            run_of(world, wanted, {"verb": verb, "instance": "a"})
+            assert lives_on(world.machines["node2"], "running")
+    for name in order:
+        fail(world, name, False)
+    made = run_of(world, wanted, {"verb": "converge"})
+    assert made.plan is not None and not made.plan.errors
+    assert [one for one in made.results.values() if one["status"] == "failed"] == []
+    make_peace(world, wanted)
+    assert {machine.kernel.resources["a"].devices[0].disk for machine in world.machines.values()} == {"UpToDate"}
+
+
+def fail(world: World, name: str, failing: bool) -> None:
+    """All disks of a node fail, and DRBD has seen it; or they are well again."""
+    machine = world.machines[name]
+    for lv in machine.storage.volumes.values():
+        lv.failing = failing
+    if failing:
+        world.engine.advance(lambda: machine.kernel.resources["a"].devices[0].disk == "Diskless")

@@ -17,6 +17,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     UsageError,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
+from ansible_collections.twofold.cluster.plugins.module_utils._steps_volumes import SYNC, pending_tag
 from tests.unit.plugins.module_utils.conftest import BenchNode
 
 CONFIG = 'resource "web1" { net { shared-secret "@SECRET@"; } }'
@@ -33,10 +34,8 @@ class Kernel:
         self.fresh = True
         self.did: list[str] = []
         self.said = f"{JUST_CREATED:016X}:0:0:0:0:0:0"
-        # A Primary that lost its disk: what it sees once its peer is connected.
+        # A side that lost its disk: what it sees once its peer has come.
         self.late: ResourceState | None = None
-        # Whether it lets in nothing but the data that a Primary saw last.
-        self.refuses = False
 
     def see(self, disk: str, peer_disk: str, **more: Any) -> None:
         volumes = (DiskState(0, 1000, disk, peer_disk, None, "/dev/vg0/web1-disk0"),)
@@ -65,10 +64,10 @@ class Kernel:
     def adjust(self, _name: str, dry: bool) -> bool:
         if self.now is not None and self.now.volumes[0].disk == "Diskless" and not dry:
             self.did.append("attach")
-            if self.refuses or not self.now.connected:
+            if not self.now.connected or self.now.volumes[0].peer_disk == "Diskless":
                 self.now = self.late or self.now
                 raise CommandFailed(["drbdadm", "attach"], 10, "", "Can only attach to data with current UUID=16")
-            self.see("Inconsistent", "UpToDate", role="Primary")
+            self.see("Inconsistent", "UpToDate", role=self.now.role, peer_role=self.now.peer_role)
             return True
         if self.now is not None:
             return False
@@ -168,14 +167,34 @@ def test_a_primary_whose_peer_stays_away_keeps_the_kernels_word(node: BenchNode,
     assert kernel.did == ["attach"]
 
 
-def test_a_fresh_disk_whose_peer_lost_the_data_is_told_what_to_do(node: BenchNode, kernel: Kernel) -> None:
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_disk_whose_peer_lost_the_newer_data_too_is_told_what_to_do(
+    node: BenchNode, kernel: Kernel, fresh: bool
+) -> None:
+    """A fresh one at once: nothing can be let in before the peer has its data."""
     configure(node)
     kernel.see("Diskless", "Diskless", role="Secondary", peer_role="Primary", connection="Connected")
-    kernel.refuses = True
+    if fresh:
+        data = node.volumes.find("vg0", "web1-disk0")
+        assert data is not None
+        node.volumes.retag([data], [pending_tag(SYNC)], [])
+    began = node.clock.monotonic()
     with pytest.raises(CommandFailed, match="Can only attach") as error:
         configure(node)
     assert "the peer has lost its disk" in str(error.value.remedy)
     assert "site.yml" in str(error.value.remedy)
+    assert (node.clock.monotonic() == began) == fresh
+
+
+def test_an_older_disk_waits_until_the_primary_has_got_its_own_back(node: BenchNode, kernel: Kernel) -> None:
+    """Both lost their disks under a guest and get them back at once: only the newer one is let in first."""
+    configure(node)
+    kernel.see("Diskless", "UpToDate", role="Secondary", peer_role="Primary", connection="Connected")
+    kernel.late = kernel.now
+    kernel.see("Diskless", "Diskless", role="Secondary", peer_role="Primary", connection="Connected")
+    kernel.did.clear()
+    assert configure(node).changed
+    assert kernel.did == ["attach", "attach"]
 
 
 @pytest.mark.parametrize(
