@@ -13,7 +13,8 @@ from ._libvirt import Domain
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, unchanged
-from ._steps_domain import define, migrate, start, stop, undefine
+from ._steps_domain import define, start, stop, undefine
+from ._steps_migration import migrate
 
 
 def ensure(node: Node, params: dict[str, Any]) -> dict[str, Any]:

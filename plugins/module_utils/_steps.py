@@ -92,6 +92,7 @@ COPIES = (
     "volumes.set_aside", "volumes.put_back", "volumes.keep", "volumes.owe_install", "replication.detach",
     "replication.disconnect", "replication.wait", "replication.discard",
 )  # fmt: skip
+MIGRATION = ("domain.migrate",)
 GROWTH = ("volumes.grow", "replication.resize", "domain.resize")
 REGISTRY: dict[str, Function] = {}
 
@@ -132,6 +133,10 @@ def _module(op: str) -> object:
         from . import _steps_replication
 
         return _steps_replication
+    if op in MIGRATION:
+        from . import _steps_migration
+
+        return _steps_migration
     if area == "domain":
         from . import _steps_domain
 

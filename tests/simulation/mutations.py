@@ -17,6 +17,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
     _steps,
     _steps_definition,
     _steps_domain,
+    _steps_migration,
     _steps_replication,
     _steps_volumes,
 )
@@ -44,7 +45,7 @@ TAKE_OVER = ("converge", "failover", "recover")
 Patch = tuple[Any, str, Any]
 
 # The steps register themselves when their module is imported.
-STEPS = (_steps_definition, _steps_domain, _steps_replication, _steps_volumes)
+STEPS = (_steps_definition, _steps_domain, _steps_migration, _steps_replication, _steps_volumes)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ MUTATIONS = (
     Mutation(ONCE, "planner: a node that a move went to is forgotten",
              ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
     Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
-             ((_steps_domain, "_look_there", _nothing),), MOVES),
+             ((_steps_migration, "_look_there", _nothing),), MOVES),
     Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
              ((_power_back.Look, "judge", _forget_moves),), ("migrate",), ("diskless",), ("power",)),
     Mutation(ONCE, "planner: a node that is silent counts as dead without any proof",
