@@ -158,7 +158,10 @@ class Resource:
 
 @dataclass(frozen=True)
 class Domain:
-    """A libvirt domain on one node. `memory` in bytes; `xml` is the inactive configuration."""
+    """A libvirt domain on one node. `memory` in bytes; `xml` is the inactive configuration.
+
+    `stranded` if a migration that is over has left it paused.
+    """
 
     name: str
     uuid: str
@@ -169,6 +172,7 @@ class Domain:
     vcpus: int
     xml: str
     migrating: bool
+    stranded: bool = False
 
     @property
     def active(self) -> bool:
@@ -333,7 +337,7 @@ def _domain(name: str, data: dict[str, Any]) -> Domain:
     return Domain(
         name, str(data["uuid"]), str(data["state"]), bool(data.get("persistent", True)), bool(data.get("autostart")),
         int(data.get("memory") or 0), int(data.get("vcpus") or 0), str(data.get("xml") or ""),
-        bool(data.get("migrating")),
+        bool(data.get("migrating")), bool(data.get("stranded")),
     )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ _RESOURCE = {
 }  # fmt: skip
 _DOMAIN = {
     "uuid": TEXT, "state": TEXT, "memory?": MAYBE_NUMBER, "vcpus?": MAYBE_NUMBER, "xml?": MAYBE_TEXT,
-    "persistent?": bool, "autostart?": bool, "migrating?": bool,
+    "persistent?": bool, "autostart?": bool, "migrating?": bool, "stranded?": bool,
 }  # fmt: skip
 _GROUP = {"size": NUMBER, "free": NUMBER, "extent": NUMBER, "missing?": NUMBER}
 _ENTRY = {"key?": TEXT, "holder?": MAYBE_TEXT, "running?": bool, "step?": {"id?": MAYBE_TEXT}}

@@ -33,7 +33,7 @@ SHUTOFF_REASONS = {
 
 
 class Domain(NamedTuple):
-    """A domain as libvirt has it."""
+    """A domain as libvirt has it; `stranded` if a migration that is over has left it paused."""
 
     name: str
     uuid: str
@@ -44,6 +44,7 @@ class Domain(NamedTuple):
     vcpus: int
     xml: str
     migrating: bool
+    stranded: bool = False
 
     @property
     def active(self) -> bool:
@@ -85,6 +86,10 @@ class Hypervisor(Protocol):
 
     def elsewhere(self, uri: str, name: str) -> str | None: ...
 
+    def go_on_at(self, uri: str, name: str) -> None: ...
+
+    def discard_at(self, uri: str, name: str) -> None: ...
+
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -118,6 +123,8 @@ class Libvirt:
         self.uri = uri
         self.silent: NoAnswer | None = None
         self._connection: Any = None
+        # To the host to which a guest is being migrated: it waits there for one word, which comes at once.
+        self._target: Any = None
 
     @property
     def connection(self) -> Any:
@@ -182,9 +189,11 @@ class Libvirt:
             autostart = bool(domain.autostart()) if persistent else False
             word = STATES.get(state, str(state))
             migrating = word not in OFF and has_job(domain)
+            stranded = word == "paused" and not migrating and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
             return Domain(
-                domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating
-            )
+                domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating,
+                stranded,
+            )  # fmt: skip
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -211,18 +220,8 @@ class Libvirt:
     @limited(CHANGE)
     def undefine(self, name: str) -> None:
         """Removes the definition with what belongs to it (NVRAM, managed save), not the disks."""
-        import libvirt
-
-        flags = (
-            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-        )
         domain = self._need(name)
-        if self.uri.startswith("test:"):
-            flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        self._call(f"undefine {name}", domain.undefineFlags, flags)
+        self._call(f"undefine {name}", domain.undefineFlags, undefine_flags(self.connection))
 
     @limited(CHANGE)
     def set_autostart(self, name: str, autostart: bool) -> None:
@@ -266,8 +265,14 @@ class Libvirt:
         self._call(f"resize {target} of {name}", resize, target, size, flag)
 
     def migrate(self, wanted: Migration, say: Look) -> Outcome:
+        """Runs the whole migration; after it the guest may wait on the target until `go_on_at`."""
+        if wanted.waits:
+            with suppress(HypervisorError):
+                require_answer(wanted.uri)
+                self._target = connect(wanted.uri)
         outcome = run_migration(self._need(wanted.name), wanted, self.clock, say)
         if outcome.error is not None:
+            self._target = None
             # Where the guest is in the end, the caller asks.
             with suppress(HypervisorError):
                 return self._follow(wanted, say, outcome)
@@ -295,15 +300,45 @@ class Libvirt:
 
         return ask_there(uri, look)
 
+    def go_on_at(self, uri: str, name: str) -> None:
+        """Lets a guest go on that waits, paused, on another host."""
 
-def ask_there(uri: str, question: Callable[[Any], T]) -> T:
-    """Asks another host's libvirt, over a connection of its own."""
-    require_answer(uri)
+        def go_on(other: Any) -> None:
+            found = there(other, name)
+            if state_of(found) == "paused":
+                found.resume()
+
+        opened, self._target = self._target, None
+        if opened is not None:
+            with suppress(HypervisorError):
+                ask_there(uri, go_on, opened)
+                return
+        ask_there(uri, go_on)
+
+    def discard_at(self, uri: str, name: str) -> None:
+        """Ends a guest that is paused on another host, with its definition."""
+
+        def discard(other: Any) -> None:
+            found = there(other, name)
+            if state_of(found) != "paused":
+                raise HypervisorError(f"domain {name} at {uri} is {state_of(found)}", "run site.yml")
+            persistent = found.isPersistent()
+            found.destroy()
+            if persistent:
+                found.undefineFlags(undefine_flags(other))
+
+        ask_there(uri, discard)
+
+
+def ask_there(uri: str, question: Callable[[Any], T], opened: Any = None) -> T:
+    """Asks another host's libvirt, over a connection of its own, or one that was opened for it before."""
+    if opened is None:
+        require_answer(uri)
 
     def ask() -> T:
         import libvirt
 
-        other = connect(uri)
+        other = connect(uri) if opened is None else opened
         try:
             return question(other)
         except libvirt.libvirtError as error:
@@ -312,6 +347,24 @@ def ask_there(uri: str, question: Callable[[Any], T]) -> T:
             other.close()
 
     return within(ANSWER, ask, NoAnswer(uri, ANSWER))
+
+
+def there(connection: Any, name: str) -> Any:
+    """The domain at another host."""
+    found = lookup(connection, name)
+    if found is None:
+        raise HypervisorError(f"domain {name} is not defined at {connection.getURI()}", "run site.yml")
+    return found
+
+
+def undefine_flags(connection: Any) -> int:
+    """libvirt's flags for a definition and all that belongs to it, as far as the driver knows them."""
+    import libvirt
+
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    if connection.getType() != "TEST":
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    return int(flags)
 
 
 def states_of(connection: Any) -> dict[str, str]:

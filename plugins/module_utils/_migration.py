@@ -45,6 +45,15 @@ class Migration(NamedTuple):
     def postcopy(self) -> bool:
         return self.postcopy_seconds is not None or self.postcopy_iterations is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether the target's half waits, paused, until this side knows that its own is gone.
+
+        A peer-to-peer migration whose last answer is lost goes on at the source, and libvirt has no other way to keep
+        the target's half from running then (qemuMigrationSrcPerformPeer2Peer3 says so). It has none with post-copy.
+        """
+        return not self.postcopy
+
 
 # Is told libvirt's numbers now and then; returns why the job has to be aborted, or None.
 Look = Callable[[dict[str, Any]], Optional[str]]
@@ -71,6 +80,7 @@ def flags_of(wanted: Migration) -> int:
         (wanted.tls, libvirt.VIR_MIGRATE_TLS),
         (wanted.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
         (wanted.postcopy, libvirt.VIR_MIGRATE_POSTCOPY),
+        (wanted.waits, libvirt.VIR_MIGRATE_PAUSED),
         (wanted.copy_disks, libvirt.VIR_MIGRATE_NON_SHARED_DISK),
         (wanted.parallel, libvirt.VIR_MIGRATE_PARALLEL),
     ):

@@ -167,6 +167,7 @@ def _domains(node: Node) -> Document:
             "vcpus": one.vcpus,
             "xml": one.xml,
             "migrating": one.migrating,
+            "stranded": one.stranded,
         }
         for one in node.hypervisor.domains().values()
     }

@@ -92,7 +92,7 @@ COPIES = (
     "volumes.set_aside", "volumes.put_back", "volumes.keep", "volumes.owe_install", "replication.detach",
     "replication.disconnect", "replication.wait", "replication.discard",
 )  # fmt: skip
-MIGRATION = ("domain.migrate",)
+MIGRATION = ("domain.migrate", "domain.present", "domain.resume", "domain.discard")
 GROWTH = ("volumes.grow", "replication.resize", "domain.resize")
 REGISTRY: dict[str, Function] = {}
 

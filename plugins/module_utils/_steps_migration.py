@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The step that migrates a domain: what is looked at before, while and after it moves, however that ends."""
+"""A domain migrates: what is looked at before, while and after it, and what becomes of an interrupted one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from ._migration import Look, Migration, Outcome
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
+from ._steps_domain import require_in_charge
 
 # How often the memory was gone through before a migration that does not converge switches to post-copy.
 POSTCOPY_ITERATIONS = 2
 # Seconds between two looks at the disks of a guest that moves.
 LOOK_AT_DISKS = 1.0
+AGAIN = "run the same again: it plans on what is there then"
 
 
 @step("domain.migrate")
@@ -44,13 +46,38 @@ def migrate(node: Node, args: Args) -> Done:
     outcome = node.hypervisor.migrate(wanted, watch(node, xml, wanted))
     node.progress.clear(name)
     if outcome.error is not None:
-        raise _failed(node, wanted, outcome)
-    if outcome.unsafe is not None:
+        raise _failed(node, xml, wanted, outcome)
+    if wanted.waits:
+        _let_go_on(node, xml, wanted, outcome.unsafe)
+    elif outcome.unsafe is not None:
         message = f"{name} runs on the target; {outcome.unsafe} while it moved: what it wrote then may be here alone"
         raise TwofoldError(message, "stop it before it writes more, and see what verify says of its copies")
     _drop_leftover(node, name)
     numbers = outcome.stats
     return changed(f"migrated domain {name} in {numbers.get('milliseconds', 0) / 1000:.1f} s", **numbers)
+
+
+def _let_go_on(node: Node, xml: str, wanted: Migration, unsafe: str | None) -> None:
+    """The guest waits on the target, and is nowhere else any more: it goes on if the target's disks have all it wrote.
+
+    Else it is ended, and starts anew from the disks that do.
+    """
+    name = wanted.name
+    unsafe = unsafe or parted(node, xml, wanted)
+    if unsafe is None:
+        try:
+            node.hypervisor.go_on_at(wanted.uri, name)
+        except HypervisorError as error:
+            message = f"{name} moved and waits, paused, on the target ({error.message})"
+            raise TwofoldError(message, "run site.yml: it lets it go on") from error
+        return
+    message = f"{name} did not go on at the target: {unsafe} as it moved, and what it wrote then may be here alone"
+    try:
+        node.hypervisor.discard_at(wanted.uri, name)
+    except HypervisorError as error:
+        remedy = f"'virsh destroy {name}' on the target, where it is paused; then run site.yml, which starts it here"
+        raise TwofoldError(f"{message}; it could not be ended there ({error.message})", remedy) from error
+    raise TwofoldError(message, "run site.yml: it connects the copies and starts it anew")
 
 
 def watch(node: Node, xml: str, wanted: Migration) -> Look:
@@ -68,16 +95,20 @@ def watch(node: Node, xml: str, wanted: Migration) -> Look:
         if node.clock.monotonic() < due:
             return None
         due = node.clock.monotonic() + LOOK_AT_DISKS
-        try:
-            _require_target_disks(node, xml, wanted)
-        except Refused as parted:
-            return f"its copies parted ({parted.message})"
-        except TwofoldError:
-            # What cannot be told is no reason to end it.
-            return None
-        return None
+        return parted(node, xml, wanted)
 
     return look
+
+
+def parted(node: Node, xml: str, wanted: Migration) -> str | None:
+    """Why the target's disks may lack what the guest wrote here; None if they do not, or it cannot be told."""
+    try:
+        _require_target_disks(node, xml, wanted)
+    except Refused as found:
+        return f"its copies parted ({found.message})"
+    except TwofoldError:
+        return None
+    return None
 
 
 def migration_of(args: Args) -> Migration:
@@ -108,6 +139,11 @@ def migration_of(args: Args) -> Migration:
 def _moved_already(node: Node, wanted: Migration, here: Domain | None) -> Done:
     """It does not run here: either it runs on the target, or there is nothing to migrate."""
     there = node.hypervisor.elsewhere(wanted.uri, wanted.name)
+    if there == "paused" and here is None:
+        # It has gone from here, so its other half was complete, and somebody was interrupted before this word.
+        if not node.check_mode:
+            node.hypervisor.go_on_at(wanted.uri, wanted.name)
+        return changed(f"domain {wanted.name} goes on at the target")
     if there in ("running", "blocked"):
         if here is not None and wanted.persist and not node.check_mode:
             node.hypervisor.undefine(wanted.name)
@@ -157,7 +193,7 @@ def _require_target_disk(resource: ResourceState, volume: int, disk: str | None,
         raise Refused(message, "allow two primaries and promote it on the target first")
 
 
-def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
+def _failed(node: Node, xml: str, wanted: Migration, outcome: Outcome) -> TwofoldError:
     """Makes sure that one copy runs, and says what happened and where it runs now."""
     reason = outcome.error or "unknown"
     if outcome.timed_out:
@@ -170,16 +206,20 @@ def _failed(node: Node, wanted: Migration, outcome: Outcome) -> TwofoldError:
     except HypervisorError as silent:
         return TwofoldError(f"{message}; where it runs is not known: {silent.message}", silent.remedy)
     there = _look_there(node, wanted)
+    if there == "paused" and wanted.waits:
+        there = _end_of_half(node, xml, wanted, outcome, here)
     if here is not None and here.state == "running":
         if there in ("running", "blocked"):
             return _twice(node, message, wanted.name)
         doubt = ", and the target does not answer" if there == "unknown" else ""
         return TwofoldError(f"{message}; it goes on running here{doubt}", _hint(outcome))
+    # What waits there does not run as long as this one is here.
+    alone = there in (None, *OFF) or (there == "unknown" and wanted.waits)
+    if here is not None and here.state == "paused" and alone and not outcome.switched:
+        return TwofoldError(f"{message}; it had been paused here and {_resumed(node, wanted.name)}", _hint(outcome))
     if there == "unknown":
         state = here.state if here else "gone"
         return TwofoldError(f"{message}; it is {state} here and the target does not answer", "look at both nodes")
-    if here is not None and here.state == "paused" and there in (None, *OFF) and not outcome.switched:
-        return TwofoldError(f"{message}; it had been paused here and {_resumed(node, wanted.name)}", _hint(outcome))
     if there == "running":
         return TwofoldError(f"{message}; it runs on the target", "run again, so that what is left here is cleaned up")
     state = here.state if here else "gone"
@@ -198,6 +238,20 @@ def _twice(node: Node, message: str, name: str) -> TwofoldError:
         stands = f"it could not be paused here ({error.message})"
     remedy = f"stop it on one of both at once, with 'virsh destroy {name}'; then check the guest's file systems"
     return TwofoldError(f"{message}; it ran on the target and here, {stands}", remedy)
+
+
+def _end_of_half(node: Node, xml: str, wanted: Migration, outcome: Outcome, here: Domain | None) -> str | None:
+    """What waits at the target never ran: it is ended as long as this one is here, else it goes on. Its state then."""
+    if here is None:
+        _let_go_on(node, xml, wanted, outcome.unsafe)
+        return "running"
+    if not here.active:
+        return "paused"
+    try:
+        node.hypervisor.discard_at(wanted.uri, wanted.name)
+    except HypervisorError:
+        return _look_there(node, wanted)
+    return None
 
 
 def _resumed(node: Node, name: str) -> str:
@@ -223,3 +277,54 @@ def _hint(outcome: Outcome) -> str:
     if outcome.timed_out:
         return "give it more time or bandwidth, or allow auto-converge or post-copy"
     return "look at the logs of libvirt on both nodes, then run again"
+
+
+@step("domain.present")
+def present(node: Node, args: Args) -> Done:
+    """Looks whether a domain still has its definition here, as when that was planned: its migration may have ended."""
+    name = instance_name(args.text("name"))
+    if node.hypervisor.domain(name) is None:
+        raise Refused(f"domain {name} is not on this node any more, so it has moved", AGAIN)
+    return unchanged(f"domain {name} is here")
+
+
+@step("domain.resume")
+def resume(node: Node, args: Args) -> Done:
+    """Lets a guest go on that waits here since its migration was interrupted, if its disks are in order."""
+    name, resource = instance_name(args.text("name")), args.optional_text("resource")
+    found = _half(node, name)
+    if found is None:
+        raise Refused(
+            f"domain {name} is not defined on this node", "run the same again: it plans on what is there then"
+        )
+    if found.state in ("running", "blocked"):
+        return unchanged(f"domain {name} runs")
+    if resource is not None:
+        require_in_charge(node.replication.state(instance_name(resource)), resource, connected=True)
+    if not node.check_mode:
+        node.hypervisor.resume(name)
+    return changed(f"domain {name} goes on")
+
+
+@step("domain.discard")
+def discard(node: Node, args: Args) -> Done:
+    """Ends the half of a migration that waits here and never ran, with its definition."""
+    name = instance_name(args.text("name"))
+    found = _half(node, name)
+    if found is None:
+        return unchanged(f"domain {name} is not defined")
+    if found.state not in ("paused", *OFF):
+        raise Refused(f"domain {name} is {found.state} on this node", AGAIN)
+    if not node.check_mode:
+        node.hypervisor.destroy(name)
+        if node.hypervisor.domain(name) is not None:
+            node.hypervisor.undefine(name)
+    return changed(f"ended what waited here of {name}")
+
+
+def _half(node: Node, name: str) -> Domain | None:
+    """What is here of a guest whose migration was interrupted; never one that is just being migrated."""
+    found = node.hypervisor.domain(name)
+    if found is not None and found.migrating:
+        raise Refused(f"domain {name} is being migrated", "wait until that is over")
+    return found

@@ -38,11 +38,17 @@ class Guest:
     job: Task | None = None
     moving: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
+    switched: bool = False
 
     @property
     def active(self) -> bool:
         """Whether there is a QEMU."""
         return self.state != OFF
+
+    @property
+    def stranded(self) -> bool:
+        """Whether a migration that is over has left it paused."""
+        return self.state == "paused" and self.switched and not self.moving
 
     @property
     def facts(self) -> Facts:
@@ -108,6 +114,13 @@ class Libvirtd:
         for guest in self.domains.values():
             if not guest.active:
                 guest.why = "unknown"
+
+    def goes_on(self, name: str) -> None:
+        """The half of a migration at its target goes on."""
+        self.domains[name].state = "running"
+        self.world.log(f"{name} runs on {self.machine.name} now")
+        self.world.rules.moves(self.machine, name)
+        self.world.changed(name)
 
     def undefine(self, name: str) -> None:
         """Remove the definition; a guest that runs becomes transient."""
@@ -184,7 +197,7 @@ class Move:
     def _switch(self) -> None:
         """The guest pauses here and goes on there; a connection that breaks in between leaves one of them paused."""
         name, engine = self.wanted.name, self.world.engine
-        self.guest.state = "paused"
+        self.guest.state, self.guest.switched = "paused", True
         self._copy_disks()
         engine.pause(0.3 * self.world.rng.random())
         self.between()
@@ -192,14 +205,15 @@ class Move:
         if there is None or not there.active or not self.source.reaches(self.target):
             self.guest.state = "running"
             raise HypervisorError("operation failed: migration out job: unexpectedly failed")
-        there.state, there.moving, there.xml, there.persistent = "running", False, self._persistent(), True
-        self.world.log(f"{name} runs on {self.target.name} now")
-        self.world.rules.moves(self.source, self.target, name)
+        there.moving, there.xml, there.persistent = False, self._persistent(), True
+        if not self.wanted.waits:
+            self.target.libvirt.goes_on(name)
         self.world.changed(name)
         engine.pause(0.3 * self.world.rng.random())
         self.between()
         if not self.source.reaches(self.target):
-            # The answer is lost: the source does not know, and stays as it is.
+            # The answer is lost: libvirt takes it that the target has not started its half.
+            self.guest.state = "running"
             raise HypervisorError("Cannot recv data: Connection reset by peer")
         self.source.libvirt.stop(name, "migrated")
         self.source.libvirt.domains.pop(name, None)
@@ -233,7 +247,19 @@ class SimHypervisor:
     """`Hypervisor` of one call."""
 
     EFFECTS = frozenset(
-        {"define", "undefine", "set_autostart", "start", "shutdown", "destroy", "resume", "migrate", "resize_disk"}
+        {
+            "define",
+            "undefine",
+            "set_autostart",
+            "start",
+            "shutdown",
+            "destroy",
+            "resume",
+            "migrate",
+            "resize_disk",
+            "go_on_at",
+            "discard_at",
+        }
     )
 
     def __init__(self, machine: Machine, wait: Callable[[float], None], between: Callable[[], None]) -> None:
@@ -265,6 +291,7 @@ class SimHypervisor:
             vcpus=known.vcpus,
             xml=guest.xml,
             migrating=guest.active and guest.moving,
+            stranded=guest.stranded,
         )
 
     def _need(self, name: str) -> Guest:
@@ -374,3 +401,23 @@ class SimHypervisor:
     def elsewhere(self, uri: str, name: str) -> str | None:
         guest = self._there(uri).domains.get(name)
         return None if guest is None else guest.state
+
+    def go_on_at(self, uri: str, name: str) -> None:
+        there = self._there(uri)
+        if self._half(there, name).state == "paused":
+            there.goes_on(name)
+
+    def discard_at(self, uri: str, name: str) -> None:
+        there = self._there(uri)
+        guest = self._half(there, name)
+        if guest.state != "paused":
+            raise HypervisorError(f"domain {name} at {uri} is {guest.state}")
+        there.stop(name)
+        there.domains.pop(name, None)
+
+    @staticmethod
+    def _half(there: Libvirtd, name: str) -> Guest:
+        guest = there.domains.get(name)
+        if guest is None:
+            raise HypervisorError(f"domain {name} is not defined there")
+        return guest

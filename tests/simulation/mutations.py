@@ -21,6 +21,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils import (
     _steps_replication,
     _steps_volumes,
 )
+from ansible_collections.twofold.cluster.plugins.module_utils._migration import Migration
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, changed, unchanged
 
@@ -168,8 +169,8 @@ MUTATIONS = (
              ((situation, "_all_known", _yes),), MOVES, UNSHARED),
     Mutation(ONCE, "planner: a node that a move went to is forgotten",
              ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
-    Mutation(ONCE, "domain.migrate: a target that does not answer counts as empty",
-             ((_steps_migration, "_look_there", _nothing),), MOVES),
+    Mutation(ONCE, "domain.migrate: libvirt starts the target's half before the source's is gone",
+             ((Migration, "waits", False),), MOVES),
     Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
              ((_power_back.Look, "judge", _forget_moves),), ("migrate",), ("diskless",), ("power",)),
     Mutation(ONCE, "planner: a node that is silent counts as dead without any proof",

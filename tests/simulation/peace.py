@@ -123,13 +123,10 @@ def _justified(world: World, code: str, name: str) -> bool:
     """Whether the nodes really are as a finding says, and only a person may decide."""
     if code in ("split-brain", "stand-alone"):
         return world.drbd.split(name)
-    if code in ("runs-twice", "domain-elsewhere", "guest-state"):
-        # A migration whose last answer was lost: paused here, while it ran there; or two runs at the same time.
-        guests = [one.libvirt.domains.get(name) for one in world.machines.values()]
-        paused = any(guest is not None and guest.state == "paused" for guest in guests)
-        # All power was lost in a move with its disks: which ones are the last, only a person can say.
-        elsewhere = world.rules.contended or name in world.rules.strays or _was_moving(world, name)
-        return paused or (code == "domain-elsewhere" and elsewhere)
+    if code == "domain-elsewhere":
+        # All power was lost in a move with its disks: which ones are the last, only a person can say. Or two runs at
+        # the same time.
+        return world.rules.contended or name in world.rules.strays or _was_moving(world, name)
     if code == "left-over":
         # A copy of a plain disk while the guest is off: which one is the last, only a person can say. Or one whose
         # marks somebody removed.

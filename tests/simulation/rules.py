@@ -264,7 +264,7 @@ class Rules:
             first = first.parent
         self.look(KILL, first is not None and first.label == "os", f"{name} starts on {machine.name} with {seen!r}")
 
-    def moves(self, source: Machine, target: Machine, name: str) -> None:
+    def moves(self, target: Machine, name: str) -> None:
         """A guest goes on at the other node."""
         guest = target.libvirt.domains[name]
         for disk, tips in self.world.guests.tips.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..definition import same
-from ..findings import INFO, WARNING, Finding
+from ..findings import ERROR, INFO, WARNING, Finding
 from ..planner.document import Plan, Step
 from .seen import Seen
 
@@ -30,10 +30,12 @@ CODES = {
     "seed.remove": "seed-differs",
     "domain.define": "domain-differs",
     "domain.undefine": "domain-left-over",
+    "domain.discard": "domain-left-over",
+    "domain.resume": "guest-state",
     "domain.stop": "should-be-stopped",
 }
 # What other subjects say better.
-TOLD = frozenset({"replication.settle", "replication.demote", "domain.start"})
+TOLD = frozenset({"replication.settle", "replication.demote", "domain.start", "domain.present"})
 # Findings of the planner that other subjects tell in more detail.
 SUPERSEDED = frozenset({"disk-not-up-to-date", "not-connected"})
 REMEDY = "run site.yml"
@@ -54,7 +56,8 @@ def findings(seen: Seen, made: Plan) -> Iterator[Finding]:
             continue
         message = f"on {step.node}: {step.why}"
         code = CODES.get(step.op, "not-converged")
-        yield Finding(WARNING, code, f"instance {step.instance}", message, REMEDY)
+        severity = ERROR if step.op == "domain.resume" else WARNING
+        yield Finding(severity, code, f"instance {step.instance}", message, REMEDY)
 
 
 def _wanted_anew(seen: Seen, step: Step) -> bool:

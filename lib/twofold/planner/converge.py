@@ -18,7 +18,20 @@ from ..model import Instance
 from ..observed import Trace
 from ..render import seed
 from ..units import format_size, round_up
-from . import copies, grow, guest, rebuild, remove, replicated, report_only, split_brain, survivor, taken_back, volumes
+from . import (
+    copies,
+    grow,
+    guest,
+    halves,
+    rebuild,
+    remove,
+    replicated,
+    report_only,
+    split_brain,
+    survivor,
+    taken_back,
+    volumes,
+)
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
@@ -33,6 +46,8 @@ def instance(context: Context, wanted: Instance) -> None:
     if wanted.state == "absent":
         remove.instance(context, wanted, trace)
         return
+    chain = Chain(context, wanted.name)
+    trace = _end_halves(context, chain, trace)
     situation = assess(context, wanted, trace)
     if situation is None:
         _bring_up_the_silent(context, trace)
@@ -42,7 +57,17 @@ def instance(context: Context, wanted: Instance) -> None:
         return
     if situation.base is None:
         _promise(context, wanted, situation.nodes)
-    Converge(context, wanted, trace, situation, built).run()
+    Converge(context, wanted, trace, situation, built, chain=chain).run()
+
+
+def _end_halves(context: Context, chain: Chain, trace: Trace) -> Trace:
+    """End what interrupted migrations left, whatever else can be done; what is there then."""
+    ended = halves.stale(trace)
+    for node in ended:
+        halves.end(chain, trace, node, (trace.newest or {})["nodes"][0])
+    if ended:
+        context.change(trace.name, "update", ended, halves.INTERRUPTED)
+    return halves.without(trace, ended)
 
 
 def _bring_up_the_silent(context: Context, trace: Trace) -> None:
@@ -161,10 +186,10 @@ class Converge:
         self._undefine(self.situation.undefine)
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
-        written = write_definitions(
-            self.chain, self.trace, self.built, there, kind=self.kind, after=self._stop_others()
-        )
-        self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
+        if (goes_on := self._resume()) is not None:
+            after = [*self._stop_others(), *goes_on]
+            written = write_definitions(self.chain, self.trace, self.built, there, kind=self.kind, after=after)
+            self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in sorted(there, key=self._is_unfilled):
             self._volumes(node)
             self._replication(node)
@@ -325,6 +350,31 @@ class Converge:
             if node in resources and resources[node].up:
                 args = {**self.settings(), "domain": self.wanted.name}
                 self.chain.add(node, "replication.settle", args, why=why, after=let_go)
+
+    def _resume(self) -> list[str] | None:
+        """Let a guest go on that is paused since its migration was interrupted; the step's id, if there is one.
+
+        None if it cannot go on yet: then the former definition, which alone tells that it waits, is not replaced.
+        """
+        node = self.situation.primary
+        domain = self.trace.domains.get(node)
+        if domain is None or not (domain.stranded or halves.waiting(self.trace, node)):
+            return []
+        if not halves.may_go_on(self.trace, node):
+            self._report_waiting(node)
+            return None
+        args = {"name": self.wanted.name, "resource": self.wanted.name if self.replicated else None}
+        after = self.chain.last_on(*self.situation.nodes)
+        return [self.chain.add(node, "domain.resume", args, kind=plan.MOVE, why=halves.INTERRUPTED, after=after)]
+
+    def _report_waiting(self, node: str) -> None:
+        source, name = (self.situation.base or {"nodes": ("",)})["nodes"][0], self.wanted.name
+        message = f"it is paused on {node} since its migration was interrupted"
+        remedy = "run site.yml again when its copies are connected and up to date"
+        if source != node:
+            message = f"it waits, paused, on {node} since its migration from {source} was interrupted"
+            remedy += f"; if {source} was lost meanwhile, 'virsh destroy {name}' on {node} first: it starts anew"
+        self.context.error("guest-state", name, message, remedy)
 
     def _volumes(self, node: str) -> None:
         missing = volumes.missing(self.document, self.trace, node)

@@ -18,7 +18,7 @@ from .. import definition
 from ..findings import INFO, Finding, listing
 from ..model import Instance, ReplicationSettings
 from ..observed import Trace
-from . import abandon, copies, fit, foresight, losses, put_back, replicated, report_only, starts, volumes
+from . import abandon, copies, fit, foresight, halves, losses, put_back, replicated, report_only, starts, volumes
 from . import document as plan
 from .claims import Claims
 from .context import Chain, Context
@@ -117,7 +117,7 @@ def _affected(context: Context) -> dict[str, list[str]]:
 def _serves(trace: Trace) -> list[str]:
     """The nodes where it runs and can do something."""
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
-    return [node for node in active if not put_back.helpless(trace, node)]
+    return [node for node in active if not (put_back.helpless(trace, node) or halves.waiting(trace, node))]
 
 
 def _nothing_left(context: Context, name: str) -> None:
@@ -316,6 +316,9 @@ class TakeOver(Moved):
         checks = ours(self.context, self.name, self.trace, self.base) and self._disks_are_fine() and self.fits()
         if not checks or not self.seeded():
             return
+        if halves.waiting(self.trace, self.target):
+            halves.end(self.chain, self.trace, self.target, self.source)
+            self.trace = halves.without(self.trace, (self.target,))
         resource = self.trace.resources.get(self.target)
         after = self._clear_unfilled()
         why = f"the copy from before goes on: the new one was not filled when {self.source} was lost"

@@ -58,6 +58,7 @@ def _instance(desired: Desired, observed: Observed, name: str) -> str:
         for node, r in trace.resources.items()
     }
     domains = {
-        node: [d.uuid, d.state, d.persistent, d.autostart, d.xml, d.migrating] for node, d in trace.domains.items()
+        node: [d.uuid, d.state, d.persistent, d.autostart, d.xml, d.migrating, d.stranded]
+        for node, d in trace.domains.items()
     }
     return secrets.digest([wanted, trace.definitions, volumes, resources, domains, trace.seeds])

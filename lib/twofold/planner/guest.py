@@ -12,7 +12,7 @@ from .. import names, secrets
 from ..observed import Domain, Resource
 from ..render.domain import SEED_TARGET, disk_source
 from ..units import format_size
-from . import copies, diff, fit, rebooting, rebuild, volumes
+from . import copies, diff, fit, halves, rebooting, rebuild, volumes
 from . import document as plan
 from .document import Step
 from .starts import start_args
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 FILE = "$file"
 PROMOTE = "replication.promote"
+RESUME = "domain.resume"
 MOST_NICS = 16
 RUNNING = ("running", "idle", "blocked")
 # How a guest that is neither off nor serves comes back.
 STUCK = {
-    "paused": "virsh resume {} when that is gone, often a full or failed disk; site.yml after a migration",
+    "paused": "virsh resume {} when that is gone, often a full or failed disk",
     "crashed": "virsh destroy {}, then converge.yml starts it anew",
     "pmsuspended": "virsh dompmwakeup {} wakes it",
 }
@@ -339,6 +340,8 @@ class Guest:
     def _report_state(self) -> None:
         """A guest that is neither off nor running."""
         if self.domain is None or not self.active or self.domain.state in RUNNING:
+            return
+        if self.domain.stranded or halves.waiting(self.c.trace, self.node) or self.c.chain.has(self.node, RESUME):
             return
         state = self.domain.state
         if state in STUCK and self.c.wanted.state == "running":

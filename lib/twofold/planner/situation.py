@@ -12,7 +12,7 @@ from typing import Any
 from .. import names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import named, split_brain, taken_back
+from . import halves, named, split_brain, taken_back
 from .context import Context
 
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
@@ -202,6 +202,10 @@ def _existing(
     if any(domain.migrating for domain in trace.domains.values()):
         message = "a migration is going on"
         context.error("migrating", instance.name, message, "wait until it has ended and run this again")
+        return None
+    if left := halves.stale(trace):
+        message = f"its interrupted migration left its other half, paused, on {', '.join(left)}"
+        context.error("not-settled", instance.name, message, "run site.yml first, it clears that up")
         return None
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
     if len(active) > 1:

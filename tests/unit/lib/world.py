@@ -608,6 +608,19 @@ class World:
     def _domain_stop(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         doc["domains"][args["name"]]["state"] = "shutoff"
 
+    def _domain_present(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if args["name"] not in doc["domains"]:
+            raise Refused("it has moved")
+
+    def _domain_discard(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if doc["domains"].pop(args["name"], {}).get("state", "paused") == "running":
+            raise Refused("it runs")
+
+    def _domain_resume(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
+        if args["resource"] and doc["resources"][args["resource"]]["connection"] != "Connected":
+            raise Refused("it has lost its peer")
+        doc["domains"][args["name"]].update(state="running", stranded=False)
+
     def _domain_migrate(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         address = re.search(r"//\[?([^]/]+)", args["uri"])
         assert address is not None

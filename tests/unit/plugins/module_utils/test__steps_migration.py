@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -98,24 +99,64 @@ def test_why_a_migration_failed_is_told_whoever_resumes(
     assert domain is not None and domain.state == "running"
 
 
+class Target:
+    """What another host has of web1, and what it is told."""
+
+    def __init__(self, state: str | None) -> None:
+        self.state = state
+        self.told: list[str] = []
+
+    def elsewhere(self, uri: str, _name: str) -> str | None:
+        if self.state == "unknown":
+            raise NoAnswer(uri, 90)
+        return self.state
+
+    def go_on_at(self, uri: str, _name: str) -> None:
+        if self.state == "unknown":
+            raise NoAnswer(uri, 90)
+        self.told.append("go on")
+
+    def discard_at(self, uri: str, _name: str) -> None:
+        if self.state == "unknown":
+            raise NoAnswer(uri, 90)
+        self.told.append("discard")
+
+
+def migrate_to(
+    target: Target,
+    node: BenchNode,
+    monkeypatch: pytest.MonkeyPatch,
+    error: str | None,
+    unsafe: str | None = None,
+    *,
+    gone: bool = False,
+) -> None:
+    """A migration of web1, which runs here, that ended so at libvirt; whether libvirt ended it here all the same."""
+    run(node, "domain.start", name="web1", resource=None, volumes=[])
+    for name in ("elsewhere", "go_on_at", "discard_at"):
+        monkeypatch.setattr(node.hypervisor, name, getattr(target, name))
+
+    def end(_wanted: Migration, _look: object) -> Outcome:
+        if error is None or gone:
+            node.hypervisor.destroy("web1")
+            node.hypervisor.undefine("web1")
+        return Outcome(error, False, False, {"milliseconds": 1000}, unsafe)
+
+    monkeypatch.setattr(node.hypervisor, "migrate", end)
+    run(node, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+
+
 @pytest.mark.parametrize("there", ["running", "paused", None, "unknown"])
-def test_a_source_that_libvirt_let_go_on_is_paused_when_the_target_runs_too(
+def test_when_the_last_answer_of_the_target_is_lost_one_goes_on(
     defined: BenchNode, monkeypatch: pytest.MonkeyPatch, there: str | None
 ) -> None:
-    """Only the answer of the target was lost, which had started the guest."""
-    run(defined, "domain.start", name="web1", resource=None, volumes=[])
-
-    def elsewhere(uri: str, _name: str) -> str | None:
-        if there == "unknown":
-            raise NoAnswer(uri, 90)
-        return there
-
-    monkeypatch.setattr(defined.hypervisor, "migrate", lambda *_: Outcome("the network is gone", False, False, {}))
-    monkeypatch.setattr(defined.hypervisor, "elsewhere", elsewhere)
+    """libvirt lets the source go on then; what waits at the target is ended, what runs there has to be looked at."""
+    target = Target(there)
     with pytest.raises(TwofoldError) as caught:
-        run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+        migrate_to(target, defined, monkeypatch, "the network is gone")
     domain = defined.hypervisor.domain("web1")
     assert domain is not None
+    assert target.told == (["discard"] if there == "paused" else [])
     if there == "running":
         assert domain.state == "paused"
         assert "it ran on the target and here, it was paused here" in caught.value.message
@@ -123,6 +164,102 @@ def test_a_source_that_libvirt_let_go_on_is_paused_when_the_target_runs_too(
     else:
         assert domain.state == "running" and "it goes on running here" in caught.value.message
         assert ("does not answer" in caught.value.message) == (there == "unknown")
+
+
+def test_a_guest_goes_on_at_the_target_when_it_is_gone_from_here(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target("paused")
+    migrate_to(target, defined, monkeypatch, None)
+    assert target.told == ["go on"]
+    # Done twice: the first was killed before it could say so.
+    assert run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system").changed
+    assert target.told == ["go on", "go on"]
+
+
+def test_a_guest_goes_on_also_when_it_was_not_heard_that_it_has_moved(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirtd was restarted here, and did the rest by itself."""
+    target = Target("paused")
+    with pytest.raises(TwofoldError, match="connection closed; it runs on the target"):
+        migrate_to(target, defined, monkeypatch, "connection closed", gone=True)
+    assert target.told == ["go on"]
+
+
+def test_a_guest_that_cannot_be_told_to_go_on_is_left_to_the_next_run(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TwofoldError, match="web1 moved and waits, paused, on the target") as caught:
+        migrate_to(Target("unknown"), defined, monkeypatch, None)
+    assert "site.yml" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("there", ["paused", "unknown"])
+@pytest.mark.parametrize("seen", ["while it moved", "at the end"])
+def test_a_guest_does_not_go_on_without_what_it_wrote_last(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch, there: str, seen: str
+) -> None:
+    if seen == "at the end":
+        good = state(peer="Primary")
+        looks = iter([good, good._replace(connection="Connecting", peer_role="Unknown")])
+        monkeypatch.setattr(defined.replication, "states", lambda: {"web1": next(looks)})
+    target = Target(there)
+    with pytest.raises(TwofoldError, match="web1 did not go on at the target: its copies parted") as caught:
+        migrate_to(target, defined, monkeypatch, None, "its copies parted" if seen == "while it moved" else None)
+    assert target.told == (["discard"] if there == "paused" else [])
+    assert "site.yml" in str(caught.value.remedy)
+    assert ("virsh destroy web1" in str(caught.value.remedy)) == (there == "unknown")
+
+
+@pytest.fixture
+def other() -> Iterator[Any]:
+    """Another host, as libvirt's own test driver has it: with a guest that runs, named test."""
+    import libvirt
+
+    connection = libvirt.open("test:///default")
+    xml = connection.lookupByName("test").XMLDesc()
+    yield connection.lookupByName("test")
+    # All connections of a process see the same host.
+    connection.defineXML(xml).create()
+    connection.close()
+
+
+def test_what_waits_on_another_host_goes_on_or_is_ended(node: BenchNode, other: Any) -> None:
+    other.suspend()
+    node.hypervisor.go_on_at("test:///default", "test")
+    assert node.hypervisor.elsewhere("test:///default", "test") == "running"
+    node.hypervisor.go_on_at("test:///default", "test")
+    with pytest.raises(HypervisorError, match="is running"):
+        node.hypervisor.discard_at("test:///default", "test")
+    other.suspend()
+    node.hypervisor.discard_at("test:///default", "test")
+    assert node.hypervisor.elsewhere("test:///default", "test") is None
+    for ask in (node.hypervisor.go_on_at, node.hypervisor.discard_at):
+        with pytest.raises(HypervisorError, match="test is not defined at"):
+            ask("test:///default", "test")
+
+
+def test_what_an_interrupted_migration_left_here_goes_on_or_is_ended(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    assert not run(defined, "domain.resume", name="web1", resource=None).changed
+    with pytest.raises(Refused, match="web1 is running"):
+        run(defined, "domain.discard", name="web1")
+    defined.hypervisor.suspend("web1")
+    monkeypatch.setattr(defined.replication, "state", lambda _name: state(peer="Primary"))
+    with pytest.raises(Refused, match="Primary at the peer too"):
+        run(defined, "domain.resume", name="web1", resource="web1")
+    monkeypatch.setattr(defined.replication, "state", lambda _name: state())
+    assert run(defined, "domain.resume", name="web1", resource="web1").changed
+    defined.hypervisor.suspend("web1")
+    assert not run(defined, "domain.present", name="web1").changed
+    assert run(defined, "domain.discard", name="web1").changed
+    assert not run(defined, "domain.discard", name="web1").changed
+    for op in ("domain.present", "domain.resume"):
+        with pytest.raises(Refused, match="web1 is not"):
+            run(defined, op, name="web1", resource=None)
 
 
 def test_a_migration_that_outlives_its_connection_is_watched_on(

@@ -66,6 +66,9 @@ STEPS: dict[str, Any] = {
     "domain.start": lambda name: {"name": name, "resource": None, "volumes": []},
     "domain.stop": lambda name: {"name": name},
     "domain.resize": lambda name: {"name": name, "target": "vda", "device": "/dev/drbd1000"},
+    "domain.present": lambda name: {"name": name},
+    "domain.resume": lambda name: {"name": name, "resource": None},
+    "domain.discard": lambda name: {"name": name},
     "domain.migrate": lambda name: {"name": name, "uri": "qemu+tls://192.0.2.12/system"},
 }
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
