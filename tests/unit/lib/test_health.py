@@ -298,6 +298,7 @@ CASES = [
     # Instances
     Case("should-run", ERROR, WEB1, "shutoff on node1", set_domain(state="shutoff"), "primary-unused"),
     Case("guest-state", ERROR, WEB1, "it should run and is paused on node1", set_domain(state="paused")),
+    Case("guest-state", ERROR, WEB1, "its migration was interrupted", set_domain(state="paused", stranded=True)),
     Case("guest-state", ERROR, WEB1, "it should run and is crashed on node1", set_domain(state="crashed")),
     Case("guest-state", WARNING, WEB1, "it is shutdown on node1", set_domain(state="shutdown")),
     Case("volume-size", WARNING, WEB1, "web1-disk0 on node2 has 1GiB, the definition says 128MiB", resized),
