@@ -46,11 +46,11 @@ def lose(uri: str, name: str) -> None:
 
 
 def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
-    """The error, or None. Something may happen to it as soon as its other half is there."""
+    """The error, or None. Something may happen to it as soon as its other half is there, or it is left at its end."""
     done: list[str] = []
 
     def say(_stats: Request) -> str | None:
-        if meanwhile is None or (not done and hypervisor.elsewhere(wanted["uri"], name) in NO_HALF):
+        if meanwhile in (None, "left") or (not done and hypervisor.elsewhere(wanted["uri"], name) in NO_HALF):
             return None
         if meanwhile == "dies" and not done:
             kill(name)
@@ -60,7 +60,9 @@ def migrate(name: str, wanted: Request, meanwhile: str | None) -> str | None:
         return "called off" if meanwhile == "aborted" else None
 
     outcome = hypervisor.migrate(migration.Migration(**wanted), say)
-    if meanwhile and not done and outcome.error is None:
+    if outcome.error is None and meanwhile is None:
+        hypervisor.go_on_at(wanted["uri"], name)
+    if meanwhile not in (None, "left") and not done and outcome.error is None:
         raise SystemExit(f"the migration of {name} ended before anything could happen to it: {outcome}")
     error: str | None = outcome.error
     return error

@@ -121,8 +121,19 @@ def cut_control(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
     cluster.lab.wait(lambda: not migrating(cluster), what="libvirt's own job is over")
 
 
+def lose_the_last_answer(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
+    """The target's libvirtd hears everything and is heard no more; memory takes another connection, and arrives."""
+    table = "table inet lost { chain out { type filter hook output priority 0; tcp sport 16514 drop; }; }"
+    cluster.sh("node2", f"echo '{table}' | nft -f -")
+    cluster.sh("node1", "virsh migrate-setspeed serve1 512")
+    assert process.wait(timeout=1200) != 0, "the source has not heard that the target has all of it"
+    assert cluster.running("serve1") == ["node1"], "libvirt lets the guest go on at the source, and nowhere else"
+    assert cluster.sh("node2", "virsh domstate serve1").strip() == "paused", "what the target has waits for a word"
+    cluster.sh("node2", "nft delete table inet lost")
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("cut", [cut_target, cut_source, cut_control])
+@pytest.mark.parametrize("cut", [cut_target, cut_source, cut_control, lose_the_last_answer])
 def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subprocess.Popen[bytes]], None]) -> None:
     """Whatever is cut, one run of converge leaves one running copy, no dual-primary, and every acknowledged record."""
     writer = serving(cluster)

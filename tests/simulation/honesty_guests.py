@@ -31,9 +31,10 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "autostart": ("set_autostart", (True,)),
 }
 DEFINE, KILL, MIGRATE = "define", "kill", "migrate"
-# In the middle of a migration: it is called off, the guest dies here, or its other half does there.
-ABORTED, DIES, LOST = "migrate aborted", "migrate dies", "migrate lost"
-MOVES = (MIGRATE, ABORTED, DIES, LOST)
+# In the middle of a migration: it is called off, the guest dies here, or its other half does there; or who let it move
+# is killed before he lets it go on there.
+ABORTED, DIES, LOST, LEFT = "migrate aborted", "migrate dies", "migrate lost", "migrate left"
+MOVES = (MIGRATE, ABORTED, DIES, LOST, LEFT)
 
 
 class Seen(NamedTuple):
@@ -43,6 +44,7 @@ class Seen(NamedTuple):
     persistent: bool
     autostart: bool
     migrating: bool
+    stranded: bool
     why: str | None
 
 
@@ -51,7 +53,7 @@ def seen(domain: Domain | None, why: Callable[[], str]) -> Seen | None:
     if domain is None:
         return None
     off = why() if domain.state in OFF else None
-    return Seen(domain.state, domain.persistent, domain.autostart, domain.migrating, off)
+    return Seen(domain.state, domain.persistent, domain.autostart, domain.migrating, domain.stranded, off)
 
 
 def xml(name: str, disk: str = "") -> str:
@@ -61,7 +63,7 @@ def xml(name: str, disk: str = "") -> str:
 
 def migration(name: str, text: str, address: str, what: str) -> Migration:
     """A move to the node at an address, as the product makes it; it is slow where something happens in its middle."""
-    slow = None if what == MIGRATE else 1 << 20
+    slow = None if what in (MIGRATE, LEFT) else 1 << 20
     return Migration(name, f"qemu+tls://{address}/system", f"tcp://{address}", text, bandwidth=slow)
 
 
@@ -122,7 +124,11 @@ class GuestModel:
             return "called off" if what == ABORTED and half is not None and half.active else None
 
         wanted = migration(name, xml(name), target.replication_address, what)
-        return self._hypervisor(machine.name, between).migrate(wanted, look).error
+        hypervisor = self._hypervisor(machine.name, between)
+        outcome = hypervisor.migrate(wanted, look)
+        if outcome.error is None and what != LEFT:
+            hypervisor.go_on_at(wanted.uri, name)
+        return outcome.error
 
     def happen(self, event: Event, acts: Mapping[str, Act], record: int) -> dict[str, str | None]:
         happen(self.world, event)
@@ -178,6 +184,8 @@ TELLING = {
         "aborted-defined-there": "a define, b define, a start, a migrate aborted, b undefine, a migrate",
         "dies": "a define, a start, a migrate dies, b start, a start",
         "lost": "a define, a start, a migrate lost, a migrate",
+        "left": "a define, a start, a migrate left, a migrate, a define, b resume, b migrate",
+        "left-defined-there": "a define, b define, a start, a migrate left, b start, b destroy, b start",
     },
     LINK: {
         "no-way": "a define, a start | a migrate, a destroy, a start | a migrate",
@@ -192,12 +200,24 @@ TELLING = {
     },
     RESTART: {
         "runs": "a define, a start | a destroy, a start, a migrate | b destroy",
+        "left": "a define, a start, a migrate left | b resume | b migrate left, a resume",
         "transient": "a define, a start, a undefine | a destroy | a define",
         "off": "a define, b define, b start, b destroy | a start, a kill | a start, b start",
     },
 }  # fmt: skip
 DRAWN = {CALM: 3, LINK: 1, POWER: 3, RESTART: 2}
-WEIGHTS = {DEFINE: 5, "start": 5, MIGRATE: 4, "destroy": 2, KILL: 2, "undefine": 2, "autostart": 1, ABORTED: 1, LOST: 1}
+WEIGHTS = {
+    DEFINE: 5,
+    "start": 5,
+    MIGRATE: 4,
+    "destroy": 2,
+    KILL: 2,
+    "undefine": 2,
+    "autostart": 1,
+    ABORTED: 1,
+    LOST: 1,
+    LEFT: 1,
+}
 
 
 def program(name: str, seed: int) -> Program:
