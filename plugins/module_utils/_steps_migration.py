@@ -44,16 +44,17 @@ def migrate(node: Node, args: Args) -> Done:
         return changed(f"would migrate domain {name} to {wanted.uri}")
 
     outcome = node.hypervisor.migrate(wanted, watch(node, xml, wanted))
+    moved, numbers = node.clock.monotonic(), dict(outcome.stats)
     node.progress.clear(name)
     if outcome.error is not None:
         raise _failed(node, xml, wanted, outcome)
     if wanted.waits:
         _let_go_on(node, xml, wanted, outcome.unsafe)
+        numbers["waited_ms"] = int((node.clock.monotonic() - moved) * 1000)
     elif outcome.unsafe is not None:
         message = f"{name} runs on the target; {outcome.unsafe} while it moved: what it wrote then may be here alone"
         raise TwofoldError(message, "stop it before it writes more, and see what verify says of its copies")
     _drop_leftover(node, name)
-    numbers = outcome.stats
     return changed(f"migrated domain {name} in {numbers.get('milliseconds', 0) / 1000:.1f} s", **numbers)
 
 

@@ -128,6 +128,11 @@ migration:
     downtime_ms:
       description: How long the guest did not run.
       type: int
+    waited_ms:
+      description:
+        - How long the guest waited on the target after that, until it was sure that it is gone from here and its disks are the same.
+        - Not with post-copy.
+      type: int
     bytes_processed:
       description: How much was sent.
       type: int
@@ -137,6 +142,7 @@ migration:
   sample:
     milliseconds: 8120
     downtime_ms: 84
+    waited_ms: 31
     bytes_processed: 143512021
     postcopy: false
 message:
