@@ -107,11 +107,13 @@ def _report_elsewhere(
 
 
 def _outlived(trace: Trace, base: dict[str, Any], elsewhere: list[str]) -> bool:
-    """Whether domains elsewhere are left over: off, under an older definition, while it is defined at home."""
+    """Whether domains elsewhere are left over: off, while it is at home under a newer definition, or runs there."""
     older = [node for node in elsewhere if (found := trace.definitions.get(node)) and node in found["nodes"]]
     stale = all(int(trace.definitions[node]["generation"]) < int(base["generation"]) for node in older)
     off = not any(trace.domains[node].active for node in elsewhere)
-    return off and older == elsewhere and stale and not set(trace.domains).isdisjoint(base["nodes"])
+    at_home = [trace.domains[node] for node in base["nodes"] if node in trace.domains]
+    runs = elsewhere == [base.get("moving_to")] and any(domain.active for domain in at_home)
+    return off and bool(at_home) and (runs or (older == elsewhere and stale))
 
 
 def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
