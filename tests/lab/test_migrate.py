@@ -82,7 +82,7 @@ def serving(cluster: Cluster) -> subprocess.Popen[str]:
 
 
 def remaining(cluster: Cluster) -> int:
-    """How many bytes of memory a migration job still has to copy from node1; 0 if it has not begun, or there is none."""
+    """How many bytes a migration job still has to copy from node1; 0 if it has not begun, or there is none."""
     done = cluster.lab.run("node1", "virsh domjobinfo serve1 --rawstats 2>/dev/null", check=False)
     values = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
     return int(values.get("memory_remaining", 0)) if int(values.get("memory_processed", 0)) > 1 << 20 else 0
