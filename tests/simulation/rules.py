@@ -275,8 +275,14 @@ class Rules:
                 self.look(LAST, whole, f"{name} goes on at {target.name} with {seen!r}, without {tips}")
 
     def disk_lost(self, machine: Machine, name: str) -> None:
-        """A disk dies with all that is on it: with the last copy of something, nothing can be demanded any more."""
+        """A disk dies with all that is on it: with the last copy of something, nothing can be demanded any more.
+
+        A disk without a second copy that has just moved is the only one: what is left where it came from is cleared up.
+        """
         self.lost.add(name)
+        guest, document = machine.libvirt.domains.get(name), _definitions.read_all(machine.files).get(name)
+        if guest is not None and guest.active and (document or {}).get("disk_template") == "plain":
+            self.bereaved.add(name)
         here = {id(lv) for lv in machine.storage.volumes.values() if lv.tagged("instance") == name}
         guests = self.world.guests
         for disk in sorted({*guests.tips, *guests.given_up}):
