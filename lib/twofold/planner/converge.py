@@ -47,9 +47,11 @@ def instance(context: Context, wanted: Instance) -> None:
         remove.instance(context, wanted, trace)
         return
     chain = Chain(context, wanted.name)
-    trace = _end_halves(context, chain, trace)
+    trace = _end_halves(chain, trace)
     situation = assess(context, wanted, trace)
     if situation is None:
+        if chain.added:
+            context.change(wanted.name, "update", chain.nodes, halves.INTERRUPTED)
         _bring_up_the_silent(context, trace)
         return
     built = wanted_definition(context, wanted, trace, situation)
@@ -60,13 +62,11 @@ def instance(context: Context, wanted: Instance) -> None:
     Converge(context, wanted, trace, situation, built, chain=chain).run()
 
 
-def _end_halves(context: Context, chain: Chain, trace: Trace) -> Trace:
+def _end_halves(chain: Chain, trace: Trace) -> Trace:
     """End what interrupted migrations left, whatever else can be done; what is there then."""
     ended = halves.stale(trace)
     for node in ended:
         halves.end(chain, trace, node, (trace.newest or {})["nodes"][0])
-    if ended:
-        context.change(trace.name, "update", ended, halves.INTERRUPTED)
     return halves.without(trace, ended)
 
 
@@ -341,7 +341,8 @@ class Converge:
             return
         why, resources = "; ".join(reasons), self.trace.resources
         former = [node for node in copies.former(self.trace, self.situation.nodes) if node in resources]
-        let_go = [
+        let_go = [step.id for step in self.chain.added if step.op == "domain.discard"]
+        let_go += [
             self.chain.add(node, "replication.demote", self.settings(), why=why)
             for node in former
             if resources[node].primary

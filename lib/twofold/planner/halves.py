@@ -62,7 +62,7 @@ def end(chain: Chain, trace: Trace, node: str, source: str) -> None:
     """Steps that end a half, if the source's domain is still there; nobody asks a source that is proven dead."""
     args, after = {"name": trace.name}, []
     if source in trace.domains:
-        after = [chain.add(source, "domain.present", args, kind=plan.MOVE, why="it is still there, so it may have run")]
-    why = f"it waited on {node} when its migration from {source} was interrupted, and has not run there"
+        after = [chain.add(source, "domain.present", args, kind=plan.MOVE, why="it has not moved meanwhile")]
+    why = f"its migration from {source} was interrupted, and what waits on {node} has never run"
     risk = f"what it has in memory on {node} is given up; its disks stay as they are"
     chain.add(node, "domain.discard", args, kind=plan.MOVE, why=why, risk=risk, after=after)

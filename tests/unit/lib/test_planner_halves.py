@@ -62,6 +62,8 @@ def test_the_next_run_clears_it_up(template: str, source: str | None) -> None:
         assert ops(plan)[:2] == [("present", "node1"), ("discard", "node2")]
         (given_up,) = [step for step in plan.steps if step.op == "domain.discard"]
         assert given_up.risk and "domain.present" in "".join(given_up.needs)
+        assert all(given_up.id in step.needs for step in plan.steps if step.op == "replication.settle")
+        assert len(plan.summary) == 1
     world.apply(plan, wanted)
     assert states(world) == {"node2" if source is None else "node1": "running"}
     assert not world.converge(wanted).errors
