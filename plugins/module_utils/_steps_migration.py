@@ -70,7 +70,7 @@ def _let_go_on(node: Node, xml: str, wanted: Migration, unsafe: str | None) -> N
             node.hypervisor.go_on_at(wanted.uri, name)
         except HypervisorError as error:
             message = f"{name} moved and waits, paused, on the target ({error.message})"
-            raise TwofoldError(message, "run site.yml: it lets it go on") from error
+            raise TwofoldError(message, f"run site.yml, or 'virsh resume {name}' there: it goes on") from error
         return
     message = f"{name} did not go on at the target: {unsafe} as it moved, and what it wrote then may be here alone"
     try:
