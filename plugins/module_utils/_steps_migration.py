@@ -212,8 +212,11 @@ def _failed(node: Node, xml: str, wanted: Migration, outcome: Outcome) -> Twofol
     if here is not None and here.state == "running":
         if there in ("running", "blocked"):
             return _twice(node, message, wanted.name)
-        doubt = ", and the target does not answer" if there == "unknown" else ""
-        return TwofoldError(f"{message}; it goes on running here{doubt}", _hint(outcome))
+        doubts = {
+            "unknown": ", and the target does not answer",
+            "paused": ", and its half on the target has to be ended",
+        }
+        return TwofoldError(f"{message}; it goes on running here{doubts.get(str(there), '')}", _hint(outcome))
     # What waits there does not run as long as this one is here.
     alone = there in (None, *OFF) or (there == "unknown" and wanted.waits)
     if here is not None and here.state == "paused" and alone and not outcome.switched:

@@ -21,9 +21,9 @@ INTERRUPTED = "its migration was interrupted"
 
 
 def waiting(trace: Trace, node: str) -> bool:
-    """Whether a half waits on a node, or what looks like one."""
+    """Whether a half waits on a node to which the guest may have been about to move, or what looks like one."""
     base, domain = trace.newest, trace.domains.get(node)
-    if base is None or domain is None or node == base["nodes"][0]:
+    if base is None or domain is None or node not in (*base["nodes"][1:], base.get("moving_to")):
         return False
     return domain.state == "paused" and not domain.migrating
 
