@@ -187,7 +187,8 @@ class Converge:
         self._settle()
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         if (goes_on := self._resume()) is not None:
-            after = [*self._stop_others(), *goes_on]
+            # Until a half is ended, the former definition tells whose it is.
+            after = [*self._stop_others(), *self._ends_of_halves(), *goes_on]
             written = write_definitions(self.chain, self.trace, self.built, there, kind=self.kind, after=after)
             self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in sorted(there, key=self._is_unfilled):
@@ -341,8 +342,7 @@ class Converge:
             return
         why, resources = "; ".join(reasons), self.trace.resources
         former = [node for node in copies.former(self.trace, self.situation.nodes) if node in resources]
-        let_go = [step.id for step in self.chain.added if step.op == "domain.discard"]
-        let_go += [
+        let_go = self._ends_of_halves() + [
             self.chain.add(node, "replication.demote", self.settings(), why=why)
             for node in former
             if resources[node].primary
@@ -351,6 +351,9 @@ class Converge:
             if node in resources and resources[node].up:
                 args = {**self.settings(), "domain": self.wanted.name}
                 self.chain.add(node, "replication.settle", args, why=why, after=let_go)
+
+    def _ends_of_halves(self) -> list[str]:
+        return [step.id for step in self.chain.added if step.op == "domain.discard"]
 
     def _resume(self) -> list[str] | None:
         """Let a guest go on that is paused since its migration was interrupted; the step's id, if there is one.
