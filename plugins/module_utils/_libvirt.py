@@ -182,18 +182,7 @@ class Libvirt:
         import libvirt
 
         try:
-            state, maximum, _memory, vcpus, _time = domain.info()
-            persistent = bool(domain.isPersistent())
-            flags = libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0
-            xml = domain.XMLDesc(flags)
-            autostart = bool(domain.autostart()) if persistent else False
-            word = STATES.get(state, str(state))
-            migrating = word not in OFF and has_job(domain)
-            stranded = word == "paused" and not migrating and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
-            return Domain(
-                domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating,
-                stranded,
-            )  # fmt: skip
+            return with_its_error(describe, domain)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -371,6 +360,21 @@ def states_of(connection: Any) -> dict[str, str]:
     return {domain.name(): state_of(domain) for domain in connection.listAllDomains(0)}
 
 
+def describe(domain: Any) -> Domain:
+    import libvirt
+
+    state, maximum, _memory, vcpus, _time = domain.info()
+    persistent = bool(domain.isPersistent())
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
+    autostart = bool(domain.autostart()) if persistent else False
+    word = STATES.get(state, str(state))
+    migrating = word not in OFF and has_job(domain)
+    stranded = word == "paused" and not migrating and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
+    return Domain(
+        domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating, stranded
+    )
+
+
 def state_of(domain: Any) -> str:
     return STATES.get(domain.info()[0], "nostate")
 
@@ -440,11 +444,27 @@ def require_answer(uri: str, seconds: float = 5.0) -> None:
         raise HypervisorError(f"libvirt at {uri} does not answer: {error}", LOOK_THERE) from error
 
 
+def with_its_error(function: Callable[..., T], *args: Any) -> T:
+    """Asks libvirt where the kind of its error matters; once more if that was lost.
+
+    libvirt's bindings read it a moment after the call. When Python's collector finalises another domain in between, it
+    is reset.
+    """
+    import libvirt
+
+    try:
+        return function(*args)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() is not None:
+            raise
+    return function(*args)
+
+
 def lookup(connection: Any, name: str) -> Any:
     import libvirt
 
     try:
-        return connection.lookupByName(name)
+        return with_its_error(connection.lookupByName, name)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
@@ -456,7 +476,7 @@ def has_job(domain: Any) -> bool:
     import libvirt
 
     try:
-        return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+        return bool(with_its_error(domain.jobInfo)[0] != libvirt.VIR_DOMAIN_JOB_NONE)
     except libvirt.libvirtError as error:
         # A migration comes in here; only its source can count it.
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:

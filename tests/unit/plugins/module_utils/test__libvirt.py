@@ -42,6 +42,22 @@ def test_a_migration_that_comes_in_is_a_job_though_only_its_source_can_count_it(
     assert has_job(Answers(libvirt.VIR_ERR_OPERATION_UNSUPPORTED))
 
 
+def test_a_question_whose_error_was_lost_is_asked_once_more() -> None:
+    """A domain that Python finalises between libvirt's call and the making of its exception resets what went wrong."""
+    connection = libvirt.open("test:///default")
+    asked: list[str] = []
+
+    def by_name(name: str) -> libvirt.virDomain:
+        asked.append(name)
+        if len(asked) == 1:
+            libvirt.virResetLastError()
+            raise libvirt.libvirtError("virDomainLookupByName() failed")
+        return connection.lookupByName(name)
+
+    assert _libvirt.lookup(SimpleNamespace(lookupByName=by_name), "nobody") is None
+    assert asked == ["nobody", "nobody"]
+
+
 @pytest.mark.parametrize("code", [libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_SUPPORT])
 def test_a_domain_that_is_off_and_a_driver_without_jobs_have_none(code: int) -> None:
     assert not has_job(Answers(code))
