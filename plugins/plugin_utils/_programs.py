@@ -45,5 +45,7 @@ def run(argv: list[str], stdin: str, seconds: float) -> fencing.Ran:
     except subprocess.TimeoutExpired:
         return fencing.Ran(None, "", f"did not end within {seconds:.0f} s")
     except OSError as error:
-        return fencing.Ran(None, "", f"cannot be run: {error.strerror}; install fence-agents on the control host")
+        agent = os.path.basename(argv[0]).startswith("fence_")
+        remedy = "install fence-agents on the control host" if agent else f"look at {argv[0]} on the control host"
+        return fencing.Ran(None, "", f"cannot be run: {error.strerror}; {remedy}")
     return fencing.Ran(done.returncode, done.stdout, done.stderr)

@@ -200,7 +200,8 @@ def test_how_long_it_takes_and_what_was_tried_is_said(operator: Fenced) -> None:
     shown, _ignored = operator.run("fence", status=2, node="node2", action="off")
     said = " ".join(shown.split())
     assert shown.index("node2: switching its power off, up to 482 s") < shown.index("node2: silent")
-    assert "nonexistent: cannot be run" in said and "fence_node2: ERROR: cannot log in with ***" in said
+    assert "nonexistent: cannot be run: No such file or directory; look at" in said
+    assert "fence_node2: ERROR: cannot log in with ***" in said
     operator.running(web1=PAIR)
     operator.world.power_off("node1")
     shown, _ignored = operator.run("fence", intent={"verb": "recover"}, switch_off="node1")
