@@ -583,6 +583,7 @@ class World:
             "uuid": root.findtext("uuid"), "state": old.get("state", "shutoff"), "persistent": True, "autostart": False,
             "memory": old["memory"] if running else int(root.findtext("memory") or 0) * 1024,
             "vcpus": old["vcpus"] if running else int(root.findtext("vcpu") or 0), "xml": xml, "migrating": False,
+            "stranded": False,
         }  # fmt: skip
 
     def _domain_undefine(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
