@@ -231,6 +231,9 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     if not named.confirmed(context, name, confirm, f"{wanted.os} is written over its first disk: its data is lost"):
         return
     chain, known = Chain(context, name), context.errors
+    if node in trace.domains:
+        # A colleague may be moving it: then nothing is written over what it left behind.
+        chain.add(node, "domain.present", {"name": name}, kind=plan.DESTROY, why="it has not moved meanwhile")
     _stop(chain, wanted, trace, node)
     volume = {"volume_group": disk.volume_group, "name": disk.name}
     risk = "all data of its first disk is lost"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.test_planner_replace import on_pair
-from tests.unit.lib.world import World
+from tests.unit.lib.world import Refused, World
 
 from twofold.model import Desired
 from twofold.planner import Plan
@@ -419,6 +419,16 @@ def test_an_os_is_installed_anew_on_an_explicit_word() -> None:
     ops = [step.op for step in plan.steps if step.node == "node1"]
     assert ops.index("domain.stop") < ops.index("volumes.owe_install") < ops.index("os.install")
     assert ops.index("os.install") < ops.index("domain.start")
+
+
+def test_no_os_is_written_where_a_guest_was_that_has_moved_meanwhile() -> None:
+    world = healthy()
+    plan = world.plan(WANTED, verb="reinstall", instance="web1", confirm="web1")
+    world.nodes["node2"]["domains"]["web1"] = world.nodes["node1"]["domains"].pop("web1")
+    before = world.documents()
+    with pytest.raises(Refused, match="it has moved"):
+        world.apply(plan, WANTED)
+    assert world.documents() == before
 
 
 LOST_FIRST_DISK = {"nodes": ["node1"], "os": "debian-13", "disk_template": "plain"}
