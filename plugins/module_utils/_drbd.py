@@ -16,6 +16,7 @@ from . import _drbd_netlink
 from ._drbd_meta import JUST_CREATED, SECTOR, is_blank, parse_generations
 from ._drbd_parse import (
     PLACEHOLDER,
+    parse_equal,
     parse_events,
     parse_out_of_sync,
     parse_proc,
@@ -102,6 +103,8 @@ class Replication(Protocol):
     def state(self, name: str) -> ResourceState | None: ...
 
     def resyncs(self) -> dict[int, Resync]: ...
+
+    def equal(self) -> set[int]: ...
 
     def names(self) -> list[str]: ...
 
@@ -205,6 +208,10 @@ class Drbd:
         text = self.files.read("/proc/drbd") or ""
         left = parse_out_of_sync(text)
         return {minor: Resync(done, left.get(minor)) for minor, done in parse_proc(text).items()}
+
+    def equal(self) -> set[int]:
+        """The minors of two connected Primaries whose peer has everything, by a look at a file; none with DRBD 9."""
+        return parse_equal(self.files.read("/proc/drbd") or "")
 
     @staticmethod
     def _absent(code: int, said: str) -> bool:

@@ -96,6 +96,12 @@ def parse_proc(text: str) -> dict[int, float]:
     return done
 
 
+def parse_equal(text: str) -> set[int]:
+    """Reads /proc/drbd of 8.4: the minors of two connected Primaries whose peer has everything."""
+    equal = re.compile(r"\s*(\d{1,7}): cs:Connected ro:Primary/Primary ds:(?:UpToDate|Diskless)/UpToDate ")
+    return {int(found.group(1)) for found in map(equal.match, text.splitlines()) if found}
+
+
 def parse_out_of_sync(text: str) -> dict[int, int]:
     """Reads /proc/drbd of 8.4: how much of a minor differs from the peer, in bytes."""
     minor, found = None, {}

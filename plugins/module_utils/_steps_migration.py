@@ -64,7 +64,9 @@ def _let_go_on(node: Node, xml: str, wanted: Migration, unsafe: str | None) -> N
     Else it is ended, and starts anew from the disks that do.
     """
     name = wanted.name
-    unsafe = unsafe or parted(node, xml, wanted)
+    # The guest stands still: DRBD's programs are asked only if a look at a file does not do.
+    if unsafe is None and not _replicated(xml, wanted) <= node.replication.equal():
+        unsafe = parted(node, xml, wanted)
     if unsafe is None:
         try:
             node.hypervisor.go_on_at(wanted.uri, name)
@@ -167,15 +169,21 @@ def _require_target_disks(node: Node, xml: str, wanted: Migration) -> None:
 
     It need not be here: what a guest without its disk writes is at the target alone.
     """
-    resources = node.replication.states()
-    for target, source, writable in _domain_xml.disk_sources(xml):
-        minor = _minor(source)
-        if minor is None or target in wanted.copy_disks or "*" in wanted.copy_disks or not writable:
-            continue
-        for resource in resources.values():
-            for one in resource.volumes:
-                if one.minor == minor:
-                    _require_target_disk(resource, one.volume, one.disk, one.peer_disk)
+    minors = _replicated(xml, wanted)
+    for resource in node.replication.states().values():
+        for one in resource.volumes:
+            if one.minor in minors:
+                _require_target_disk(resource, one.volume, one.disk, one.peer_disk)
+
+
+def _replicated(xml: str, wanted: Migration) -> set[int]:
+    """The DRBD minors that the guest writes to and that are not copied with it."""
+    found = {
+        _minor(source)
+        for target, source, writable in _domain_xml.disk_sources(xml)
+        if writable and target not in wanted.copy_disks and "*" not in wanted.copy_disks
+    }
+    return {minor for minor in found if minor is not None}
 
 
 def _minor(device: str) -> int | None:

@@ -60,6 +60,10 @@ class SimReplication:
         """Nothing, as with DRBD 9: how far they are has to be asked."""
         return {}
 
+    def equal(self) -> set[int]:
+        """As with DRBD 9."""
+        return set()
+
     def names(self) -> list[str]:
         files = [file for file in self.machine.files.names(FOLDER) if file.startswith(PREFIX)]
         return [file[len(PREFIX) : -len(".res")] for file in files]

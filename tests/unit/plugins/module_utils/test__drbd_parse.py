@@ -16,6 +16,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import 
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import (
     connection,
     parse_config,
+    parse_equal,
     parse_events,
     parse_out_of_sync,
     parse_proc,
@@ -54,6 +55,24 @@ def test_recorded_options_hold_no_secret(recorded: Recorded) -> None:
 
 def test_recorded_proc_says_nothing_when_nothing_is_synced(recorded: Recorded) -> None:
     assert parse_proc(recorded("drbdsetup/8.4-proc.txt")) == {}
+
+
+@pytest.mark.parametrize(
+    ("roles", "disks", "equal"),
+    [
+        ("Secondary/Primary", "UpToDate/UpToDate", False),
+        ("Primary/Primary", "UpToDate/UpToDate", True),
+        ("Primary/Primary", "Diskless/UpToDate", True),
+        ("Primary/Primary", "UpToDate/Inconsistent", False),
+        ("Primary/Unknown", "UpToDate/DUnknown", False),
+    ],
+)
+def test_two_primaries_are_equal_by_a_look_at_proc(recorded: Recorded, roles: str, disks: str, equal: bool) -> None:
+    text = recorded("drbdsetup/8.4-proc.txt")
+    assert "ro:Secondary/Primary ds:UpToDate/UpToDate" in text
+    said = text.replace("Secondary/Primary", roles).replace("ds:UpToDate/UpToDate", f"ds:{disks}")
+    assert parse_equal(said) == ({1000} if equal else set())
+    assert parse_equal(said.replace("cs:Connected", "cs:WFConnection")) == set()
 
 
 def test_the_generation_of_a_disk_in_service(recorded: Recorded) -> None:

@@ -177,6 +177,17 @@ def test_a_guest_goes_on_at_the_target_when_it_is_gone_from_here(
     assert target.told == ["go on", "go on"]
 
 
+def test_what_a_file_tells_of_the_copies_no_program_is_asked_while_the_guest_waits(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([{"web1": state(peer="Primary")}])
+    monkeypatch.setattr(defined.replication, "states", lambda: next(looks))
+    monkeypatch.setattr(defined.replication, "equal", lambda: {1000})
+    target = Target("paused")
+    migrate_to(target, defined, monkeypatch, None)
+    assert target.told == ["go on"]
+
+
 def test_a_guest_goes_on_also_when_it_was_not_heard_that_it_has_moved(
     defined: BenchNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,12 @@ from ansible_collections.twofold.cluster.plugins import module_utils
 from ansible_collections.twofold.cluster.plugins.module_utils import _runner, _steps
 from ansible_collections.twofold.cluster.plugins.module_utils._apply import apply
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd_meta import parse_generations
-from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import parse_events, parse_proc, parse_show
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd_parse import (
+    parse_equal,
+    parse_events,
+    parse_proc,
+    parse_show,
+)
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import ParseFailed, TwofoldError, UsageError
 from ansible_collections.twofold.cluster.plugins.module_utils._files import SystemFiles
 from ansible_collections.twofold.cluster.plugins.module_utils._images import open_url, parse_info, refuse_references
@@ -299,7 +304,7 @@ TEXTS = st.text(max_size=80) | st.text(alphabet='resource "{};:a1\n-\\0%', max_s
         st.sampled_from(["report", "vg", "lv", "vg_name", "lv_name", "lv_size", "virtual-size"]), inner, max_size=3),
     max_leaves=8))  # fmt: skip
 def test_whatever_a_tool_says_is_read_or_refused(text: str, value: Any) -> None:
-    for read in (parse_events, parse_show, parse_proc, parse_generations, parse_report, parse_info):
+    for read in (parse_events, parse_show, parse_proc, parse_equal, parse_generations, parse_report, parse_info):
         for said in (text, json.dumps(value)):
             try:
                 read(said)
