@@ -10,7 +10,7 @@ from . import _domain_xml, _maintenance
 from ._clock import wait_for
 from ._drbd import ResourceState
 from ._errors import HypervisorError, Refused, TimedOut, UsageError
-from ._libvirt import OFF
+from ._libvirt import OFF, Domain
 from ._lvm import Volume
 from ._names import instance_name
 from ._node import Node
@@ -126,11 +126,9 @@ def require_in_charge(state: ResourceState | None, resource: str, *, connected: 
 def stop(node: Node, args: Args) -> Done:
     """Asks the guest to shut down; when it does not in time, takes its power away if that is wanted."""
     name, force = instance_name(args.text("name")), args.flag("force")
-    found = node.hypervisor.domain(name)
+    found = at_rest(node, name)
     if found is None or not found.active:
         return unchanged(f"domain {name} does not run")
-    if found.migrating:
-        raise Refused(f"domain {name} is being migrated", "wait until that is over")
     crashed = found.state == CRASHED
     if crashed and not force:
         message = f"domain {name} has crashed, and its QEMU is kept for a look at it"
@@ -145,6 +143,14 @@ def stop(node: Node, args: Args) -> Done:
         raise TimedOut(message, "shut it down from inside, wait longer, or allow taking its power away")
     node.hypervisor.destroy(name)
     return changed(f"took the power of domain {name} away")
+
+
+def at_rest(node: Node, name: str) -> Domain | None:
+    """The domain, if there is one; refuses one that is just being migrated."""
+    found = node.hypervisor.domain(name)
+    if found is not None and found.migrating:
+        raise Refused(f"domain {name} is being migrated", "wait until that is over")
+    return found
 
 
 def _shut_down(node: Node, name: str, timeout: float) -> bool:

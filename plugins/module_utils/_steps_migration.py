@@ -17,7 +17,7 @@ from ._migration import Look, Migration, Outcome
 from ._names import instance_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
-from ._steps_domain import require_in_charge
+from ._steps_domain import at_rest, require_in_charge
 
 # How often the memory was gone through before a migration that does not converge switches to post-copy.
 POSTCOPY_ITERATIONS = 2
@@ -64,9 +64,7 @@ def _let_go_on(node: Node, xml: str, wanted: Migration, unsafe: str | None) -> N
     Else it is ended, and starts anew from the disks that do.
     """
     name = wanted.name
-    # The guest stands still: DRBD's programs are asked only if a look at a file does not do.
-    if unsafe is None and not _replicated(xml, wanted) <= node.replication.equal():
-        unsafe = parted(node, xml, wanted)
+    unsafe = unsafe or parted(node, xml, wanted)
     if unsafe is None:
         try:
             node.hypervisor.go_on_at(wanted.uri, name)
@@ -104,9 +102,13 @@ def watch(node: Node, xml: str, wanted: Migration) -> Look:
 
 
 def parted(node: Node, xml: str, wanted: Migration) -> str | None:
-    """Why the target's disks may lack what the guest wrote here; None if they do not, or it cannot be told."""
+    """Why the target's disks may lack what the guest wrote here; None if they do not, or it cannot be told.
+
+    The guest moves, or stands still: DRBD's programs are asked only if a look at a file does not do.
+    """
     try:
-        _require_target_disks(node, xml, wanted)
+        if not _replicated(xml, wanted) <= node.replication.equal():
+            _require_target_disks(node, xml, wanted)
     except Refused as found:
         return f"its copies parted ({found.message})"
     except TwofoldError:
@@ -304,11 +306,9 @@ def present(node: Node, args: Args) -> Done:
 def resume(node: Node, args: Args) -> Done:
     """Lets a guest go on that waits here since its migration was interrupted, if its disks are in order."""
     name, resource = instance_name(args.text("name")), args.optional_text("resource")
-    found = _half(node, name)
+    found = at_rest(node, name)
     if found is None:
-        raise Refused(
-            f"domain {name} is not defined on this node", "run the same again: it plans on what is there then"
-        )
+        raise Refused(f"domain {name} is not defined on this node", AGAIN)
     if found.state in ("running", "blocked"):
         return unchanged(f"domain {name} runs")
     if resource is not None:
@@ -322,7 +322,7 @@ def resume(node: Node, args: Args) -> Done:
 def discard(node: Node, args: Args) -> Done:
     """Ends the half of a migration that waits here and never ran, with its definition."""
     name = instance_name(args.text("name"))
-    found = _half(node, name)
+    found = at_rest(node, name)
     if found is None:
         return unchanged(f"domain {name} is not defined")
     if found.state not in ("paused", *OFF):
@@ -332,11 +332,3 @@ def discard(node: Node, args: Args) -> Done:
         if node.hypervisor.domain(name) is not None:
             node.hypervisor.undefine(name)
     return changed(f"ended what waited here of {name}")
-
-
-def _half(node: Node, name: str) -> Domain | None:
-    """What is here of a guest whose migration was interrupted; never one that is just being migrated."""
-    found = node.hypervisor.domain(name)
-    if found is not None and found.migrating:
-        raise Refused(f"domain {name} is being migrated", "wait until that is over")
-    return found

@@ -47,7 +47,7 @@ def instance(context: Context, wanted: Instance) -> None:
         remove.instance(context, wanted, trace)
         return
     chain = Chain(context, wanted.name)
-    trace = _end_halves(chain, trace)
+    trace = halves.end(chain, trace, halves.stale(trace))
     situation = assess(context, wanted, trace)
     if situation is None:
         if chain.added:
@@ -60,14 +60,6 @@ def instance(context: Context, wanted: Instance) -> None:
     if situation.base is None:
         _promise(context, wanted, situation.nodes)
     Converge(context, wanted, trace, situation, built, chain=chain).run()
-
-
-def _end_halves(chain: Chain, trace: Trace) -> Trace:
-    """End what interrupted migrations left, whatever else can be done; what is there then."""
-    ended = halves.stale(trace)
-    for node in ended:
-        halves.end(chain, trace, node, (trace.newest or {})["nodes"][0])
-    return halves.without(trace, ended)
 
 
 def _bring_up_the_silent(context: Context, trace: Trace) -> None:

@@ -317,8 +317,7 @@ class TakeOver(Moved):
         if not checks or not self.seeded():
             return
         if halves.waiting(self.trace, self.target):
-            halves.end(self.chain, self.trace, self.target, self.source)
-            self.trace = halves.without(self.trace, (self.target,))
+            self.trace = halves.end(self.chain, self.trace, (self.target,))
         resource = self.trace.resources.get(self.target)
         after = self._clear_unfilled()
         why = f"the copy from before goes on: the new one was not filled when {self.source} was lost"

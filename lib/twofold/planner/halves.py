@@ -53,16 +53,19 @@ def may_go_on(trace: Trace, node: str) -> bool:
     return let_go and (connected or base["disk_template"] != "drbd")
 
 
-def without(trace: Trace, nodes: Iterable[str]) -> Trace:
-    """What is there of an instance when these halves are ended."""
-    return replace(trace, domains={node: one for node, one in trace.domains.items() if node not in set(nodes)})
+def end(chain: Chain, trace: Trace, nodes: Iterable[str]) -> Trace:
+    """Add the steps that end the halves on these nodes; what is there of the instance then.
 
-
-def end(chain: Chain, trace: Trace, node: str, source: str) -> None:
-    """Steps that end a half, if the source's domain is still there; nobody asks a source that is proven dead."""
-    args, after = {"name": trace.name}, []
+    The source's domain has to be there still when they run; nobody asks a source that is proven dead.
+    """
+    ended = tuple(nodes)
+    if not ended or trace.newest is None:
+        return trace
+    source, args, after = trace.newest["nodes"][0], {"name": trace.name}, []
     if source in trace.domains:
         after = [chain.add(source, "domain.present", args, kind=plan.MOVE, why="it has not moved meanwhile")]
-    why = f"its migration from {source} was interrupted, and what waits on {node} has never run"
-    risk = f"what it has in memory on {node} is given up; its disks stay as they are"
-    chain.add(node, "domain.discard", args, kind=plan.MOVE, why=why, risk=risk, after=after)
+    for node in ended:
+        why = f"its migration from {source} was interrupted, and what waits on {node} has never run"
+        risk = f"what it has in memory on {node} is given up; its disks stay as they are"
+        chain.add(node, "domain.discard", args, kind=plan.MOVE, why=why, risk=risk, after=after)
+    return replace(trace, domains={node: one for node, one in trace.domains.items() if node not in ended})
