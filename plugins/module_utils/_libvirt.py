@@ -86,6 +86,8 @@ class Hypervisor(Protocol):
 
     def elsewhere(self, uri: str, name: str) -> str | None: ...
 
+    def live_xml_at(self, uri: str, name: str) -> str: ...
+
     def go_on_at(self, uri: str, name: str) -> None: ...
 
     def discard_at(self, uri: str, name: str) -> None: ...
@@ -288,6 +290,15 @@ class Libvirt:
             return None if found is None else state_of(found)
 
         return ask_there(uri, look)
+
+    def live_xml_at(self, uri: str, name: str) -> str:
+        """The XML of a domain as it runs, or waits, on another host."""
+
+        def read(other: Any) -> str:
+            text: str = there(other, name).XMLDesc(0)
+            return text
+
+        return ask_there(uri, read)
 
     def go_on_at(self, uri: str, name: str) -> None:
         """Lets a guest go on that waits, paused, on another host."""

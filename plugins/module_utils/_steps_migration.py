@@ -146,6 +146,7 @@ def _moved_already(node: Node, wanted: Migration, here: Domain | None) -> Done:
     there = node.hypervisor.elsewhere(wanted.uri, wanted.name)
     if there == "paused" and here is None:
         # It has gone from here, so its other half was complete, and somebody was interrupted before this word.
+        _require_equal_copies(node, wanted)
         if not node.check_mode:
             node.hypervisor.go_on_at(wanted.uri, wanted.name)
         return changed(f"domain {wanted.name} goes on at the target")
@@ -157,6 +158,15 @@ def _moved_already(node: Node, wanted: Migration, here: Domain | None) -> Done:
     state = "is not defined" if here is None else f"is {here.state}"
     message = f"domain {wanted.name} {state} on this node and {there or 'unknown'} on the target"
     raise Refused(message, "only a running domain is migrated; start it, or use the node where it runs")
+
+
+def _require_equal_copies(node: Node, wanted: Migration) -> None:
+    """The guest waits at the target since nobody knows when, so its disks may have parted since."""
+    try:
+        _require_target_disks(node, node.hypervisor.live_xml_at(wanted.uri, wanted.name), wanted)
+    except Refused as found:
+        message = f"{wanted.name} moved and waits, paused, on the target: {found.message}"
+        raise Refused(message, "run site.yml: it connects the copies, and the guest goes on or starts anew") from found
 
 
 def _drop_leftover(node: Node, name: str) -> None:

@@ -402,6 +402,10 @@ class SimHypervisor:
         guest = self._there(uri).domains.get(name)
         return None if guest is None else guest.state
 
+    def live_xml_at(self, uri: str, name: str) -> str:
+        guest = self._half(self._there(uri), name)
+        return guest.live or guest.xml
+
     def go_on_at(self, uri: str, name: str) -> None:
         there = self._there(uri)
         if self._half(there, name).state == "paused":

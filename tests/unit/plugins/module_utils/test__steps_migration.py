@@ -111,6 +111,9 @@ class Target:
             raise NoAnswer(uri, 90)
         return self.state
 
+    def live_xml_at(self, _uri: str, _name: str) -> str:
+        return XML
+
     def go_on_at(self, uri: str, _name: str) -> None:
         if self.state == "unknown":
             raise NoAnswer(uri, 90)
@@ -133,7 +136,7 @@ def migrate_to(
 ) -> None:
     """A migration of web1, which runs here, that ended so at libvirt; whether libvirt ended it here all the same."""
     run(node, "domain.start", name="web1", resource=None, volumes=[])
-    for name in ("elsewhere", "go_on_at", "discard_at"):
+    for name in ("elsewhere", "live_xml_at", "go_on_at", "discard_at"):
         monkeypatch.setattr(node.hypervisor, name, getattr(target, name))
 
     def end(_wanted: Migration, _look: object) -> Outcome:
@@ -173,8 +176,15 @@ def test_a_guest_goes_on_at_the_target_when_it_is_gone_from_here(
     migrate_to(target, defined, monkeypatch, None)
     assert target.told == ["go on"]
     # Done twice: the first was killed before it could say so.
+    copies = {"web1": state(peer="Primary")}
+    monkeypatch.setattr(defined.replication, "states", lambda: copies)
     assert run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system").changed
     assert target.told == ["go on", "go on"]
+    # What it wrote last may be here alone.
+    copies["web1"] = copies["web1"]._replace(connection="Connecting", peer_role="Unknown")
+    with pytest.raises(Refused, match="web1 moved and waits, paused, on the target: web1/0 is") as caught:
+        run(defined, "domain.migrate", name="web1", uri="qemu+tls://node2/system")
+    assert "site.yml" in str(caught.value.remedy) and target.told == ["go on", "go on"]
 
 
 def test_what_a_file_tells_of_the_copies_no_program_is_asked_while_the_guest_waits(
@@ -238,6 +248,7 @@ def other() -> Iterator[Any]:
 
 def test_what_waits_on_another_host_goes_on_or_is_ended(node: BenchNode, other: Any) -> None:
     other.suspend()
+    assert "<name>test</name>" in node.hypervisor.live_xml_at("test:///default", "test")
     node.hypervisor.go_on_at("test:///default", "test")
     assert node.hypervisor.elsewhere("test:///default", "test") == "running"
     node.hypervisor.go_on_at("test:///default", "test")
@@ -246,7 +257,7 @@ def test_what_waits_on_another_host_goes_on_or_is_ended(node: BenchNode, other: 
     other.suspend()
     node.hypervisor.discard_at("test:///default", "test")
     assert node.hypervisor.elsewhere("test:///default", "test") is None
-    for ask in (node.hypervisor.go_on_at, node.hypervisor.discard_at):
+    for ask in (node.hypervisor.live_xml_at, node.hypervisor.go_on_at, node.hypervisor.discard_at):
         with pytest.raises(HypervisorError, match="test is not defined at"):
             ask("test:///default", "test")
 
