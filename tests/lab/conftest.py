@@ -24,6 +24,8 @@ MADE_OF = (
     "lib/twofold/pki.py",
     # Nodes keep a copy of it, to start their own guests; verify says when that is of another version.
     "plugins/module_utils/*.py",
+    # The kernel's command line is in the snapshot as well.
+    "tests/lab/machine.py",
 )
 # The first call of libvirt asks QEMU what it can, which takes long; a node that is in use has that behind it.
 WARM = "virsh -q domcapabilities --virttype kvm >/dev/null; virsh -q list --all; modprobe drbd"
