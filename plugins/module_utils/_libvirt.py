@@ -26,6 +26,10 @@ STATES = {
 }  # fmt: skip
 # A domain that is crashed has its QEMU still (on_crash=preserve), and with it its disks.
 OFF = ("shutoff",)
+# Its post-copy migration lost its connection: what the guest has in memory is on two nodes.
+POSTCOPY_FAILED = "postcopy-failed"
+TORN = "what it has in memory is on both nodes since its post-copy migration lost its connection"
+END_TORN = "'virsh destroy {}' on both nodes, then run site.yml: it starts from its disks, without what was in memory"
 SHUTOFF_REASONS = {
     0: "unknown", 1: "shutdown", 2: "destroyed", 3: "crashed", 4: "migrated", 5: "saved", 6: "failed",
     7: "from snapshot", 8: "daemon",
@@ -374,11 +378,11 @@ def states_of(connection: Any) -> dict[str, str]:
 def describe(domain: Any) -> Domain:
     import libvirt
 
-    state, maximum, _memory, vcpus, _time = domain.info()
+    _state, maximum, _memory, vcpus, _time = domain.info()
     persistent = bool(domain.isPersistent())
     xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
     autostart = bool(domain.autostart()) if persistent else False
-    word = STATES.get(state, str(state))
+    word = state_of(domain)
     migrating = word not in OFF and has_job(domain)
     stranded = word == "paused" and not migrating and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
     return Domain(
@@ -387,7 +391,15 @@ def describe(domain: Any) -> Domain:
 
 
 def state_of(domain: Any) -> str:
-    return STATES.get(domain.info()[0], "nostate")
+    import libvirt
+
+    state, reason = domain.state()
+    # At the target the guest runs on with what it has, until it needs a page that it has not.
+    failed = (
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+    )
+    return POSTCOPY_FAILED if (state, reason) in failed else STATES.get(state, str(state))
 
 
 def is_alive(connection: Any) -> bool:
@@ -487,6 +499,9 @@ def has_job(domain: Any) -> bool:
     import libvirt
 
     try:
+        if state_of(domain) == POSTCOPY_FAILED:
+            # libvirt keeps the job, for somebody who resumes it.
+            return False
         return bool(with_its_error(domain.jobInfo)[0] != libvirt.VIR_DOMAIN_JOB_NONE)
     except libvirt.libvirtError as error:
         # A migration comes in here; only its source can count it.

@@ -12,7 +12,7 @@ from typing import Any
 from . import _domain_xml
 from ._drbd import ResourceState
 from ._errors import HypervisorError, Refused, TwofoldError
-from ._libvirt import OFF, Domain
+from ._libvirt import END_TORN, OFF, POSTCOPY_FAILED, TORN, Domain
 from ._migration import Look, Migration, Outcome
 from ._names import instance_name
 from ._node import Node
@@ -227,6 +227,8 @@ def _failed(node: Node, xml: str, wanted: Migration, outcome: Outcome) -> Twofol
     except HypervisorError as silent:
         return TwofoldError(f"{message}; where it runs is not known: {silent.message}", silent.remedy)
     there = _look_there(node, wanted)
+    if here is not None and here.state == POSTCOPY_FAILED:
+        return TwofoldError(f"{message}; {TORN}", END_TORN.format(wanted.name))
     if there == "paused" and wanted.waits:
         there = _end_of_half(node, xml, wanted, outcome, here)
     if here is not None and here.state == "running":
@@ -330,12 +332,12 @@ def resume(node: Node, args: Args) -> Done:
 
 @step("domain.discard")
 def discard(node: Node, args: Args) -> Done:
-    """Ends the half of a migration that waits here and never ran, with its definition."""
+    """Ends the half of a migration that waits here and cannot go on, with its definition."""
     name = instance_name(args.text("name"))
     found = at_rest(node, name)
     if found is None:
         return unchanged(f"domain {name} is not defined")
-    if found.state not in ("paused", *OFF):
+    if found.state not in ("paused", POSTCOPY_FAILED, *OFF):
         raise Refused(f"domain {name} is {found.state} on this node", AGAIN)
     if not node.check_mode:
         node.hypervisor.destroy(name)

@@ -12,6 +12,7 @@ from ._drbd import Configuration, DiskState, ResourceState
 from ._drbd_meta import metadata_size
 from ._drbd_parse import PLACEHOLDER
 from ._errors import CommandFailed, Refused, TimedOut, UsageError
+from ._libvirt import END_TORN, POSTCOPY_FAILED, TORN
 from ._lvm import Volume
 from ._names import instance_name
 from ._node import Node
@@ -388,6 +389,8 @@ def settle(node: Node, args: Args) -> Done:
     domain = node.hypervisor.domain(domain_name)
     if domain is not None and domain.migrating:
         raise Refused(f"{domain_name} is still being migrated", "wait until that is over")
+    if domain is not None and domain.state == POSTCOPY_FAILED:
+        raise Refused(f"{domain_name}: {TORN}", END_TORN.format(domain_name))
     here = domain is not None and domain.active
     demote_here = state.role == "Primary" and not here
     if not demote_here and not state.allow_two_primaries:

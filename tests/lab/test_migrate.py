@@ -141,6 +141,11 @@ def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subproc
     wait_for_copying(cluster)
     cut(cluster, process)
     assert len(cluster.running("serve1")) <= 1, "it never runs twice"
+    mended(cluster, writer)
+
+
+def mended(cluster: Cluster, writer: subprocess.Popen[str]) -> None:
+    """One run of converge, and the guest runs once, with every record, and nothing is left to do."""
     cluster.play("converge")
     settled(cluster, "serve1")
     last = acknowledged(writer)
@@ -149,3 +154,23 @@ def test_cut_off_in_the_middle(cluster: Cluster, cut: Callable[[Cluster, subproc
     assert int(checked.split()[0]) >= last, f"record {last} was acknowledged; on the disk: {checked}"
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []
+
+
+@pytest.mark.nightly
+def test_a_post_copy_migration_that_loses_its_connection_is_given_up_by_the_operators_word(cluster: Cluster) -> None:
+    """The guest has changed over, and what it has in memory is on both nodes."""
+    writer = serving(cluster)
+    cluster.variables = {**cluster.variables, "twofold_migration_postcopy": True}
+    process = cluster.start("migrate", "-e", "instance=serve1")
+    wait_for_copying(cluster)
+    cluster.sh("node1", "virsh migrate-setspeed serve1 1 --postcopy; virsh migrate-postcopy serve1")
+    reason = "virsh domstate serve1 --reason"
+    cluster.lab.wait(lambda: "(post-copy)" in cluster.sh("node2", reason), what="the guest has changed over")
+    cluster.sh("node1", "ss -K '( dport >= 49152 and dport <= 49215 )'")
+    assert process.wait(timeout=1200) != 0
+    assert "virsh destroy serve1" in (cluster.directory / "started.log").read_text(encoding="utf-8")
+    assert "(post-copy failed)" in cluster.sh("node1", reason)
+    assert "its memory is on node1 and node2" in cluster.play("converge", status=None).said
+    for node in ("node1", "node2"):
+        cluster.sh(node, "virsh destroy serve1")
+    mended(cluster, writer)

@@ -117,7 +117,8 @@ def _affected(context: Context) -> dict[str, list[str]]:
 def _serves(trace: Trace) -> list[str]:
     """The nodes where it runs and can do something."""
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
-    return [node for node in active if not (put_back.helpless(trace, node) or halves.waiting(trace, node))]
+    still = {node for node in active if put_back.helpless(trace, node) or halves.waiting(trace, node)}
+    return [node for node in active if node not in still.union(halves.torn(trace))]
 
 
 def _nothing_left(context: Context, name: str) -> None:
@@ -316,7 +317,7 @@ class TakeOver(Moved):
         checks = ours(self.context, self.name, self.trace, self.base) and self._disks_are_fine() and self.fits()
         if not checks or not self.seeded():
             return
-        if halves.waiting(self.trace, self.target):
+        if halves.waiting(self.trace, self.target) or self.target in halves.torn(self.trace):
             self.trace = halves.end(self.chain, self.trace, (self.target,))
         resource = self.trace.resources.get(self.target)
         after = self._clear_unfilled()

@@ -18,6 +18,8 @@ from . import document as plan
 from .context import Chain
 
 INTERRUPTED = "its migration was interrupted"
+# What libvirt calls "paused (post-copy failed)" at the source, and "running (post-copy failed)" at the target.
+TORN = "postcopy-failed"
 
 
 def waiting(trace: Trace, node: str) -> bool:
@@ -28,11 +30,20 @@ def waiting(trace: Trace, node: str) -> bool:
     return domain.state == "paused" and not domain.migrating
 
 
+def torn(trace: Trace) -> list[str]:
+    """The nodes where a guest is whose post-copy migration lost its connection.
+
+    What it has in memory is on both nodes then, and it has run on the second one: neither can go on without the other.
+    libvirt could resume it, but the target's libvirtd 11.3 (Debian 13) crashes when it is asked to, with TLS.
+    """
+    return [node for node in sorted(trace.domains) if trace.domains[node].state == TORN]
+
+
 def stale(trace: Trace) -> tuple[str, ...]:
     """The nodes with a half while the source's domain is there: it runs, or is off and may have run on."""
     base = trace.newest
     moving = any(domain.migrating for domain in trace.domains.values())
-    if base is None or moving or base["nodes"][0] not in trace.domains:
+    if base is None or moving or torn(trace) or base["nodes"][0] not in trace.domains:
         return ()
     uuid = trace.domains[base["nodes"][0]].uuid
     return tuple(node for node in sorted(trace.domains) if waiting(trace, node) and trace.domains[node].uuid == uuid)
@@ -58,7 +69,7 @@ def end(chain: Chain, trace: Trace, nodes: Iterable[str]) -> Trace:
 
     The source's domain has to be there still when they run; nobody asks a source that is proven dead.
     """
-    ended = tuple(nodes)
+    ended, broken = tuple(nodes), torn(trace)
     if not ended or trace.newest is None:
         return trace
     source, args, after = trace.newest["nodes"][0], {"name": trace.name}, []
@@ -66,6 +77,8 @@ def end(chain: Chain, trace: Trace, nodes: Iterable[str]) -> Trace:
         after = [chain.add(source, "domain.present", args, kind=plan.MOVE, why="it has not moved meanwhile")]
     for node in ended:
         why = f"its migration from {source} was interrupted, and what waits on {node} has never run"
+        if node in broken:
+            why = f"its post-copy migration lost its connection, so what it has in memory on {node} is not whole"
         risk = f"what it has in memory on {node} is given up; its disks stay as they are"
         chain.add(node, "domain.discard", args, kind=plan.MOVE, why=why, risk=risk, after=after)
     return replace(trace, domains={node: one for node, one in trace.domains.items() if node not in ended})

@@ -15,6 +15,7 @@ from ..observed import Resource, Trace
 from . import halves, named, split_brain, taken_back
 from .context import Context
 
+END_TORN = "'virsh destroy {}' on each of these nodes, then site.yml: it starts from its disks, without its memory"
 RUNS_TWICE = "stop one of them by hand, the one whose data you do not want, and compare both disks before anything else"
 
 
@@ -201,6 +202,10 @@ def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
 def _existing(
     context: Context, instance: Instance, trace: Trace, base: dict[str, Any], pair: tuple[str, ...]
 ) -> Situation | None:
+    if torn := halves.torn(trace):
+        message = f"its post-copy migration lost its connection, and its memory is on {' and '.join(torn)}"
+        context.error("guest-state", instance.name, message, END_TORN.format(instance.name))
+        return None
     if any(domain.migrating for domain in trace.domains.values()):
         message = "a migration is going on"
         context.error("migrating", instance.name, message, "wait until it has ended and run this again")

@@ -149,3 +149,43 @@ def test_when_the_source_is_dead_it_starts_anew_from_its_disks() -> None:
     assert ops(plan) == [("discard", "node2"), ("define", "node2"), ("start", "node2")]
     world.apply(plan, wanted)
     assert states(world)["node2"] == "running"
+
+
+def torn(*where: str) -> tuple[World, Desired]:
+    """A post-copy migration from node1 lost its connection after the guest had changed over."""
+    world, wanted = interrupted("drbd", "paused")
+    for node in where:
+        world.nodes[node]["domains"]["web1"].update(state="postcopy-failed", stranded=False)
+    return world, wanted
+
+
+@pytest.mark.parametrize("where", [("node1", "node2"), ("node1",), ("node2",)])
+@pytest.mark.parametrize("verb", ["converge", "migrate", "failover"])
+def test_a_guest_whose_memory_is_on_two_nodes_is_left_to_the_operator(where: tuple[str, ...], verb: str) -> None:
+    world, wanted = torn(*where)
+    plan = world.plan(wanted, **({"verb": verb, "instance": "web1"} if verb != "converge" else {}))
+    assert not ops(plan)
+    (said,) = [one for one in plan.errors if one.code == "guest-state"]
+    assert f"its memory is on {' and '.join(where)}" in said.message and "virsh destroy web1" in said.remedy
+
+
+def test_when_its_memory_is_given_up_it_starts_from_its_disks() -> None:
+    world, wanted = torn("node1", "node2")
+    for node in ("node1", "node2"):
+        world.nodes[node]["domains"]["web1"]["state"] = "shutoff"
+    assert not world.converge(wanted).errors
+    assert list(states(world).values()) == ["running"]
+    assert not world.plan(wanted).steps
+
+
+@pytest.mark.parametrize("dead", ["node1", "node2"])
+def test_when_one_node_of_two_with_its_memory_is_dead_it_starts_from_its_disks(dead: str) -> None:
+    world, wanted = torn("node1", "node2")
+    world.power_off(dead)
+    (left,) = {"node1", "node2"} - {dead}
+    plan = world.plan(wanted, verb="recover", confirm_dead=[dead])
+    assert not plan.errors
+    (ended,) = [step for step in plan.steps if step.op == "domain.discard"]
+    assert ended.node == left and "is not whole" in ended.why and ended.risk
+    world.apply(plan, wanted)
+    assert states(world)[left] == "running"

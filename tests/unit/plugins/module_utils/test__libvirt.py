@@ -34,12 +34,36 @@ class Answers:
         self.error = libvirt.libvirtError("")
         self.error.err = (code, 0, "an answer of libvirt's", 2)
 
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+
     def jobInfo(self) -> list[int]:
         raise self.error
 
 
 def test_a_migration_that_comes_in_is_a_job_though_only_its_source_can_count_it() -> None:
     assert has_job(Answers(libvirt.VIR_ERR_OPERATION_UNSUPPORTED))
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "word"),
+    [
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED, "postcopy-failed"),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, "paused"),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, "paused"),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED, "postcopy-failed"),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY, "running"),
+    ],
+)
+def test_a_post_copy_migration_that_failed_is_none_that_goes_on(state: int, reason: int, word: str) -> None:
+    """libvirt keeps its job for one who resumes it."""
+    connection = libvirt.open("test:///default")
+    domain = connection.lookupByName("test")
+    methods = ("name", "UUIDString", "info", "isPersistent", "XMLDesc", "autostart")
+    facts = {name: getattr(domain, name) for name in methods}
+    seen = SimpleNamespace(**facts, state=lambda: [state, reason], jobInfo=lambda: [libvirt.VIR_DOMAIN_JOB_UNBOUNDED])
+    found = _libvirt.describe(seen)
+    assert (found.state, found.migrating, found.stranded) == (word, word != "postcopy-failed", False)
 
 
 def test_a_question_whose_error_was_lost_is_asked_once_more() -> None:

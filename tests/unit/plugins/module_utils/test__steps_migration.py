@@ -16,7 +16,7 @@ from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     Refused,
     TwofoldError,
 )
-from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import Libvirt
+from ansible_collections.twofold.cluster.plugins.module_utils._libvirt import Domain, Libvirt
 from ansible_collections.twofold.cluster.plugins.module_utils._migration import (
     Job,
     Migration,
@@ -282,6 +282,35 @@ def test_what_an_interrupted_migration_left_here_goes_on_or_is_ended(
     for op in ("domain.present", "domain.resume"):
         with pytest.raises(Refused, match="web1 is not"):
             run(defined, op, name="web1", resource=None)
+
+
+def test_a_guest_whose_post_copy_migration_failed_is_ended_and_nothing_else(
+    defined: BenchNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(defined, "domain.start", name="web1", resource=None, volumes=[])
+    ask = defined.hypervisor.domain
+
+    def torn(name: str) -> Domain | None:
+        found = ask(name)
+        return found and found._replace(state="postcopy-failed")
+
+    def lost(_wanted: Migration, _look: object) -> Outcome:
+        monkeypatch.setattr(defined.hypervisor, "domain", torn)
+        return Outcome("job 'migration out' failed in post-copy phase", False, True, {})
+
+    monkeypatch.setattr(defined.hypervisor, "migrate", lost)
+    monkeypatch.setattr(defined.hypervisor, "elsewhere", lambda *_: "postcopy-failed")
+    uri = "qemu+tls://node2/system"
+    with pytest.raises(TwofoldError, match="post-copy phase; what it has in memory is on both nodes") as caught:
+        run(defined, "domain.migrate", name="web1", uri=uri, postcopy=True)
+    assert "virsh destroy web1" in str(caught.value.remedy)
+    with pytest.raises(Refused, match="domain web1 is postcopy-failed"):
+        run(defined, "domain.migrate", name="web1", uri=uri, postcopy=True)
+    monkeypatch.setattr(defined.replication, "state", lambda _name: state(peer="Primary"))
+    with pytest.raises(Refused, match="web1: what it has in memory is on both nodes"):
+        run(defined, "replication.settle", resource="web1", domain="web1")
+    assert run(defined, "domain.discard", name="web1").changed
+    assert ask("web1") is None
 
 
 def test_a_migration_that_outlives_its_connection_is_watched_on(
