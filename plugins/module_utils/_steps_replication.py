@@ -409,8 +409,17 @@ def settle(node: Node, args: Args) -> Done:
             "demote it on the node where the instance does not run",
         ),
     )
-    node.replication.allow_two_primaries(name, False)
+    _forbid_two_primaries(node, name)
     return changed(f"{name}: {'primary here' if here else 'secondary here'}, two primaries forbidden")
+
+
+def _forbid_two_primaries(node: Node, name: str) -> None:
+    """A connection that DRBD has ended meanwhile allows nothing any more, and cannot be told so either."""
+    try:
+        node.replication.allow_two_primaries(name, False)
+    except CommandFailed:
+        if state_of(node, name).allow_two_primaries:
+            raise
 
 
 @step("replication.remove")

@@ -180,7 +180,7 @@ class Converge:
         there = [node for node in self.situation.nodes if node not in self.rebuilt]
         if (goes_on := self._resume()) is not None:
             # Until a half is ended, the former definition tells whose it is.
-            after = [*self._stop_others(), *self._ends_of_halves(), *goes_on]
+            after = [*self._stop_others(), *self._ids("domain.discard"), *goes_on]
             written = write_definitions(self.chain, self.trace, self.built, there, kind=self.kind, after=after)
             self.trace = replace(self.trace, definitions={**self.trace.definitions, **dict.fromkeys(there, written)})
         for node in sorted(there, key=self._is_unfilled):
@@ -334,7 +334,7 @@ class Converge:
             return
         why, resources = "; ".join(reasons), self.trace.resources
         former = [node for node in copies.former(self.trace, self.situation.nodes) if node in resources]
-        let_go = self._ends_of_halves() + [
+        let_go = self._ids("domain.discard") + [
             self.chain.add(node, "replication.demote", self.settings(), why=why)
             for node in former
             if resources[node].primary
@@ -344,8 +344,8 @@ class Converge:
                 args = {**self.settings(), "domain": self.wanted.name}
                 self.chain.add(node, "replication.settle", args, why=why, after=let_go)
 
-    def _ends_of_halves(self) -> list[str]:
-        return [step.id for step in self.chain.added if step.op == "domain.discard"]
+    def _ids(self, op: str) -> list[str]:
+        return [step.id for step in self.chain.added if step.op == op]
 
     def _resume(self) -> list[str] | None:
         """Let a guest go on that is paused since its migration was interrupted; the step's id, if there is one.
@@ -415,9 +415,11 @@ class Converge:
         if reasons:
             args, why = replicated.configure_args(self.document, node), "; ".join(reasons)
             self._give_up_minors(node)
-            # While the guest has no disk at all, DRBD lets in nothing but the data that it saw last.
-            peers = [step.id for step in self.chain.added if step.op == "replication.configure" and step.node != node]
-            after = peers if self._is_unfilled(node) else []
+            # DRBD parts a side that allows two primaries from one that does not.
+            after = self._ids("replication.settle")
+            if self._is_unfilled(node):
+                # While the guest has no disk at all, DRBD lets in nothing but the data that it saw last.
+                after += self._ids("replication.configure")
             self.chain.add(node, "replication.configure", args, kind=self.kind, why=why, after=after)
 
     def _give_up_minors(self, node: str) -> None:

@@ -142,6 +142,16 @@ def test_two_primaries_are_forbidden_whatever_else_the_inventory_wants() -> None
     assert found(world) == set()
 
 
+def test_no_side_connects_before_two_primaries_are_forbidden_on_both() -> None:
+    """DRBD parts a side that allows them from one that does not."""
+    world = repair.healthy()
+    repair.two_primaries(world)
+    plan = world.plan(desired({"web1": instance(**repair.PAIR, replication_ping_interval=10)}))
+    settled = {"web1/replication.settle@node1", "web1/replication.settle@node2"}
+    configured = [step for step in plan.steps if step.op == "replication.configure"]
+    assert len(configured) == 2 and all(settled <= set(step.needs) for step in configured)
+
+
 def test_a_creation_that_was_interrupted_is_not_gone_on_with() -> None:
     for limit in range(1, 12):
         world = World(list(WANTED.nodes))

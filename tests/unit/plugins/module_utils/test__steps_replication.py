@@ -341,6 +341,27 @@ def test_settling_demotes_where_the_guest_does_not_run(node: BenchNode, kernel: 
     assert kernel.did == ["secondary", "two-primaries False"]
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_connection_that_ends_while_it_is_settled_allows_nothing_any_more(
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The peer has come with other settings, so DRBD has parted both."""
+    alone = {"connection": "Connecting", "peer_role": "Unknown"}
+    kernel.see("UpToDate", "DUnknown", role="Primary", options={"allow-two-primaries": "yes"}, **alone)
+
+    def refuse(_name: str, _allow: bool) -> None:
+        if ended:
+            kernel.see("UpToDate", "DUnknown", connection="StandAlone", peer_role="Unknown")
+        raise CommandFailed(["drbdadm", "net-options"], 10, "", "unknown connection")
+
+    monkeypatch.setattr(kernel, "allow_two_primaries", refuse)
+    if ended:
+        assert run(node, "replication.settle", resource="web1", domain="web1", timeout=5).changed
+    else:
+        with pytest.raises(CommandFailed, match="unknown connection"):
+            run(node, "replication.settle", resource="web1", domain="web1", timeout=5)
+
+
 def test_two_primaries_need_a_connection(node: BenchNode, kernel: Kernel) -> None:
     kernel.see("UpToDate", "DUnknown", connection="Connecting")
     with pytest.raises(Refused, match="not connected"):
