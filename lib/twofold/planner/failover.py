@@ -117,8 +117,8 @@ def _affected(context: Context) -> dict[str, list[str]]:
 def _serves(trace: Trace) -> list[str]:
     """The nodes where it runs and can do something."""
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
-    still = {node for node in active if put_back.helpless(trace, node) or halves.waiting(trace, node)}
-    return [node for node in active if node not in still.union(halves.torn(trace))]
+    stuck = [node for node in active if put_back.helpless(trace, node) or halves.waiting(trace, node)]
+    return [node for node in active if node not in (*stuck, *halves.torn(trace))]
 
 
 def _nothing_left(context: Context, name: str) -> None:
