@@ -398,8 +398,11 @@ class Rules:
 
     def is_being_filled(self, result: dict[str, Any]) -> bool:
         """Whether a step has to wait because a disk that had failed is just being filled, which a later run finds."""
-        name, said = result["id"].partition("/")[0], "Need access to UpToDate"
-        return name in self.hurt and (result["status"] == "skipped" or said in result["message"])
+        message, skipped = result["message"], result["status"] == "skipped"
+        # A step of the node itself, which waits for one of the instance.
+        needed = message.removeprefix("it needs ") if skipped else result["id"]
+        hurt = any(text.partition("/")[0] in self.hurt for text in (result["id"], needed))
+        return hurt and (skipped or "Need access to UpToDate" in message)
 
     def no_secret(self, text: str, where: str) -> None:
         """No secret stands in a text."""
