@@ -131,6 +131,24 @@ def test_what_is_lost_on_both_sides_is_made_empty_by_the_operators_word(cluster:
     assert cluster.findings() == []
 
 
+def test_what_drbd_has_only_let_go_of_is_taken_up_again_by_the_operators_word(cluster: Cluster, device: str) -> None:
+    """node2's disks are lost, and those of the guest's own node had an error that is over: all data is there."""
+    lose(cluster, "node2")
+    cluster.sh("node1", f"echo written | dd of={device} bs=512 seek=100 conv=sync oflag=direct status=none")
+    cluster.sh("node1", "drbdadm detach --force tiny1")
+    refused = cluster.play("recreate_disks", "-e", "instance=tiny1", status=None)
+    assert "still there on node1" in refused.said and "-e confirm=tiny1" in refused.said
+    cluster.play("recreate_disks", "-e", "instance=tiny1", "-e", "confirm=tiny1")
+    assert volumes(cluster, "node2") == BOTH and dstate(cluster, "node1") == WHOLE
+    cluster.play("converge")
+    assert settled(cluster, "tiny1") == "node1"
+    goes_on(cluster, "node1", device)
+    look = "dd if=/dev/twofold/tiny1-disk0 bs=512 skip=100 count=1 iflag=direct status=none | tr -d '\\0'"
+    assert [cluster.sh(node, look) for node in ("node1", "node2")] == ["written", "written"]
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
 def test_a_spoilt_guest_is_written_anew_by_the_operators_word(cluster: Cluster, device: str) -> None:
     cluster.sh("node1", f"dd if=/dev/zero of={device} bs=512 count=1 oflag=direct status=none")
     cluster.sh("node1", "virsh destroy tiny1")

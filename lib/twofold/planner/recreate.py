@@ -50,7 +50,10 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
         else:
             Replacement(context, wanted, trace, situation, Together(context)).fresh(side)
     elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
-        _empty(context, wanted, trace, situation, confirm)
+        if let_go := _let_go(base, trace, situation.nodes):
+            _attach(context, wanted, trace, let_go, confirm)
+        else:
+            _empty(context, wanted, trace, situation, confirm)
 
 
 def _lost(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> dict[str, set[int]]:
@@ -178,6 +181,34 @@ def _all_lost(context: Context, name: str, base: dict[str, Any], lost: dict[str,
         remedy = "save what is left by hand; then remove the instance (twofold_state: absent) and make it anew"
         context.error("partly-lost", name, message, remedy)
     return not left
+
+
+def _let_go(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> list[str]:
+    """The nodes that have all disks, though DRBD has let go of them after an error: the data may be there."""
+    there = [node for node in nodes if not volumes.missing(base, trace, node)]
+    return [node for node in there if not (_unfilled(base, trace, node) or volumes.pending(trace, node, SYNC))]
+
+
+def _attach(context: Context, wanted: Instance, trace: Trace, nodes: Sequence[str], word: str | None) -> None:
+    """Take up again what DRBD has let go of, with the guest off: one in use takes nothing but what it saw last."""
+    where, risk = " and ".join(nodes), "the guest, which has no disk any more, is switched off"
+    told = f"DRBD has let go of its disks, which are still there on {where}: they are used again; {risk}"
+    if not named.confirmed(context, wanted.name, word, told):
+        return
+    chain, why = Chain(context, wanted.name), "its disks are taken up again"
+    for node, domain in sorted(trace.domains.items()):
+        if domain.active:
+            args: dict[str, Any] = {"name": wanted.name, "timeout": 0, "force": True}
+            chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
+    for node, resource in sorted(trace.resources.items()):
+        if resource.primary:
+            settings = copies.settings(trace, wanted.replication.timeout)
+            chain.add(node, "replication.demote", settings, kind=plan.REPLACE, why=why)
+    off = list(chain.last.values())
+    for node in nodes:
+        copies.configure(chain, trace.newest or {}, node, why, after=off)
+    context.change(wanted.name, "attach", chain.nodes, "DRBD has let go of its disks, which are there")
+    context.details[AGAIN] = True
 
 
 def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situation, confirm: str | None) -> None:

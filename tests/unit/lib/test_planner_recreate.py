@@ -386,6 +386,26 @@ def test_disks_that_are_lost_on_both_nodes_are_made_anew_on_an_explicit_word() -
         assert not world.plan(WANTED).steps, limit
 
 
+@pytest.mark.parametrize("other", [lose, detach])
+def test_what_drbd_has_only_let_go_of_is_taken_up_again_and_not_emptied(other: Callable[[World, str], None]) -> None:
+    """The disk under the guest had an error that is over; that of the other node is gone, or had one as well."""
+    world = healthy()
+    other(world, "node2")
+    detach(world, "node1")
+    (refused,) = recreate(world).errors
+    assert refused.code == "not-confirmed" and "still there on node1" in refused.message
+    plan = recreate(world, confirm="web1")
+    assert not plan.errors and plan.details["again"]
+    assert {step.op for step in plan.steps} == {"domain.stop", "replication.demote", "replication.configure"}
+    world.apply(plan, WANTED)
+    again = recreate(world, confirm="web1")
+    assert not again.errors and "node1" not in {s.node for s in again.steps if s.op.startswith("volumes.")}
+    world.apply(again, WANTED)
+    world.converge(WANTED)
+    on_pair(world, "node1", "node2")
+    assert world.nodes["node1"]["domains"]["web1"]["state"] == "running"
+
+
 def test_a_copy_that_is_left_of_one_disk_is_not_given_up() -> None:
     wanted = desired({"web1": instance(**PAIR, disks=[{"size": "128MiB"}, {"size": "64MiB"}])})
     world = World(list(wanted.nodes))
