@@ -379,21 +379,26 @@ def describe(domain: Any) -> Domain:
     import libvirt
 
     _state, maximum, _memory, vcpus, _time = domain.info()
+    state, reason = domain.state()
     persistent = bool(domain.isPersistent())
     xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
     autostart = bool(domain.autostart()) if persistent else False
-    word = state_of(domain)
+    word = word_for(state, reason)
     migrating = word not in OFF and has_job(domain)
-    stranded = word == "paused" and not migrating and domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
+    stranded = word == "paused" and not migrating and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
     return Domain(
         domain.name(), domain.UUIDString(), word, persistent, autostart, maximum * 1024, vcpus, xml, migrating, stranded
     )
 
 
 def state_of(domain: Any) -> str:
+    return word_for(*domain.state())
+
+
+def word_for(state: int, reason: int) -> str:
+    """The word for libvirt's state of a domain and the reason for it."""
     import libvirt
 
-    state, reason = domain.state()
     # At the target the guest runs on with what it has, until it needs a page that it has not.
     failed = (
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),

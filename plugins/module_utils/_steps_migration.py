@@ -226,9 +226,9 @@ def _failed(node: Node, xml: str, wanted: Migration, outcome: Outcome) -> Twofol
         here = node.hypervisor.domain(wanted.name)
     except HypervisorError as silent:
         return TwofoldError(f"{message}; where it runs is not known: {silent.message}", silent.remedy)
-    there = _look_there(node, wanted)
     if here is not None and here.state == POSTCOPY_FAILED:
         return TwofoldError(f"{message}; {TORN}", END_TORN.format(wanted.name))
+    there = _look_there(node, wanted)
     if there == "paused" and wanted.waits:
         there = _end_of_half(node, xml, wanted, outcome, here)
     if here is not None and here.state == "running":

@@ -118,7 +118,8 @@ def _serves(trace: Trace) -> list[str]:
     """The nodes where it runs and can do something."""
     active = [node for node in sorted(trace.domains) if trace.domains[node].active]
     stuck = [node for node in active if put_back.helpless(trace, node) or halves.waiting(trace, node)]
-    return [node for node in active if node not in (*stuck, *halves.torn(trace))]
+    stuck += halves.torn(trace)
+    return [node for node in active if node not in stuck]
 
 
 def _nothing_left(context: Context, name: str) -> None:

@@ -19,7 +19,7 @@ from .context import Chain
 
 INTERRUPTED = "its migration was interrupted"
 # What libvirt calls "paused (post-copy failed)" at the source, and "running (post-copy failed)" at the target.
-TORN = "postcopy-failed"
+POSTCOPY_FAILED = "postcopy-failed"
 
 
 def waiting(trace: Trace, node: str) -> bool:
@@ -36,7 +36,7 @@ def torn(trace: Trace) -> list[str]:
     What it has in memory is on both nodes then, and it has run on the second one: neither can go on without the other.
     libvirt could resume it, but the target's libvirtd 11.3 (Debian 13) crashes when it is asked to, with TLS.
     """
-    return [node for node in sorted(trace.domains) if trace.domains[node].state == TORN]
+    return [node for node in sorted(trace.domains) if trace.domains[node].state == POSTCOPY_FAILED]
 
 
 def stale(trace: Trace) -> tuple[str, ...]:

@@ -136,16 +136,11 @@ def _go_back(context: Context, wanted: Instance, trace: Trace, node: str, *, wor
 
 def _switch_off(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
     """A guest whose disks are lost can do nothing but wait; where it goes on is where the copy is."""
-    domain, resource, why = trace.domains.get(node), trace.resources.get(node), "its disks are lost"
-    if domain is not None and domain.active:
-        args: dict[str, Any] = {"name": wanted.name, "timeout": 0, "force": True}
-        risk = "the guest, whose disks are lost, is switched off"
-        chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
-    if domain is not None:
+    why, risk = "its disks are lost", "the guest, whose disks are lost, is switched off"
+    _stop(chain, wanted, trace, node, timeout=0, why=why, risk=risk)
+    if node in trace.domains:
         chain.add(node, "domain.undefine", {"name": wanted.name, "xml": None}, kind=plan.MOVE, why=why)
-    if resource is not None and resource.primary:
-        args = copies.settings(trace, wanted.replication.timeout)
-        chain.add(node, "replication.demote", args, kind=plan.REPLACE, why=why)
+    _demote(chain, wanted, trace, node, kind=plan.REPLACE, why=why)
 
 
 def lost_disks(base: dict[str, Any], trace: Trace, node: str) -> set[int]:
@@ -185,8 +180,7 @@ def _all_lost(context: Context, name: str, base: dict[str, Any], lost: dict[str,
 
 def _let_go(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that have all disks, though DRBD has let go of them after an error: the data may be there."""
-    there = [node for node in nodes if not volumes.missing(base, trace, node)]
-    return [node for node in there if not (_unfilled(base, trace, node) or volumes.pending(trace, node, SYNC))]
+    return [node for node in nodes if not (volumes.missing(base, trace, node) or volumes.pending(trace, node, SYNC))]
 
 
 def _attach(context: Context, wanted: Instance, trace: Trace, nodes: Sequence[str], word: str | None) -> None:
@@ -196,14 +190,10 @@ def _attach(context: Context, wanted: Instance, trace: Trace, nodes: Sequence[st
     if not named.confirmed(context, wanted.name, word, told):
         return
     chain, why = Chain(context, wanted.name), "its disks are taken up again"
-    for node, domain in sorted(trace.domains.items()):
-        if domain.active:
-            args: dict[str, Any] = {"name": wanted.name, "timeout": 0, "force": True}
-            chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
-    for node, resource in sorted(trace.resources.items()):
-        if resource.primary:
-            settings = copies.settings(trace, wanted.replication.timeout)
-            chain.add(node, "replication.demote", settings, kind=plan.REPLACE, why=why)
+    for node in sorted(trace.domains):
+        _stop(chain, wanted, trace, node, timeout=0, why=why, risk=risk)
+    for node in sorted(trace.resources):
+        _demote(chain, wanted, trace, node, kind=plan.REPLACE, why=why)
     off = list(chain.last.values())
     for node in nodes:
         copies.configure(chain, trace.newest or {}, node, why, after=off)
@@ -218,15 +208,12 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
         return
     chain, known = Chain(context, wanted.name), context.errors
     for node in situation.nodes:
-        _stop(chain, wanted, trace, node)
+        _shut_down(chain, wanted, trace, node)
         if node in trace.domains:
             # Without a domain an instance that is killed here counts as one whose creation was interrupted.
             args = {"name": wanted.name, "xml": None}
             chain.add(node, "domain.undefine", args, kind=plan.DESTROY, why="its disks are lost")
-        resource = trace.resources.get(node)
-        if resource is not None and resource.primary:
-            args = copies.settings(trace, wanted.replication.timeout)
-            chain.add(node, "replication.demote", args, kind=plan.DESTROY, why="its disks are lost")
+        _demote(chain, wanted, trace, node, kind=plan.DESTROY, why="its disks are lost")
         alone, seen = replace(trace, seeds={}, definitions={}), trace.generation(node)
         report_only.clean_up(chain, alone, node, "what is left of its lost disks", generation=seen)
     bare = replace(trace, domains={}, resources={}, volumes={})
@@ -238,12 +225,24 @@ def _empty(context: Context, wanted: Instance, trace: Trace, situation: Situatio
         context.call_off()
 
 
-def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
+def _shut_down(chain: Chain, wanted: Instance, trace: Trace, node: str) -> None:
+    why, risk = "its disk is written anew", "the guest is shut down, and switched off if it does not follow in time"
+    _stop(chain, wanted, trace, node, timeout=wanted.shutdown_timeout, why=why, risk=risk)
+
+
+def _stop(chain: Chain, wanted: Instance, trace: Trace, node: str, *, timeout: int, why: str, risk: str) -> None:
+    """Stop the guest where it runs; `timeout` seconds are waited until it has shut down, 0 switches it off."""
     domain = trace.domains.get(node)
     if domain is not None and domain.active:
-        args = {"name": wanted.name, "timeout": wanted.shutdown_timeout, "force": True}
-        risk = "the guest is shut down, and switched off if it does not follow in time"
-        chain.add(node, "domain.stop", args, kind=plan.RESTART, why="its disk is written anew", risk=risk)
+        args = {"name": wanted.name, "timeout": timeout, "force": True}
+        chain.add(node, "domain.stop", args, kind=plan.RESTART, why=why, risk=risk)
+
+
+def _demote(chain: Chain, wanted: Instance, trace: Trace, node: str, *, kind: str, why: str) -> None:
+    resource = trace.resources.get(node)
+    if resource is not None and resource.primary:
+        args = copies.settings(trace, wanted.replication.timeout)
+        chain.add(node, "replication.demote", args, kind=kind, why=why)
 
 
 def reinstall(context: Context, name: str, confirm: str | None) -> None:
@@ -265,7 +264,7 @@ def reinstall(context: Context, name: str, confirm: str | None) -> None:
     if node in trace.domains:
         # A colleague may be moving it: then nothing is written over what it left behind.
         chain.add(node, "domain.present", {"name": name}, kind=plan.DESTROY, why="it has not moved meanwhile")
-    _stop(chain, wanted, trace, node)
+    _shut_down(chain, wanted, trace, node)
     volume = {"volume_group": disk.volume_group, "name": disk.name}
     risk = "all data of its first disk is lost"
     args = {"instance": name, **volume}
