@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from . import _maintenance
+from ._drbd import ResourceState
 from ._errors import Refused
 from ._files import write_json
 from ._node import Node
@@ -33,14 +34,23 @@ def _holder(node: Node) -> str:
 
 @step("maintenance.ready")
 def ready(node: Node, args: Args) -> Done:
-    """Refuses unless nothing runs here and, since the node was cleared, nothing can have been brought here."""
+    """Refuses unless nothing runs here, no peer lives by a copy here, and nothing can have come since the clearing."""
     again = "run the playbook again"
     if _maintenance.in_force(node) is None:
         raise Refused("since it was cleared for its reboot, this node was rebooted or given back", again)
     running = sorted(name for name, one in node.hypervisor.domains().items() if one.active)
     if running:
         raise Refused(f"{', '.join(running)} runs on this node, and a reboot would end it", again)
+    needed = [name for name in node.replication.names() if _lives_by_this(node.replication.state(name))]
+    if needed:
+        message = f"the other copy of {', '.join(sorted(needed))} is not up to date, and lives by the one on this node"
+        raise Refused(message, "run site.yml, wait until both copies are UpToDate, then run the playbook again")
     return unchanged("nothing runs here")
+
+
+def _lives_by_this(state: ResourceState | None) -> bool:
+    """Whether the peer is connected and lacks an up-to-date copy of its own."""
+    return state is not None and state.connected and any(one.peer_disk != "UpToDate" for one in state.volumes)
 
 
 @step("maintenance.end")

@@ -15,37 +15,9 @@ from typing import Any
 
 from ..findings import ERROR, INFO, Finding
 from ..model import Desired, ReplicationSettings
-from . import copies, evacuate, proof, rebooting, replicated, volumes
+from . import copies, evacuate, proof, rebooting, replicated, spare, volumes
 from .context import Chain, Context
 from .situation import assess
-
-
-def is_healthy(context: Context, nodes: Collection[str] | None = None) -> bool:
-    """Whether every node answers and every instance (with a copy on one of `nodes`) is whole; findings if not."""
-    before = len(context.findings)
-    for name in context.observed.unknown:
-        if name in context.desired.nodes and context.desired.nodes[name].state != "offline":
-            _unknown(context, name)
-    for name in sorted(context.observed.names()):
-        trace = context.observed.trace(name)
-        base = trace.newest or {"nodes": (), "disk_template": None}
-        if base["disk_template"] != "drbd" or (nodes is not None and not set(nodes) & set(base["nodes"])):
-            continue
-        if not copies.whole(trace, base["nodes"]):
-            message = replicated.not_in_sync(trace, base["nodes"]) or "its copies are not whole"
-            context.error("not-replicated", name, message, "run site.yml, wait until both copies are UpToDate")
-    return len(context.findings) == before
-
-
-def _unknown(context: Context, name: str) -> None:
-    view, gone = context.observed.views.get(name), f"recover.yml, then evacuate.yml -e node={name}"
-    if view is None:
-        message = "nothing is known of it, so no other node is taken away"
-        _error(context, name, "node-unknown", message, f"bring it back; if it is dead, {gone}")
-    else:
-        message = f"it {proof.incomplete(view)}, so no other node is taken away"
-        remedy = f"mend there what its problems name; if that cannot be, {proof.switch_off(name)}, then {gone}"
-        _error(context, name, "node-incomplete", message, remedy)
 
 
 def clear(context: Context, intent: dict[str, Any]) -> None:
@@ -57,7 +29,7 @@ def clear(context: Context, intent: dict[str, Any]) -> None:
     nodes = _nodes(context, intent)
     known = context.errors
     rebooting.other_is_away(context, nodes)
-    healthy = is_healthy(context, None if intent.get("everything") else nodes)
+    healthy = spare.is_healthy(context, None if intent.get("everything") else nodes)
     if not nodes or not healthy or context.errors > known:
         return
     away = Context(without(context.desired, nodes), context.observed, context.claims, context.steps, context.findings)

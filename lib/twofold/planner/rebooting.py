@@ -14,7 +14,7 @@ from typing import Any
 from ..findings import ERROR, WARNING, Finding
 from ..observed import NodeView
 from . import document as plan
-from . import proof
+from . import proof, spare
 from .context import Context
 from .document import Step
 
@@ -84,13 +84,16 @@ def give_back(context: Context, node: str) -> list[str]:
 def depart(context: Context, intent: dict[str, Any]) -> None:
     """`{"verb": "depart", "node": "node1,node2", "packages": "" | "upgrade" | "full"}`: the last look before a reboot.
 
-    The packages are those that were upgraded. The lock of a node stays after it: nobody gets in before it is down.
+    The packages are those that were upgraded. The lock of a node stays after it: nobody gets in before it is down. What
+    the nodes hold was whole when the guests began to leave, which may be long ago, so it is looked at again.
     """
     nodes = proof.names(intent.get("node")) or [""]
     known = context.errors
     for name in nodes:
         _check(context, name)
-    for name in nodes if context.errors == known else ():
+    if context.errors > known or not spare.is_healthy(context, nodes):
+        return
+    for name in nodes:
         needs = _step(context, name, "maintenance.ready", {}, "nothing runs there")
         packages, note = str(intent.get("packages") or ""), _rolling(context, name)
         if packages and note.get("packages") == packages:

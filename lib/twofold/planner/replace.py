@@ -16,7 +16,7 @@ from typing import Any
 from .. import definition, names
 from ..model import Instance
 from ..observed import Trace
-from . import copies, diff, fit, named, replicated, report_only, volumes
+from . import copies, diff, fit, named, rebooting, replicated, report_only, volumes
 from . import document as plan
 from .context import Chain, Context
 from .converge import converge_again, seed_again
@@ -273,6 +273,10 @@ class Replacement:
         resource = self.trace.resources.get(peer)
         if self.context.observed.known(node) is None:
             return self._error("node-unknown", f"nothing is known of {node}", "bring it back, or name a new_secondary")
+        away = rebooting.reason(self.context.observed.known(peer))
+        if away is not None:
+            message = f"{peer}, which would have the only good copy meanwhile, is {away}"
+            return self._error("node-rebooting", message, "run this again when the node is back")
         if volumes.pending(self.trace, node, volumes.INSTALL):
             # The mark would be set aside with the volume.
             remedy = "run site.yml first, it writes it or says why not"

@@ -16,7 +16,7 @@ from ..findings import ERROR, Finding
 from ..placement.errors import RequestError
 from ..placement.rolling import Reboot, RollingOptions, rolling
 from ..placement.state import BuildOptions, State
-from . import cluster_view, evacuate, maintenance, rebooting
+from . import cluster_view, evacuate, rebooting, spare
 from . import document as plan
 from .context import Context
 from .document import Step
@@ -51,7 +51,7 @@ def _note(context: Context, packages: str, *, again: bool) -> Document | None:
     for view in context.observed.all_known if begun is not None else ():
         rebooting.give_back(context, view.name)
     rebooting.other_is_away(context, ())
-    if not maintenance.is_healthy(context) or context.errors > known:
+    if not spare.is_healthy(context) or context.errors > known:
         return None
     if begun is None or again:
         return {"format": 1, "packages": packages, "boots": _boots(context)}

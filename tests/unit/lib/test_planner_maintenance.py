@@ -291,6 +291,42 @@ def test_the_last_look_finds_a_node_that_is_not_cleared_any_more(meanwhile: str)
     assert not plan.steps and [finding.object for finding in plan.errors] == ["node node1"]
 
 
+def _no_disk(world: World) -> None:
+    world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Diskless"
+
+
+def _no_link(world: World) -> None:
+    for node in ("node1", "node2"):
+        world.nodes[node]["resources"]["off1"]["connection"] = "StandAlone"
+
+
+@pytest.mark.parametrize(("hurt", "name"), [(_no_disk, "web1"), (_no_link, "off1")])
+def test_the_last_look_finds_a_copy_that_failed_while_packages_were_upgraded(hurt: Any, name: str) -> None:
+    world = cleared()
+    hurt(world)
+    plan = world.plan(WANTED, verb="depart", node="node1", packages="upgrade")
+    assert (plan.steps, codes(plan)) == ((), [(f"instance {name}", "not-replicated")])
+
+
+def test_what_is_not_whole_on_other_nodes_alone_does_not_keep_a_cleared_one_from_its_reboot() -> None:
+    world = cleared()
+    _elsewhere_not_whole(world)
+    assert not play(world, "depart", node="node1").errors
+
+
+@pytest.mark.parametrize("on", ["primary", "secondary"])
+def test_no_disks_are_made_anew_while_the_node_of_the_other_copy_is_about_to_be_rebooted(on: str) -> None:
+    world = cleared()
+    # The one that ran has left, the one that was off has its primary there.
+    name = {"primary": "web1", "secondary": "off1"}[on]
+    plan = world.plan(WANTED, verb="replace_disks", instance=name, on=on)
+    assert (plan.steps, codes(plan)) == ((), [(f"instance {name}", "node-rebooting")])
+    assert "node1, which would have the only good copy meanwhile, is about to be rebooted" in plan.errors[0].message
+    world.reboot("node1")
+    assert not play(world, "rejoin", node="node1").errors
+    assert world.plan(WANTED, verb="replace_disks", instance=name, on=on).steps
+
+
 def test_after_the_last_look_the_lock_stays_until_the_node_is_down() -> None:
     plan = cleared().plan(WANTED, verb="depart", node="node1")
     steps = [step.to_json() for step in plan.steps]

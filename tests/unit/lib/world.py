@@ -185,6 +185,10 @@ class World:
     def _maintenance_ready(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         if not self._rebooting(doc) or any(one["state"] == "running" for one in doc["domains"].values()):
             raise Refused("not cleared")
+        self._connect()
+        for one in doc["resources"].values():
+            if one.get("connection") == "Connected" and any(v["peer_disk"] != "UpToDate" for v in one["volumes"]):
+                raise Refused("its peer lives by it")
 
     def _maintenance_end(self, doc: dict[str, Any], args: dict[str, Any], step: Step) -> None:
         doc["maintenance"] = None

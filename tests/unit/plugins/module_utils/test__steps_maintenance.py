@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _maintenance, _steps_rolling
+from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import Refused, TwofoldError
 from ansible_collections.twofold.cluster.plugins.module_utils._node import Node
 from ansible_collections.twofold.cluster.plugins.module_utils._steps import Args, Done, find
@@ -92,6 +93,45 @@ def test_the_last_look_refuses_a_node_with_a_guest_or_one_that_is_not_cleared(bo
     boot(booted)
     with pytest.raises(Refused, match="rebooted or given back"):
         run(booted, "maintenance.ready")
+
+
+class Disks:
+    """The replication of one resource."""
+
+    def __init__(self, state: ResourceState | None) -> None:
+        self.found = state
+
+    def names(self) -> list[str]:
+        return ["web1"]
+
+    def state(self, _name: str) -> ResourceState | None:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("connection", "peer_disks", "fine"),
+    [
+        ("Connected", ("UpToDate", "UpToDate"), True),
+        ("Connected", ("UpToDate", "Diskless"), False),
+        ("Connected", ("Inconsistent", "UpToDate"), False),
+        ("Connecting", ("DUnknown", "DUnknown"), True),
+    ],
+)
+def test_the_last_look_refuses_a_node_by_whose_copy_another_one_lives(
+    booted: Node, connection: str, peer_disks: tuple[str, ...], fine: bool
+) -> None:
+    changed: Any = booted
+    volumes = tuple(DiskState(n, n, "UpToDate", disk, None, None) for n, disk in enumerate(peer_disks))
+    changed.replication = Disks(ResourceState("web1", "Secondary", "Primary", connection, {}, volumes))
+    begin(booted)
+    if fine:
+        assert not run(booted, "maintenance.ready").changed
+    else:
+        with pytest.raises(Refused, match="the other copy of web1 is not up to date") as caught:
+            run(booted, "maintenance.ready")
+        assert "site.yml" in str(caught.value.remedy)
+    changed.replication = Disks(None)
+    assert not run(booted, "maintenance.ready").changed, "it is down"
 
 
 def test_given_back_it_takes_guests_again(booted: Node) -> None:
