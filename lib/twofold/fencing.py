@@ -253,6 +253,12 @@ def guests(observed: dict[str, Any], node: str) -> list[str]:
     return sorted(name for name, domain in view.domains.items() if domain.active)
 
 
+def feeds(observed: dict[str, Any], node: str) -> list[str]:
+    """Whose other copy, by name, lives by the one on a node that answers."""
+    view = Observed({node: observed.get(node)}).views[node]
+    return [] if view is None else sorted(name for name, one in view.resources.items() if one.feeds_peer)
+
+
 def review(desired: Desired, observed: dict[str, Any], said: dict[str, list[Said]]) -> list[Finding]:
     """What is wrong with the fence devices, by what each way said of its node.
 

@@ -146,6 +146,11 @@ class Resource:
         """Whether it has shaken hands with its peer."""
         return self.up and self.connection is not None and self.connection not in APART
 
+    @property
+    def feeds_peer(self) -> bool:
+        """Whether the peer is connected and lacks an up-to-date copy of its own: it lives by this one."""
+        return self.connected and any(volume.peer_disk != "UpToDate" for volume in self.volumes)
+
     def all_disks(self, *states: str) -> bool:
         """Whether every local disk is in one of the states."""
         return bool(self.volumes) and all(volume.disk in states for volume in self.volumes)

@@ -147,7 +147,7 @@ class ActionModule(ClusterAction):
         return result
 
     def _refuse_living(self, cluster: Cluster, name: str, action: str) -> None:
-        """Refuse to take the power of a node that runs guests, or lives and may run some, unless that is asked for."""
+        """Refuse to take the power of a node that guests need, or may need as it lives, unless that is asked for."""
         from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import fencing, planner
 
         if self.arguments["force"]:
@@ -157,6 +157,13 @@ class ActionModule(ClusterAction):
             raise AnsibleActionFail(
                 f"{name} answers and runs {', '.join(guests)}; they would lose their power too. Nothing was done. "
                 f"Move them away first, or add -e force=true to {action} it all the same."
+            )
+        fed = fencing.feeds(cluster.observed, name)
+        if fed:
+            raise AnsibleActionFail(
+                f"{name} answers and has the only copy that is up to date of {', '.join(fed)}, which another node is "
+                f"connected for. Nothing was done. Run site.yml and wait until both copies are UpToDate, or add "
+                f"-e force=true to {action} it all the same."
             )
         witness = planner.witness(cluster.observed, name)
         if witness is not None:

@@ -52,8 +52,9 @@ options:
     default: false
   force:
     description:
-      - Whether to take the power of a node that answers and runs guests, or that does not answer while the DRBD of one
-        that is in O(observed) is connected to it.
+      - Whether to take the power of a node that answers and runs guests, or by whose copy of a disk another node lives,
+        for its own is not up to date; or that does not answer while the DRBD of one that is in O(observed) is connected
+        to it.
     type: bool
     default: false
 seealso:

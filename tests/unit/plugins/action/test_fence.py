@@ -83,6 +83,18 @@ def test_guests_that_run_are_not_robbed_of_their_power_by_mistake(operator: Fenc
     assert operator.bench.read("node1", "state") == "OFF"
 
 
+def test_a_copy_that_the_other_node_lives_by_is_not_taken_by_mistake(operator: Fenced) -> None:
+    operator.running(web1={"nodes": ["node2", "node1"]})
+    disk = operator.world.nodes["node2"]["resources"]["web1"]["volumes"][0]
+    disk["disk"] = "Diskless"
+    shown, _ignored = operator.run("fence", status=2, node="node1", action="off")
+    assert "node1 answers and has the only copy that is up to date of web1" in " ".join(shown.split())
+    assert operator.bench.read("node1", "state") == "ON"
+    disk["disk"] = "UpToDate"
+    operator.run("fence", node="node1", action="off")
+    assert operator.bench.read("node1", "state") == "OFF"
+
+
 def test_a_device_that_does_not_obey_fails(operator: Fenced) -> None:
     operator.device("node2", BROKEN)
     shown, _ignored = operator.run("fence", status=2, node="node2", action="off")
