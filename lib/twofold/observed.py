@@ -30,6 +30,8 @@ REMEDIES = {
 }
 TAG = "twofold.instance="
 OFF = frozenset({"shutoff", "shut off"})
+# States of a disk that holds a whole state, be it the newest or not.
+WHOLE = ("UpToDate", "Outdated", "Consistent")
 APART = frozenset(
     {"StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure", "ProtocolError",
      "TearDown", "Connecting", "WFConnection", "WFReportParams"}
@@ -158,7 +160,7 @@ class Resource:
     @property
     def whole(self) -> bool:
         """Whether every local disk holds a whole state, be it the newest or not."""
-        return self.all_disks("UpToDate", "Outdated", "Consistent")
+        return self.all_disks(*WHOLE)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import definition, names
 from ..model import Instance
-from ..observed import Trace
+from ..observed import WHOLE, Trace
 from ..units import format_size
 from . import copies, fit, named, split_brain
 from . import document as plan
@@ -52,6 +52,8 @@ def resolve(context: Context, name: str, survivor: str | None) -> None:
 
 def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, Any], survivor: str) -> None:
     victim = next(node for node in base["nodes"] if node != survivor)
+    if not _can_survive(context, trace, base, survivor):
+        return
     if not (_has_names(context, trace, base, victim) and _has_room(context, trace, base, victim)):
         return
     chain, name = Chain(context, wanted.name), wanted.name
@@ -83,6 +85,19 @@ def _resolve(context: Context, wanted: Instance, trace: Trace, base: dict[str, A
     if _is_off(wanted, trace, base, victim):
         why += _start(context, chain, trace, base, filled)
     context.change(name, "resolve split brain", (survivor, victim), why)
+
+
+def _can_survive(context: Context, trace: Trace, base: dict[str, Any], survivor: str) -> bool:
+    """Whether every disk of the survivor is whole; a finding if not, for the other side's may be the last that is."""
+    resource = trace.resources.get(survivor)
+    states = {volume.volume: volume.disk for volume in resource.volumes} if resource is not None else {}
+    torn = {disk["index"]: states.get(disk["index"]) for disk in base["disks"]}
+    wrong = [f"disk {index} is {state or 'down'}" for index, state in torn.items() if state not in WHOLE]
+    if wrong:
+        message = f"the data of {survivor} cannot survive, for it is not whole: {', '.join(wrong)} there"
+        remedy = f"bring that back on {survivor}, then run this again; or name the other side, if it is whole"
+        context.error("no-good-copy", trace.name, message, remedy)
+    return not wrong
 
 
 def _is_off(wanted: Instance, trace: Trace, base: dict[str, Any], victim: str) -> bool:

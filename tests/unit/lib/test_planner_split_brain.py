@@ -114,6 +114,32 @@ def test_the_victims_data_is_kept_before_it_is_given_up() -> None:
     assert (now.steps, [f.code for f in now.findings]) == ((), ["data-kept"])
 
 
+TWO_DISKS = desired({"web1": instance(**PAIR, disks=[{"size": "128MiB"}, {"size": "256MiB"}])})
+
+
+@pytest.mark.parametrize(
+    ("disk", "code"),
+    [("Diskless", "no-good-copy"), ("Inconsistent", "no-good-copy"), ("Outdated", None), ("Consistent", None)],
+)
+def test_a_side_of_which_a_disk_is_not_whole_does_not_survive(disk: str, code: str | None) -> None:
+    world = World(list(TWO_DISKS.nodes))
+    world.converge(TWO_DISKS)
+    world.documents()
+    for node, current in (("node1", "AAAAAAAAAAAAAAA0"), ("node2", "BBBBBBBBBBBBBBB0")):
+        resource = world.nodes[node]["resources"]["web1"]
+        resource["connection"] = "StandAlone"
+        for volume in resource["volumes"]:
+            volume.update(uuids=f"{current}:1111111111111110:0:0", out_of_sync=4096)
+    world.nodes["node1"]["resources"]["web1"]["volumes"][1]["disk"] = disk
+    intent = {"verb": "resolve_split_brain", "instance": "web1"}
+    plan = world.plan(TWO_DISKS, **intent, survivor="node1")
+    assert [finding.code for finding in plan.errors] == ([code] if code else [])
+    assert bool(plan.steps) is (code is None)
+    if code:
+        assert f"the data of node1 cannot survive, for it is not whole: disk 1 is {disk}" in plan.errors[0].message
+    assert world.plan(TWO_DISKS, **intent, survivor="node2").steps
+
+
 def test_everything_is_copied_where_nobody_counted_all_that_differs() -> None:
     """One side went on with a copy from before a replacement: what the other wrote in between is in no bitmap."""
     world = parted()
