@@ -65,11 +65,18 @@ class ActionModule(ClusterAction):
             self._announce(name, fences[name], "off")
         switched = self._at_once(lambda name: self._switch_off(fences[name], found[name]), chosen)
         found |= switched
+        on = {name for name, said in found.items() if said.state == fencing.ON}
+        in_vain = {name: why for name, why in suspects.in_vain.items() if name in on}
         for name, said in found.items():
             self.show(f"{name}: its fence device {said.text}")
+            if name in in_vain and wish is True:
+                self.show(f"{name}: its power is left on, for {in_vain[name]}.")
         return {
             "changed": any(said.state == fencing.OFF for said in switched.values()),
-            "fenced": {name: said.to_json() for name, said in found.items()},
+            "fenced": {
+                name: said.to_json() | ({"in_vain": in_vain[name]} if name in in_vain else {})
+                for name, said in found.items()
+            },
         }
 
     def _named(self, cluster: Cluster, suspects: planner.Suspects, wish: bool | list[str]) -> None:

@@ -45,6 +45,7 @@ options:
       - With O(intent), which of these nodes are switched off if no device says that they are. V(true) for all, V(false)
         for none, or names, as a list or separated by commas.
       - A node that another one's DRBD is connected to lives, and is never switched off here.
+      - With V(true) a node is left on of which no guest could be started elsewhere; a name switches it off all the same.
       - If more than one node and more than a third of the cluster is silent at once, only names are taken, for that is
         how a network fails. A node does not count that is known to be off, by its device, by the intent or by the
         inventory; one that nothing waits for does.
@@ -78,6 +79,7 @@ RETURN = r"""
 fenced:
   description:
     - By node, C(state) (on, off, silent), C(method) and C(message); a list of these if every device was asked.
+    - With O(intent) also C(in_vain), the reason, for a node that is on and of which no guest could be started elsewhere.
   returned: always, but for O(action=health)
   type: dict
   sample:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import arguments
-from ..findings import ERROR, INFO, WARNING, Finding, ordered
+from ..fencing import OFF
+from ..findings import ERROR, INFO, WARNING, Finding, listing, ordered
 from ..model import Desired
 from ..observed import NodeView, Observed, Trace
 from . import (
@@ -307,14 +308,35 @@ def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> S
     if wrong or all(observed.get(name) is not None for name in desired.nodes):
         # Nobody needs the proof, and a plan takes a while.
         return Suspects()
-    found = plan(desired, observed, intent).findings
+    now = plan(desired, observed, intent)
     seen = Observed(observed)
     silent = Proofs(Context(desired, seen, Claims(desired, seen)), intent).silent()
 
     def named(code: str) -> tuple[str, ...]:
-        return tuple(sorted({one.object.removeprefix("node ") for one in found if one.code == code}))
+        return tuple(sorted({one.object.removeprefix("node ") for one in now.findings if one.code == code}))
 
-    return Suspects(named(UNPROVEN), named(CUT_OFF), tuple(silent))
+    dead = named(UNPROVEN)
+    in_vain = _in_vain(now, plan(desired, observed, _as_if_off(intent, dead)), seen, dead) if dead else {}
+    return Suspects(dead, named(CUT_OFF), tuple(silent), in_vain)
+
+
+def _as_if_off(intent: dict[str, Any], nodes: Iterable[str]) -> dict[str, Any]:
+    """The intent, as if the fence devices of some nodes had said that they are off."""
+    said = {node: {"state": OFF, "method": "none", "message": "it is taken for off"} for node in nodes}
+    return {**intent, "fenced": {**(intent.get("fenced") or {}), **said}}
+
+
+def _in_vain(now: Plan, then: Plan, seen: Observed, nodes: Iterable[str]) -> dict[str, str]:
+    """Of some nodes those whose death would let nothing be done, by the plans now and then; and why not."""
+    planned = {one.instance for one in then.summary} - {one.instance for one in now.summary}
+    found = {}
+    for node in nodes:
+        held = {name for name in seen.names() if node in (seen.trace(name).newest or {"nodes": ()})["nodes"]}
+        if not planned & held:
+            told = [one for one in then.errors if one.object.removeprefix("instance ") in held]
+            why = listing([f"{one.object}: {one.message}" for one in told])
+            found[node] = "without it none of its guests could be started" + (f" ({why})" if why else "")
+    return found
 
 
 def witness(observed: Documents, node: str) -> str | None:

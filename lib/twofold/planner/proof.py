@@ -11,7 +11,7 @@ fence device either: a management network that fails would become an outage of t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..arguments import TRUTHS
@@ -37,8 +37,9 @@ class Proof:
 class Proofs:
     """What an intent proves: `confirm_dead` names nodes, `fenced` tells what fence devices said.
 
-    `fenced` is by node `{"state": "off" | "on" | "silent", "method": name, "message": text}`. `accept_stale` names
-    instances that may go on with a copy that lacks the last changes.
+    `fenced` is by node `{"state": "off" | "on" | "silent", "method": name, "message": text}`, with `in_vain` (text) if
+    the node's death would be of no use. `accept_stale` names instances that may go on with a copy that lacks the last
+    changes.
     """
 
     def __init__(self, context: Context, intent: dict[str, Any]) -> None:
@@ -136,10 +137,12 @@ class Proofs:
             return confirm
         if said["state"] != ON:
             return f"its fence device is of no use ({said['message']}); {confirm}"
+        by_name = f"-e fence={node} (names, with commas) switches off what hangs"
+        if "in_vain" in said:
+            return f"its fence device says that it is on, and {said['in_vain']}; mend that first; {by_name}"
         silent, nodes = len(self.silent()), len(self._context.desired.nodes)
         if is_crowd(silent, nodes):
             share = f"{silent} of {nodes} nodes are silent at once"
-            by_name = f"-e fence={node} (names, with commas) switches off what hangs"
             return f"its fence device says that it is on, and {share}: look at the network first; {by_name}"
         return "its fence device says that it is on; -e fence=true switches it off"
 
@@ -149,12 +152,14 @@ class Suspects:
     """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to.
 
     `silent` are all that do not answer and may live, also those that nothing waits for: they tell a network that failed
-    from a node that died.
+    from a node that died. `in_vain` are those of the dead whose death would be of no use, each with the reason: their
+    guests may serve on, and could not be started elsewhere.
     """
 
     dead: tuple[str, ...] = ()
     alive: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    in_vain: dict[str, str] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -169,12 +174,13 @@ class Suspects:
     def to_switch_off(self, off: Collection[str], wish: bool | list[str], nodes: int) -> list[str]:
         """Those that are switched off, of a cluster of so many nodes, where the devices of some said that they are off.
 
-        The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names.
+        The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names, and of those
+        that would be switched off in vain.
         """
         doubtful = [node for node in self.dead if node not in off]
         if isinstance(wish, bool):
             chosen = wish and not is_crowd(len(set(self.silent).difference(off)), nodes)
-            return doubtful if chosen else []
+            return [node for node in doubtful if node not in self.in_vain] if chosen else []
         return [node for node in doubtful if node in wish]
 
 

@@ -274,6 +274,43 @@ def test_nodes_that_are_said_to_be_off_are_no_part_of_the_crowd(given: dict[str,
     assert plan.errors[0].remedy.endswith("-e fence=true switches it off")
 
 
+def split(world: World, *broken: str) -> dict[str, dict[str, Any] | None]:
+    """What is said when node1's networks are cut, and node2's copies of some instances lack what was written last."""
+    world.power_off("node1")
+    for name in broken:
+        world.nodes["node2"]["resources"][name]["volumes"][0]["disk"] = "Outdated"
+    return world.documents()
+
+
+@pytest.mark.parametrize(
+    ("verb", "broken", "word", "off"),
+    [
+        ("recover", ("web1", "web2"), {}, []),
+        ("failover", ("web1",), {}, []),
+        ("recover", ("web1",), {}, ["node1"]),
+        ("failover", ("web2",), {}, ["node1"]),
+        ("recover", ("web1", "web2"), {"accept_stale": "web2"}, ["node1"]),
+    ],
+    ids=["nothing would start", "not this one", "one of two", "this one", "accepted"],
+)
+def test_what_nobody_could_take_over_from_is_left_on(
+    verb: str, broken: tuple[str, ...], word: dict[str, Any], off: list[str]
+) -> None:
+    world, wanted = world_with(2)
+    documents, intent = split(world, *broken), {"verb": verb, "instance": "web1", **word}
+    suspects = planner.suspects(wanted, documents, intent)
+    assert (suspects.dead, suspects.to_switch_off([], True, nodes=6)) == (("node1",), off)
+    assert suspects.to_switch_off([], ["node1"], nodes=6) == ["node1"], "by name it is the operator's business"
+    assert suspects.asked == ("node1",), "if its device says that it is off, it goes on"
+    assert list(suspects.in_vain) == ([] if off else ["node1"])
+    for why in suspects.in_vain.values():
+        assert "none of its guests could be started (instance web1: its copy on node2 may lack what was " in why
+        said = {"node1": {**SAID_ON, "in_vain": why}}
+        plan = planner.plan(wanted, documents, {**intent, "fenced": said})
+        assert errors(plan) == [("node node1", "not-proven-dead")]
+        assert why in plan.errors[0].remedy and "-e fence=node1 " in plan.errors[0].remedy
+
+
 def test_no_device_is_asked_while_nothing_waits() -> None:
     world, wanted = world_with()
     world.power_off("node3")

@@ -128,6 +128,21 @@ def test_only_what_an_intent_needs_to_know_dead_is_switched_off(operator: Fenced
     assert operator.run("fence", intent=confirmed, switch_off="true")[1]["fenced"] == {}
 
 
+def test_a_node_whose_guests_nobody_could_take_over_keeps_its_power(operator: Fenced) -> None:
+    operator.running(web1=PAIR)
+    operator.world.power_off("node1")
+    operator.world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
+    intent = {"verb": "recover"}
+    shown, answer = operator.run("fence", intent=intent, switch_off="true")
+    assert (answer["changed"], answer["fenced"]["node1"]["state"]) == (False, "on")
+    left = "node1: its power is left on, for without it none of its guests could be started (instance web1: its copy"
+    assert left in " ".join(shown.split())
+    shown, _ignored = operator.run("plan", "--check", intent=intent, fenced=answer["fenced"])
+    text = " ".join(shown.split())
+    assert "mend that first" in text and "-e fence=true" not in text
+    assert operator.run("fence", intent=intent, switch_off="node1")[1]["fenced"]["node1"]["state"] == "off"
+
+
 def test_what_nothing_waits_for_is_left_alone_whatever_is_said(operator: Fenced) -> None:
     operator.running(web1=PAIR)
     for node in ("node1", "node3"):
