@@ -60,7 +60,7 @@ class ActionModule(ClusterAction):
         fences = {name: _fence(cluster, name) for name in fenced}
         found = self._at_once(lambda name: fences[name].status(), fenced)
         off = [name for name, said in found.items() if said.state == fencing.OFF]
-        chosen = [name for name in suspects.to_switch_off(off, wish, len(nodes)) if name in found]
+        chosen = [name for name in suspects.to_switch_off(off, wish) if name in found]
         for name in chosen:
             self._announce(name, fences[name], "off")
         switched = self._at_once(lambda name: self._switch_off(fences[name], found[name]), chosen)

@@ -46,9 +46,9 @@ options:
         for none, or names, as a list or separated by commas.
       - A node that another one's DRBD is connected to lives, and is never switched off here.
       - With V(true) a node is left on of which no guest could be started elsewhere; a name switches it off all the same.
-      - If more than one node and more than a third of the cluster is silent at once, only names are taken, for that is
-        how a network fails. A node does not count that is known to be off, by its device, by the intent or by the
-        inventory; one that nothing waits for does.
+      - If more than one node and more than a third of those in use is silent at once, only names are taken, for that is
+        how a network fails. A node is not in use that is known to be off, by its device, by the intent or by the
+        inventory; one that nothing waits for is.
     type: raw
     default: false
   force:

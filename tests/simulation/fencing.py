@@ -53,6 +53,6 @@ def said(run: Run, intent: dict[str, Any], word: str) -> dict[str, dict[str, str
     suspects = planner.suspects(run.desired, run.documents, intent)
     found: dict[str, Said] = {name: Fence(nodes[name], devices.programs).status() for name in suspects.asked}
     off = [name for name, one in found.items() if one.state == OFF]
-    for name in suspects.to_switch_off(off, wish, len(nodes)):
+    for name in suspects.to_switch_off(off, wish):
         found[name] = Fence(nodes[name], devices.programs).switch(OFF)
     return {name: one.to_json() for name, one in found.items()}

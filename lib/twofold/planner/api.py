@@ -310,14 +310,14 @@ def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> S
         return Suspects()
     now = plan(desired, observed, intent)
     seen = Observed(observed)
-    silent = Proofs(Context(desired, seen, Claims(desired, seen)), intent).silent()
+    proofs = Proofs(Context(desired, seen, Claims(desired, seen)), intent)
 
     def named(code: str) -> tuple[str, ...]:
         return tuple(sorted({one.object.removeprefix("node ") for one in now.findings if one.code == code}))
 
     dead = named(UNPROVEN)
     in_vain = _in_vain(now, plan(desired, observed, _as_if_off(intent, dead)), seen, dead) if dead else {}
-    return Suspects(dead, named(CUT_OFF), tuple(silent), in_vain)
+    return Suspects(dead, named(CUT_OFF), tuple(proofs.silent()), tuple(proofs.in_use()), in_vain)
 
 
 def _as_if_off(intent: dict[str, Any], nodes: Iterable[str]) -> dict[str, Any]:

@@ -111,14 +111,14 @@ class Proofs:
             node in self._confirmed and replicating_with(self._context.observed, node) is None
         )
 
-    def silent(self) -> list[str]:
-        """The nodes that do not answer and may live all the same, whether or not anything waits for them.
+    def in_use(self) -> list[str]:
+        """The nodes that may live: those that neither the inventory says to be off nor a proof."""
+        nodes = self._context.desired.nodes
+        return [name for name in sorted(nodes) if nodes[name].state != "offline" and not self.given(name)]
 
-        Those that the inventory says to be off are none of them.
-        """
-        nodes, views = self._context.desired.nodes, self._context.observed.views
-        mute = [name for name in sorted(nodes) if views.get(name) is None and nodes[name].state != "offline"]
-        return [name for name in mute if not self.given(name)]
+    def silent(self) -> list[str]:
+        """Those of them that do not answer, whether or not anything waits for them."""
+        return [name for name in self.in_use() if self._context.observed.views.get(name) is None]
 
     def _is_off(self, node: str) -> bool:
         return node in self._fenced and self._fenced[node]["state"] == OFF
@@ -140,7 +140,7 @@ class Proofs:
         by_name = f"-e fence={node} (names, with commas) switches off what hangs"
         if "in_vain" in said:
             return f"its fence device says that it is on, and {said['in_vain']}; mend that first; {by_name}"
-        silent, nodes = len(self.silent()), len(self._context.desired.nodes)
+        silent, nodes = len(self.silent()), len(self.in_use())
         if is_crowd(silent, nodes):
             share = f"{silent} of {nodes} nodes are silent at once"
             return f"its fence device says that it is on, and {share}: look at the network first; {by_name}"
@@ -152,13 +152,14 @@ class Suspects:
     """Silent nodes that an intent waits for: `dead` may be so, `alive` are those that DRBD is connected to.
 
     `silent` are all that do not answer and may live, also those that nothing waits for: they tell a network that failed
-    from a node that died. `in_vain` are those of the dead whose death would be of no use, each with the reason: their
-    guests may serve on, and could not be started elsewhere.
+    from a node that died, by their share of those `in_use`. `in_vain` are those of the dead whose death would be of no
+    use, each with the reason: their guests may serve on, and could not be started elsewhere.
     """
 
     dead: tuple[str, ...] = ()
     alive: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    in_use: tuple[str, ...] = ()
     in_vain: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -171,21 +172,22 @@ class Suspects:
         """Those whose fence devices are worth asking; nobody asks while nothing is waited for."""
         return tuple(dict.fromkeys((*self.all, *self.silent))) if self.all else ()
 
-    def to_switch_off(self, off: Collection[str], wish: bool | list[str], nodes: int) -> list[str]:
-        """Those that are switched off, of a cluster of so many nodes, where the devices of some said that they are off.
+    def to_switch_off(self, off: Collection[str], wish: bool | list[str]) -> list[str]:
+        """Those that are switched off, where the devices of some said that they are off.
 
         The operator wishes it of all (True), of none or of some by name. Of a crowd he has to give names, and of those
         that would be switched off in vain.
         """
         doubtful = [node for node in self.dead if node not in off]
         if isinstance(wish, bool):
-            chosen = wish and not is_crowd(len(set(self.silent).difference(off)), nodes)
+            silent, nodes = (set(part).difference(off) for part in (self.silent, self.in_use))
+            chosen = wish and not is_crowd(len(silent), len(nodes))
             return [node for node in doubtful if node not in self.in_vain] if chosen else []
         return [node for node in doubtful if node in wish]
 
 
 def is_crowd(silent: int, nodes: int) -> bool:
-    """Whether more nodes are silent at once than are likely to have died; one alone always may have."""
+    """Whether more of the nodes in use are silent at once than are likely to have died; one alone always may have."""
     return silent > 1 and silent * CROWD > nodes
 
 

@@ -197,6 +197,12 @@ def cut_off(world: World, *nodes: str) -> dict[str, dict[str, Any] | None]:
     return {name: None if name in nodes else document for name, document in world.documents().items()}
 
 
+def waited(wanted: Desired, documents: dict[str, Any], intent: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Who an intent waits for: the dead, those that live, and all that are silent."""
+    suspects = planner.suspects(wanted, documents, intent)
+    return suspects.dead, suspects.alive, suspects.silent
+
+
 SAID_ON = {"state": "on", "method": "fence_ipmilan", "message": "says on"}
 
 
@@ -206,7 +212,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     world, wanted = world_with(2)
     documents = cut_off(world, "node1")
     intent = {"verb": verb, "instance": "web1"}
-    assert planner.suspects(wanted, documents, intent) == planner.Suspects((), ("node1",), ("node1",))
+    assert waited(wanted, documents, intent) == ((), ("node1",), ("node1",))
     plan = planner.plan(wanted, documents, {**intent, **({"fenced": {"node1": fenced}} if fenced else {})})
     assert (plan.steps, errors(plan)) == ((), [("node node1", "cut-off")])
     (found,) = plan.errors
@@ -215,7 +221,7 @@ def test_a_node_that_lives_is_not_offered_to_its_fence_device(verb: str, fenced:
     assert "fence.yml -e node=node1 -e power=off -e force=true" in found.remedy
     # When the keep-alives have expired, nothing shows any more that it lives.
     world.power_off("node1")
-    assert planner.suspects(wanted, world.documents(), intent) == planner.Suspects(("node1",), (), ("node1",))
+    assert waited(wanted, world.documents(), intent) == (("node1",), (), ("node1",))
 
 
 def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
@@ -224,7 +230,7 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
         world.power_off(node)
     intent = {"verb": "recover"}
     suspects = planner.suspects(wanted, world.documents(), intent)
-    assert suspects == planner.Suspects(("node1", "node3"), (), ("node1", "node3"))
+    assert waited(wanted, world.documents(), intent) == (("node1", "node3"), (), ("node1", "node3"))
     on = dict.fromkeys(suspects.all, SAID_ON)
     plan = recover(world, wanted, fenced=on)
     assert errors(plan) == [("node node1", "not-proven-dead"), ("node node3", "not-proven-dead")]
@@ -235,9 +241,9 @@ def test_many_that_are_silent_at_once_are_fenced_by_name_alone() -> None:
 
 
 def behind_a_switch(**node_variables: dict[str, Any]) -> tuple[World, Desired]:
-    """Six nodes with pairs within each half, and one across: the switch of node1, node2 and node3 breaks."""
+    """Seven nodes with pairs within each half, and one across: the switch of node1, node2 and node3 breaks."""
     pairs = {"across": ["node1", "node4"], "here": ["node1", "node2"], "too": ["node3", "node2"]}
-    wanted = desired({name: instance(nodes=pair) for name, pair in pairs.items()}, 6, **node_variables)
+    wanted = desired({name: instance(nodes=pair) for name, pair in pairs.items()}, 7, **node_variables)
     world = World(list(wanted.nodes))
     world.converge(wanted)
     for node in ("node1", "node2", "node3"):
@@ -249,14 +255,14 @@ def behind_a_switch(**node_variables: dict[str, Any]) -> tuple[World, Desired]:
 def test_silent_nodes_that_nothing_waits_for_are_part_of_the_crowd(intent: dict[str, Any]) -> None:
     world, wanted = behind_a_switch()
     suspects = planner.suspects(wanted, world.documents(), intent)
-    assert suspects == planner.Suspects(("node1",), (), ("node1", "node2", "node3"))
+    assert waited(wanted, world.documents(), intent) == (("node1",), (), ("node1", "node2", "node3"))
     assert suspects.asked == ("node1", "node2", "node3"), "one that is off is none of a crowd"
-    assert suspects.to_switch_off([], True, nodes=6) == []
+    assert suspects.to_switch_off([], True) == []
     plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
     assert errors(plan) == [("node node1", "not-proven-dead")]
-    assert "3 of 6 nodes are silent at once: look at the network first; -e fence=node1 " in plan.errors[0].remedy
-    # Its device tells of a node that it is off: two of six are not too many.
-    assert suspects.to_switch_off(["node2"], True, nodes=6) == ["node1"]
+    assert "3 of 7 nodes are silent at once: look at the network first; -e fence=node1 " in plan.errors[0].remedy
+    # Its device tells of a node that it is off: two of the other six are not too many.
+    assert suspects.to_switch_off(["node2"], True) == ["node1"]
     plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON, "node2": OFF["node1"]})
     assert [one.remedy for one in plan.errors] == ["its fence device says that it is on; -e fence=true switches it off"]
 
@@ -268,10 +274,25 @@ def test_nodes_that_are_said_to_be_off_are_no_part_of_the_crowd(given: dict[str,
     world, wanted = behind_a_switch(node2={"twofold_node_state": state})
     intent = {"verb": "failover", "instance": "across", **given}
     suspects = planner.suspects(wanted, world.documents(), intent)
-    assert suspects == planner.Suspects(("node1",), (), ("node1", "node3"))
-    assert suspects.to_switch_off([], True, nodes=6) == ["node1"]
+    assert waited(wanted, world.documents(), intent) == (("node1",), (), ("node1", "node3"))
+    assert "node2" not in suspects.in_use and suspects.to_switch_off([], True) == ["node1"]
     plan = world.plan(wanted, **intent, fenced={"node1": SAID_ON})
     assert plan.errors[0].remedy.endswith("-e fence=true switches it off")
+
+
+def test_nodes_that_are_declared_offline_do_not_make_a_crowd_a_small_one() -> None:
+    """Ten nodes, of which four are known to be off; the switch of three of the others breaks."""
+    offline = {f"node{number}": {"twofold_node_state": "offline"} for number in (7, 8, 9, 10)}
+    wanted = desired({"web1": instance(nodes=["node1", "node4"])}, 10)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    for node in ("node1", "node2", "node3", *offline):
+        world.power_off(node)
+    wanted = desired({"web1": instance(nodes=["node1", "node4"])}, 10, **offline)
+    suspects = planner.suspects(wanted, world.documents(), {"verb": "recover"})
+    assert (suspects.silent, suspects.to_switch_off([], True)) == (("node1", "node2", "node3"), [])
+    plan = recover(world, wanted, fenced={"node1": SAID_ON})
+    assert "3 of 6 nodes are silent at once" in plan.errors[0].remedy
 
 
 def split(world: World, *broken: str) -> dict[str, dict[str, Any] | None]:
@@ -299,8 +320,8 @@ def test_what_nobody_could_take_over_from_is_left_on(
     world, wanted = world_with(2)
     documents, intent = split(world, *broken), {"verb": verb, "instance": "web1", **word}
     suspects = planner.suspects(wanted, documents, intent)
-    assert (suspects.dead, suspects.to_switch_off([], True, nodes=6)) == (("node1",), off)
-    assert suspects.to_switch_off([], ["node1"], nodes=6) == ["node1"], "by name it is the operator's business"
+    assert (suspects.dead, suspects.to_switch_off([], True)) == (("node1",), off)
+    assert suspects.to_switch_off([], ["node1"]) == ["node1"], "by name it is the operator's business"
     assert suspects.asked == ("node1",), "if its device says that it is off, it goes on"
     assert list(suspects.in_vain) == ([] if off else ["node1"])
     for why in suspects.in_vain.values():
@@ -319,15 +340,21 @@ def test_no_device_is_asked_while_nothing_waits() -> None:
 
 
 def test_who_is_switched_off_by_which_word() -> None:
-    two = planner.Suspects(("node1", "node3"), ("node4",), ("node1", "node3", "node4"))
-    assert two.to_switch_off([], True, nodes=9) == ["node1", "node3"]
-    assert two.to_switch_off([], False, nodes=9) == []
-    assert two.to_switch_off([], True, nodes=8) == [], "three of eight are more than a third, also if one of them lives"
-    assert two.to_switch_off(["node3"], True, nodes=8) == ["node1"]
-    assert two.to_switch_off([], ["node3"], nodes=4) == ["node3"]
-    assert two.to_switch_off(["node3"], ["node3", "node4", "node5"], nodes=4) == []
-    one = planner.Suspects(("node1",), (), ("node1",))
-    assert one.to_switch_off([], True, nodes=2) == ["node1"], "one is the ordinary case"
+    def of(nodes: int, *dead: str, alive: tuple[str, ...] = ()) -> planner.Suspects:
+        in_use = tuple(f"node{number}" for number in range(1, nodes + 1))
+        return planner.Suspects(dead, alive, (*dead, *alive), in_use)
+
+    def two(nodes: int) -> planner.Suspects:
+        return of(nodes, "node1", "node3", alive=("node4",))
+
+    assert two(9).to_switch_off([], True) == ["node1", "node3"]
+    assert two(9).to_switch_off([], False) == []
+    assert two(8).to_switch_off([], True) == [], "three of eight are more than a third, also if one of them lives"
+    assert two(8).to_switch_off(["node3"], True) == ["node1"]
+    assert two(6).to_switch_off(["node3"], True) == [], "who is off is none of the others"
+    assert two(4).to_switch_off([], ["node3"]) == ["node3"]
+    assert two(4).to_switch_off(["node3"], ["node3", "node4", "node5"]) == []
+    assert of(2, "node1").to_switch_off([], True) == ["node1"], "one is the ordinary case"
 
 
 @pytest.mark.parametrize(
