@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from jinja2.nativetypes import NativeEnvironment
 
 from twofold.arguments import KINDS, NEEDED
+from twofold.planner import wish
 from twofold.planner.api import VERBS
 
 PARAMETERS = re.compile(r"\{\{ (" + "|".join(KINDS) + r")\b")
@@ -37,6 +40,16 @@ def test_each_intent_is_a_verb_with_arguments(root: Path) -> None:
             assert all(isinstance(key, str) for key in intent), path.name
             seen.add(intent["verb"])
     assert seen == set(VERBS)
+
+
+@pytest.mark.parametrize("fence", ["true", "node1,node2", "false"])
+@pytest.mark.parametrize(("save", "load"), [("", ""), ("plan.json", ""), ("", "plan.json")])
+def test_no_power_is_cut_for_a_plan_that_is_saved_or_was(root: Path, fence: str, save: str, load: str) -> None:
+    tasks = yaml.safe_load((root / "roles/operate/tasks/main.yml").read_text(encoding="utf-8"))
+    (text,) = [task["twofold.cluster.fence"]["switch_off"] for task in tasks if "twofold.cluster.fence" in task]
+    variables = {"operate_fence": fence, "operate_save": save, "operate_load": load}
+    said = NativeEnvironment().from_string(text).render(variables)
+    assert wish(said) == (False if save or load else wish(fence))
 
 
 def test_what_has_to_be_named_is_of_verbs_that_there_are() -> None:
