@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..findings import ERROR, Finding
+from ..findings import ERROR, Finding, listing
 from ..placement.errors import RequestError
 from ..placement.rolling import Reboot, RollingOptions, rolling
 from ..placement.state import BuildOptions, State
@@ -22,6 +22,7 @@ from .context import Context
 from .document import Step
 
 Document = dict[str, Any]
+NOTE = "/var/lib/twofold/rolling.json"
 
 
 def cluster(context: Context, intent: dict[str, Any]) -> None:
@@ -47,21 +48,27 @@ def _note(context: Context, packages: str, *, again: bool) -> Document | None:
 
     Nodes that an interrupted one was about to reboot are given back: it goes on with any of those that are left.
     """
-    begun, known = _begun(context), context.errors
-    for view in context.observed.all_known if begun is not None else ():
+    notes, known = _notes(context), context.errors
+    for view in context.observed.all_known if notes else ():
         rebooting.give_back(context, view.name)
     rebooting.other_is_away(context, ())
     if not spare.is_healthy(context) or context.errors > known:
         return None
-    if begun is None or again:
+    if again or not notes:
         return {"format": 1, "packages": packages, "boots": _boots(context)}
-    if begun["packages"] != packages:
+    begun = next(iter(notes.values()))
+    if others := [name for name, note in notes.items() if note != begun]:
+        same = [name for name in notes if name not in others]
+        message = f"{listing(same)} and {listing(others)} have notes of different rolling reboots"
+        remedy = f"remove {NOTE} on those that were away when the later one began, or begin anew with -e again=true"
+    elif begun["packages"] != packages:
         word = f"-e packages={begun['packages']}" if begun["packages"] else "no packages"
         message = f"an earlier rolling reboot, with {word}, is not at its end"
         remedy = "go on with it by the same arguments, or begin anew with -e again=true"
-        context.findings.append(Finding(ERROR, "rolling-unfinished", "cluster", message, remedy))
-        return None
-    return begun
+    else:
+        return begun
+    context.findings.append(Finding(ERROR, "rolling-unfinished", "cluster", message, remedy))
+    return None
 
 
 def _plan(context: Context, note: Document, *, again: bool) -> None:
@@ -103,9 +110,10 @@ def _left(group: Document, done: set[str]) -> Document:
     return {"nodes": nodes, "moves": [move for move in group["moves"] if move["from"] in nodes]}
 
 
-def _begun(context: Context) -> Document | None:
-    """The note of a rolling reboot that was begun; any node that has it will do."""
-    return next((_common(view.rolling) for view in context.observed.all_known if view.rolling is not None), None)
+def _notes(context: Context) -> dict[str, Document]:
+    """The note of a rolling reboot that was begun, by node: any will do, unless one that was away has an older one."""
+    found = {view.name: _common(view.rolling) for view in context.observed.all_known}
+    return {name: note for name, note in found.items() if note is not None}
 
 
 def _boots(context: Context) -> dict[str, str]:

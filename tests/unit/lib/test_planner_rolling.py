@@ -12,6 +12,7 @@ from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.world import World
 
 from twofold import report
+from twofold.model import Desired
 from twofold.planner import Plan
 
 COUNT = 4
@@ -182,6 +183,34 @@ def test_interrupted_before_a_reboot_it_goes_on_with_any_node() -> None:
         reboot(world, group)
     play(world, "rolling")
     assert not world.plan(WANTED).steps and not world.plan(WANTED).findings
+
+
+def test_the_note_of_an_older_one_on_a_node_that_was_away_does_not_end_a_later_one() -> None:
+    away, back = desired({}, COUNT, node1={"twofold_node_state": "offline"}), desired({}, COUNT)
+    world = World(list(back.nodes))
+
+    def run(wanted: Desired, **intent: Any) -> Plan:
+        plan = world.plan(wanted, verb="rolling", **intent)
+        world.apply(plan, wanted)
+        return plan
+
+    run(back)
+    for node in ("node2", "node3", "node4"):
+        world.reboot(node)
+    world.power_off("node1")
+    assert sum(map(len, order(run(away, again=True)))) == COUNT - 1
+    world.reboot("node2")
+    world.power_on("node1")
+    # By the older note of node1 all others have booted since.
+    plan = run(back)
+    assert (plan.steps, [finding.code for finding in plan.errors]) == ((), ["rolling-unfinished"])
+    assert "node1 and node2, node3, node4 have notes of different rolling reboots" in plan.errors[0].message
+    assert "-e again=true" in plan.errors[0].remedy
+    world.nodes["node1"]["rolling"] = None
+    assert run(back).details["rolling"]["done"] == ["node1", "node2"], "node1 came later, so it needs no reboot"
+    world.nodes["node1"]["rolling"] = {"format": 1, "packages": "", "boots": {}}
+    assert sum(map(len, order(run(back, again=True)))) == COUNT
+    assert not run(back).errors
 
 
 def test_other_packages_are_not_mixed_into_one_that_is_not_at_its_end() -> None:
