@@ -65,9 +65,10 @@ def install(node: Node, args: Args) -> Done:
     kind = args.text("kind")
     if kind not in ("image", "script"):
         raise UsageError(f"an OS is installed from an image or a script, not from {kind!r}", OTHER_VERSION)
+    instance = _instance_of(volume)
+    _refuse_served(node, volume, instance)
     if node.check_mode:
         return changed(f"would install {name} from its {kind}")
-    instance = _instance_of(volume)
     if kind == "image":
         _from_image(node, args, volume, instance)
     else:
@@ -83,6 +84,15 @@ def _instance_of(volume: Volume) -> str:
         if tag.startswith(start):
             return instance_name(tag[len(start) :])
     raise Refused(f"volume {volume.path} belongs to no instance", "look at its tags with 'lvs -o +tags'")
+
+
+def _refuse_served(node: Node, volume: Volume, instance: str) -> None:
+    """A guest that somebody started by hand meanwhile has the disk in use, and what is on it may be wanted again."""
+    found = node.hypervisor.domain(instance)
+    if found is not None and found.active:
+        keep = f"'lvchange --deltag {pending_tag(INSTALL)} {volume.path}' keeps what it has"
+        message = f"{instance} is {found.state} on this node, and its first disk {volume.path} waits for an OS"
+        raise Refused(message, f"shut it down, then run this again and the OS is written; or {keep}")
 
 
 def _from_image(node: Node, args: Args, volume: Volume, instance: str) -> None:

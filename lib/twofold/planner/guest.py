@@ -68,6 +68,8 @@ class Guest:
             message = f"its copy on {self.node} has to be filled from the other one before it starts there"
             self.c.context.error("disk-not-up-to-date", self.name, message, "run this again when the resync has ended")
             starts = False
+        if install and self._is_served():
+            install = False
         if (install or starts) and self._is_left_off():
             install = starts = False
         usable = self._usable(needed=install or starts)
@@ -102,6 +104,18 @@ class Guest:
         # A copy that is made anew is filled from the other one.
         missing = [] if self.node in self.c.rebuilt else volumes.missing(self.c.document, self.c.trace, self.node)
         return bool(owed) or any(volume.gets_os for volume in missing)
+
+    def _is_served(self) -> bool:
+        """Whether somebody started it by hand on the disk that waits for its OS; a finding if so."""
+        owed = volumes.pending(self.c.trace, self.node, volumes.INSTALL)
+        if not owed or not self.active or self.c.chain.has(self.node, "domain.stop"):
+            return False
+        message = f"it runs on {self.node}, and its first disk waits for {self.c.document['os']}: that is not written"
+        path = f"{owed[0].volume_group}/{owed[0].name}"
+        keep = f"'lvchange --deltag twofold.pending={volumes.INSTALL} {path}' on {self.node} keeps what it has"
+        remedy = f"shut it down, then run this again and the OS is written over its disk; or {keep}"
+        self.c.context.error("running", self.name, message, remedy)
+        return True
 
     def _report_owed(self) -> None:
         """It gets its OS where that was begun; a domain elsewhere would say that it lives there."""

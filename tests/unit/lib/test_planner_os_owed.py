@@ -158,3 +158,45 @@ def test_a_reinstallation_that_gave_up_nothing_yet_is_not_made_up_for_by_fresh_d
             world.apply(plan, WANTED)
             world.resync()
         assert runs(world, "node1") and said(world) == [None, None], limit
+
+
+PLAIN = desired({"web1": instance(nodes=["node1"], os="debian-13", disk_template="plain")})
+
+
+@pytest.mark.parametrize("wanted", [WANTED, PLAIN])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_no_os_is_written_under_a_guest_that_was_started_by_hand(wanted: Any, keeps: bool) -> None:
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, **ANEW)
+    world.apply(plan, wanted, in_order(plan).index("os.install@node1"))
+    held = world.nodes["node1"]
+    held["domains"]["web1"]["state"] = "running"
+    for resource in held["resources"].values():
+        resource["role"] = "Primary"
+    plan = world.plan(wanted)
+    assert [f.code for f in plan.errors] == ["running"] and "os.install" not in [step.op for step in plan.steps]
+    assert "lvchange --deltag twofold.pending=install twofold/web1-disk0" in plan.errors[0].remedy
+    world.apply(plan, wanted)
+    assert definition.OWED in held["definitions"]["web1"] or wanted is PLAIN
+    # Either of the remedies.
+    if keeps:
+        (disk,) = (volume for volume in held["volumes"] if volume["name"] == "web1-disk0")
+        disk["tags"].remove("twofold.pending=install")
+    else:
+        held["domains"]["web1"]["state"] = "shutoff"
+    plan = world.converge(wanted)
+    assert ("os.install" in [step.op for step in plan.steps]) != keeps and not plan.errors
+    assert runs(world, "node1") and not world.plan(wanted).steps
+    assert definition.OWED not in held["definitions"]["web1"]
+
+
+@pytest.mark.parametrize("verb", ["converge", "reinstall"])
+def test_who_stops_the_guest_first_writes_its_os(verb: str) -> None:
+    world = stopped_at(ANEW, "os.install@node1")
+    world.nodes["node1"]["domains"]["web1"]["state"] = "running"
+    world.nodes["node1"]["resources"]["web1"]["role"] = "Primary"
+    state = "stopped" if verb == "converge" else "running"
+    plan = world.plan(desired({"web1": instance(**PAIR, state=state)}), **(ANEW if verb == "reinstall" else NEW))
+    order = in_order(plan)
+    assert not plan.errors and order.index("domain.stop@node1") < order.index("os.install@node1")
