@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from ._clock import wait_for
+from ._domain_xml import disk_sources
 from ._drbd_meta import metadata_size
 from ._errors import Refused, TimedOut
 from ._lvm import LARGER, Volume, round_up
@@ -20,6 +22,8 @@ from ._steps_volumes import TAG, require_ours
 
 # The range that was zeroed when a volume was made larger.
 ZEROED_RANGE = f"{TAG}.grown="
+# Seconds in which DRBD that has just come up finds its peer, if that is there.
+MEET = 10.0
 RANGE = re.compile(re.escape(ZEROED_RANGE) + r"(\d+)-(\d+)\Z")
 
 
@@ -42,6 +46,11 @@ class Growing:
         return next((tag for tag in self.volume.tags if tag.startswith(LARGER)), None)
 
     @property
+    def begun(self) -> bool:
+        """Whether an earlier run made it larger, so that somebody may have used since what is not zeroed."""
+        return self.unzeroed is not None and self.volume.size > int(self.unzeroed[len(LARGER) :])
+
+    @property
     def done(self) -> bool:
         return self.volume.size >= self.size and self.unzeroed is None
 
@@ -52,6 +61,9 @@ def grow(node: Node, args: Args) -> Done:
     instance = instance_name(args.text("instance"))
     todo = [one for one in (Growing(node, part, instance) for part in args.parts("volumes")) if not one.done]
     _refuse_no_room(node, todo)
+    for one in todo:
+        # Who may be refused is, before any of them is changed.
+        _in_use(node, one, instance)
     if not todo:
         return unchanged("the volumes are large enough")
     if not node.check_mode:
@@ -73,14 +85,15 @@ def _refuse_no_room(node: Node, todo: list[Growing]) -> None:
 def _grow(node: Node, one: Growing, instance: str) -> None:
     """The tag is there before the volume is larger, so an interruption leaves no space that was not zeroed."""
     volume, tag = one.volume, one.unzeroed
+    if one.begun and one.minor is not None:
+        _let_meet(node, instance)
     if tag is None:
         tag = f"{LARGER}{volume.size}"
         node.volumes.retag([volume], [tag], [])
     if volume.size < one.size:
         node.volumes.extend(volume, one.size)
     now = node.volumes.find(volume.volume_group, volume.name) or volume
-    in_use = 0 if one.minor is None else node.replication.size(one.minor) or 0
-    start = max(int(tag[len(LARGER) :]), in_use)
+    start = max(int(tag[len(LARGER) :]), _in_use(node, one, instance))
 
     def say(done: int, total: int) -> None:
         node.progress.say(instance, f"zeroing {now.name}", done / total, bytes=done, total=total)
@@ -89,6 +102,50 @@ def _grow(node: Node, one: Growing, instance: str) -> None:
         node.devices.zero(now.device, say, start)
     former = [other for other in now.tags if other.startswith((LARGER, ZEROED_RANGE))]
     node.volumes.retag([now], [f"{ZEROED_RANGE}{start}-{now.size}"], former)
+
+
+def _in_use(node: Node, one: Growing, instance: str) -> int:
+    """Bytes of it that may have been written since it was made larger: what DRBD or a running guest sees of it.
+
+    Whoever runs since before that sees the old size. Who was started by hand after it sees all.
+    """
+    if one.minor is not None:
+        return _drbd_size(node, one, one.minor, instance)
+    domain = node.hypervisor.domain(instance) if one.begun else None
+    if domain is None or not domain.active:
+        return 0
+    path = one.volume.device
+    target = next((to for to, source, _own in disk_sources(node.hypervisor.live_xml(instance)) if source == path), None)
+    if target is None:
+        message = f"{instance} runs, and how much of {path} it sees cannot be told, for that is none of its disks"
+        raise Refused(message, _way_out(one, "shut it down and run the same again"))
+    return node.hypervisor.disk_size(instance, target)
+
+
+def _drbd_size(node: Node, one: Growing, minor: int, instance: str) -> int:
+    """A device that is down, or has no disk on either side, does not tell what it takes of a volume."""
+    size = node.replication.size(minor)
+    if not size and one.begun:
+        message = f"{instance}: how much of {one.volume.device} is in use cannot be told while /dev/drbd{minor} is down"
+        raise Refused(message, _way_out(one, "run site.yml, which brings it up, and once more"))
+    return size or 0
+
+
+def _let_meet(node: Node, instance: str) -> None:
+    """Where both sides are larger, DRBD takes that when they meet: rather now than in the middle of the zeroing."""
+    with suppress(TimedOut):
+        wait_for(
+            node.clock,
+            lambda: node.replication.state(instance),
+            lambda state: state is None or state.connected,
+            MEET,
+            lambda _state: TimedOut(f"{instance} is not connected"),
+        )
+
+
+def _way_out(one: Growing, first: str) -> str:
+    keep = f"'lvchange --deltag {one.unzeroed} {one.volume.path}' leaves what it has"
+    return f"{first}; if it ran with the new size already, {keep}"
 
 
 @step("replication.resize")

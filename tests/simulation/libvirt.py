@@ -71,6 +71,10 @@ class Libvirtd:
             for guest in self.domains.values()
         )
 
+    def seen(self, found: Facts) -> dict[str, int]:
+        """The sizes of the disks that a QEMU opens now; it sees no other until it is told."""
+        return {target: self.machine.device_size(source) for target, source in found.disks}
+
     def open_devices(self, found: Facts) -> None:
         """What QEMU does when it starts: everything has to be there, and a replicated disk has to be Primary."""
         for _target, source in found.disks:
@@ -90,7 +94,7 @@ class Libvirtd:
         if guest.active:
             raise HypervisorError(f"libvirt: start {name}: Requested operation is not valid: domain is already running")
         self.open_devices(guest.facts)
-        guest.state, guest.live = "running", guest.xml
+        guest.state, guest.live, guest.sizes = "running", guest.xml, self.seen(guest.facts)
         self.world.rules.starts(self.machine, name)
         self.world.changed(name)
 
@@ -191,6 +195,7 @@ class Move:
         if there is None:
             there = domains[name] = Guest(self._xml(), persistent=False)
         there.state, there.live, there.moving = "paused", self._xml(), True
+        there.sizes = self.target.libvirt.seen(there.facts)
         self.guest.moving = True
         self.world.changed(name)
 
@@ -360,12 +365,8 @@ class SimHypervisor:
         self.machine.world.log(f"{name} resumed on {self.machine.name}")
         self.machine.world.changed(name)
 
-    def _path(self, name: str, target: str) -> str:
-        return dict(self._need(name).facts.disks)[target]
-
     def disk_size(self, name: str, target: str) -> int:
-        path = self._path(name, target)
-        return self._need(name).sizes.get(target, self.machine.device_size(path))
+        return self._need(name).sizes[target]
 
     def resize_disk(self, name: str, target: str, size: int) -> None:
         self._need(name).sizes[target] = size

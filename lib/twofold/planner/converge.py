@@ -186,6 +186,8 @@ class Converge:
         for node in sorted(there, key=self._is_unfilled):
             self._volumes(node)
             self._replication(node)
+            # Only DRBD tells what of a larger volume may be in use.
+            self._zero(node)
             self.seed(node)
         if self.replicated:
             nodes, timeout = self.situation.nodes, self.wanted.replication.timeout
@@ -382,7 +384,6 @@ class Converge:
             # What DRBD has not accepted yet provably holds nothing; of other volumes nobody could tell later.
             after = [] if self.replicated else self.looks
             self.chain.add(node, "volumes.create", args, kind=self.kind, why=why, after=after)
-        self._zero(node)
         if untagged := volumes.untagged(self.document, self.trace, node):
             why = "tags are missing on " + ", ".join(volume["name"] for volume in untagged)
             args = {"instance": self.wanted.name, "volumes": untagged}

@@ -125,6 +125,22 @@ def test_space_that_was_not_zeroed_is_zeroed_even_if_nobody_wants_it_any_more() 
     assert sizes(world) == {256 * MIB}
 
 
+def test_drbd_comes_up_before_the_rest_is_zeroed_and_the_guest_starts_after_it() -> None:
+    """Down it does not tell what of the larger volume it has taken."""
+    world = healthy()
+    world.zeroing_fails = True
+    with pytest.raises(Refused, match="interrupted"):
+        world.converge(LARGE)
+    world.zeroing_fails = False
+    world.power_off("node1")
+    world.power_on("node1")
+    resource = world.nodes["node1"]["resources"]["web1"]
+    resource.update(role=None, connection=None, volumes=[])
+    order = [op for node, op in ops(world.plan(SMALL)) if node == "node1"]
+    wanted = ["replication.configure", "volumes.grow", "replication.promote", "domain.start"]
+    assert [op for op in order if op in wanted] == wanted
+
+
 def test_space_that_somebody_else_added_is_resynced() -> None:
     world = healthy()
     for volume in world.nodes["node2"]["volumes"]:

@@ -15,6 +15,8 @@ from tests.unit.plugins.module_utils.conftest import BenchNode
 
 MIB = 1 << 20
 SMALL, LARGE = 64 * MIB, 128 * MIB
+XML = """<domain type='test'><name>web1</name><memory>8192</memory><os><type>hvm</type></os><devices>
+<disk type='block'><source dev='{disk}'/><target dev='vda'/></disk></devices></domain>"""
 VOLUME: dict[str, Any] = {"volume": 0, "minor": 1000, "disk": "/dev/vg0/web1-disk0", "meta": "/dev/vg0/web1-disk0-meta"}
 
 
@@ -25,13 +27,19 @@ class Kernel:
         self.bytes = SMALL
         self.did: list[bool] = []
         self.peer = "UpToDate"
+        self.meets = 0
 
     def state(self, _name: str) -> ResourceState:
         volume = DiskState(0, 1000, "UpToDate", self.peer, None, VOLUME["disk"])
-        return ResourceState("web1", "Primary", "Secondary", "Connected", {}, (volume,))
+        self.meets -= 1
+        if self.meets == 0:
+            # Both sides are larger.
+            self.bytes = LARGE
+        connection = "Connecting" if self.meets > 0 else "Connected"
+        return ResourceState("web1", "Primary", "Secondary", connection, {}, (volume,))
 
-    def size(self, _minor: int) -> int:
-        return self.bytes
+    def size(self, _minor: int) -> int | None:
+        return self.bytes or None
 
     def resize(self, _name: str, _volume: int, clean: bool) -> None:
         self.did.append(clean)
@@ -125,6 +133,83 @@ def test_what_drbd_has_taken_already_is_never_zeroed(node: BenchNode, kernel: Ke
     kernel.bytes = LARGE
     grow(node)
     assert zeroed(node).calls == []
+
+
+def interrupted(node: BenchNode, minor: int | None = None) -> None:
+    """The volume is larger, its new part is not zeroed."""
+    zeroed(node).fails = True
+    with pytest.raises(KeyboardInterrupt):
+        grow(node, minor=minor)
+    zeroed(node).fails = False
+
+
+def started(node: BenchNode, monkeypatch: pytest.MonkeyPatch, sees: int, disk: str = "/dev/vg0/web1-disk0") -> None:
+    """The guest runs, and its QEMU opened its disk when that had so many bytes."""
+    node.hypervisor.define(XML.format(disk=disk))
+    node.hypervisor.start("web1")
+    monkeypatch.setattr(node.hypervisor, "disk_size", lambda name, target: {("web1", "vda"): sees}[name, target])
+
+
+def test_a_guest_that_runs_since_before_the_growth_gets_it_finished(
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(node, monkeypatch, SMALL)
+    interrupted(node)
+    assert grow(node, minor=None).changed
+    assert zeroed(node).calls == [("/dev/vg0/web1-disk0", SMALL)]
+
+
+def test_what_a_guest_sees_that_was_started_by_hand_is_never_zeroed(
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(node)
+    started(node, monkeypatch, LARGE)
+    assert grow(node, size=2 * LARGE, minor=None).changed
+    assert zeroed(node).calls == [("/dev/vg0/web1-disk0", LARGE)]
+    assert tags(node) == {f"twofold.grown={LARGE}-{2 * LARGE}"}
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_where_nobody_can_tell_what_a_guest_sees_nothing_is_zeroed(
+    node: BenchNode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    interrupted(node)
+    started(node, monkeypatch, LARGE, disk="/dev/mapper/vg0-web1--disk0")
+    vars(node)["check_mode"] = check_mode
+    with pytest.raises(Refused, match="web1 runs") as caught:
+        grow(node, size=2 * LARGE, minor=None)
+    assert f"lvchange --deltag twofold.larger={SMALL} vg0/web1-disk0" in (caught.value.remedy or "")
+    volume = node.volumes.find("vg0", "web1-disk0")
+    assert zeroed(node).calls == [] and volume is not None and volume.size == LARGE
+
+
+def test_what_drbd_may_have_taken_is_not_zeroed_while_it_is_down(node: BenchNode, kernel: Kernel) -> None:
+    interrupted(node, minor=1000)
+    kernel.bytes = 0
+    with pytest.raises(Refused, match="while /dev/drbd1000 is down"):
+        grow(node)
+    assert zeroed(node).calls == [] and tags(node) == {f"twofold.larger={SMALL}"}
+    kernel.bytes = SMALL
+    assert grow(node).changed and zeroed(node).calls == [("/dev/vg0/web1-disk0", SMALL)]
+
+
+def test_a_growth_that_begins_needs_no_word_of_drbd(node: BenchNode, kernel: Kernel) -> None:
+    kernel.bytes = 0
+    node.volumes.retag(node.volumes.volumes()[:1], [f"twofold.larger={SMALL}"], [])
+    assert grow(node).changed and zeroed(node).calls == [("/dev/vg0/web1-disk0", SMALL)]
+
+
+def test_sides_that_take_the_new_size_when_they_meet_do_so_before_it_is_zeroed(node: BenchNode, kernel: Kernel) -> None:
+    interrupted(node, minor=1000)
+    kernel.meets = 3
+    assert grow(node).changed and zeroed(node).calls == []
+
+
+def test_a_peer_that_is_away_is_not_waited_for_long(node: BenchNode, kernel: Kernel) -> None:
+    interrupted(node, minor=1000)
+    kernel.meets, before = 1 << 20, node.clock.time()
+    assert grow(node).changed and zeroed(node).calls == [("/dev/vg0/web1-disk0", SMALL)]
+    assert node.clock.time() - before < 20
 
 
 @pytest.mark.parametrize("by", ["hand", "plan"])
