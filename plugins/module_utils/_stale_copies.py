@@ -8,6 +8,7 @@ When replication breaks while the guest goes on writing on the other node, DRBD 
 cannot know. If the other node's libvirt can be asked on another network and has the guest running, it is known, and the
 copy is marked Outdated. So is a copy that was down, before it comes up: until the handshake, which takes the mark off,
 it cannot know what was written meanwhile. Were the other node lost, nobody would take it for the last state unasked.
+One that was written without its peer has what the peer lacks, and stays as it is: it may be the only whole copy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Callable
 
 from . import _definitions
 from ._drbd import Replication, ResourceState
-from ._drbd_meta import parse_generations
+from ._drbd_meta import Generations, parse_generations
 from ._errors import CommandFailed, TwofoldError
 from ._files import Files
 from ._libvirt import OFF
@@ -38,7 +39,7 @@ def mark(copies: Replication, files: Files, here: str, ask: Ask) -> Iterator[str
             continue
         try:
             peer = _runs_on(name, files, here, ask)
-            if peer is not None:
+            if peer is not None and not _went_on(_generations(copies, name, (one.volume for one in state.volumes))):
                 copies.outdate(name)
                 yield f"{name}: marked the copy here as outdated: it runs on {peer}, and replication is broken"
         except (TwofoldError, OSError) as error:
@@ -58,15 +59,25 @@ def alone(state: ResourceState) -> bool:
     return apart and bool(state.volumes) and all(one.disk == "UpToDate" for one in state.volumes)
 
 
-def mark_before_up(copies: Replication, name: str, volumes: Iterable[int]) -> None:
-    """Marks the copy of a resource that is down and comes up now, also after a boot.
+def _generations(copies: Replication, name: str, volumes: Iterable[int]) -> list[Generations]:
+    return [parse_generations(copies.generations(name, volume)) for volume in volumes]
 
-    One that was written without its peer has what the peer lacks, and stays as it is.
+
+def _went_on(seen: list[Generations]) -> bool:
+    """Whether a copy was written without its peer's disk, by its own node or, through it, by a Primary without a disk.
+
+    The kernel sets the bitmap's UUID on the side alone that has the newer data, until the peer has been filled. A
+    Secondary that only lost its connection keeps 0, however much the Primary writes then: what is stale has none.
     """
+    return any(one.bitmap for one in seen)
+
+
+def mark_before_up(copies: Replication, name: str, volumes: Iterable[int]) -> None:
+    """Marks the copy of a resource that is down and comes up now, also after a boot."""
     try:
-        seen = [parse_generations(copies.generations(name, volume)) for volume in volumes]
+        seen = _generations(copies, name, volumes)
     except CommandFailed:
         # Without metadata it is no copy; bringing it up says so.
         return
-    if all(one.consistent and not one.bitmap for one in seen) and any(one.up_to_date for one in seen):
+    if all(one.consistent for one in seen) and any(one.up_to_date for one in seen) and not _went_on(seen):
         copies.outdate(name)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from ansible_collections.twofold.cluster.plugins.module_utils import _stale_copies
 from tests.simulation import inventories
 from tests.simulation.history import make_peace, run_of
 from tests.simulation.inventories import Instances
 from tests.simulation.machine import Machine
+from tests.simulation.replication import SimReplication
 from tests.simulation.world import World
 
 WANTED = {"twofold_nodes": ["node1", "node2"], "twofold_memory": "256MiB", "twofold_os": None}
@@ -86,6 +88,34 @@ def test_disks_that_died_on_both_nodes_under_a_guest_come_back_together(first: s
     assert [one for one in made.results.values() if one["status"] == "failed"] == []
     make_peace(world, wanted)
     assert {machine.kernel.resources["a"].devices[0].disk for machine in world.machines.values()} == {"UpToDate"}
+
+
+@pytest.mark.parametrize("died", [True, False])
+def test_the_copy_through_which_a_guest_wrote_whose_disk_died_is_not_called_stale_when_the_connection_breaks(
+    died: bool,
+) -> None:
+    """Without its peer's disk it is the only whole one; a copy whose connection breaks first is marked."""
+    world, wanted = without_disk("running", 1, False) if died else peaceful()
+    node = world.machines["node2"]
+    world.engine.wait(60)
+    world.cut_link("node1", "node2")
+    world.engine.advance(lambda: not node.kernel.resources["a"].connected)
+    copies = SimReplication(node, lambda: None, lambda _seconds: None)
+    said = list(_stale_copies.mark(copies, node.node(None).files, "node2", lambda _peer: {"a": "running"}))
+    assert bool(said) != died
+    world.machines["node1"].power_off()
+    world.engine.wait(60)
+    made = run_of(world, wanted, {"verb": "recover", "confirm_dead": ["node1"]})
+    assert made.plan is not None and bool(made.plan.errors) != died
+    assert lives_on(node, "running") == died
+
+
+def peaceful() -> tuple[World, Instances]:
+    """Its guest runs on node1, and nothing is wrong."""
+    wanted: Instances = {"a": {**inventories.instance(Random(5), 2, ("drbd",)), **WANTED, "twofold_state": "running"}}
+    world = World(7, 3)
+    make_peace(world, wanted)
+    return world, wanted
 
 
 def fail(world: World, name: str, failing: bool) -> None:

@@ -40,6 +40,7 @@ class Disks:
     def __init__(self) -> None:
         self.known: dict[str, ResourceState] = {}
         self.did: list[str] = []
+        self.bitmap = "0000000000000000"
 
     def see(self, name: str, **more: Any) -> None:
         volumes = (DiskState(0, 1000, more.pop("disk", "UpToDate"), "UpToDate", None, f"/dev/vg0/{name}-disk0"),)
@@ -51,6 +52,9 @@ class Disks:
 
     def states(self) -> dict[str, ResourceState]:
         return self.known
+
+    def generations(self, _name: str, _volume: int) -> str:
+        return f"7EE76D404E50D6A2:{self.bitmap}:0000000000000000:0000000000000000:1:1:0:0:0:0:0"
 
     def outdate(self, name: str) -> None:
         self.did.append(f"outdate {name}")
@@ -456,6 +460,23 @@ def test_a_copy_that_is_left_behind_is_marked(machine: Machine) -> None:
     assert "web1: marked the copy here as outdated: it runs on node2" in line
     assert machine.disks.did == ["outdate web1"]
     assert machine.run() == [], "once is enough"
+
+
+def test_a_copy_through_which_a_primary_without_a_disk_wrote_is_not_marked(machine: Machine) -> None:
+    """Its peer's disk died, then the connection: it is the last copy that is whole."""
+    left_behind(machine, "web1")
+    machine.peer = {"web1": "running"}
+    machine.disks.bitmap = "91D2F6B7C1A0E5A4"
+    assert machine.run() == [] and machine.disks.did == []
+
+
+def test_a_copy_that_does_not_tell_whether_it_went_on_is_not_marked(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(machine, "web1")
+    monkeypatch.setattr(machine.disks, "generations", lambda *_args: "")
+    (line,) = machine.run()
+    assert line.startswith("web1: the copy here may be stale and could not be marked") and machine.disks.did == []
 
 
 def _run_at_work(machine: Machine, _monkeypatch: pytest.MonkeyPatch) -> None:
