@@ -335,7 +335,7 @@ class Drbd:
         todo = self._planned(name, "adjust")
         if not dry:
             for words in todo:
-                self._carry_out(words)
+                self._carry_out(name, words)
         return bool(todo)
 
     def _planned(self, name: str, action: str) -> list[list[str]]:
@@ -346,13 +346,13 @@ class Drbd:
             raise CommandFailed(plan.argv, plan.code, "", plan.stderr)
         return [shlex.split(line) for line in plan.stdout.splitlines() if line.strip()]
 
-    def _carry_out(self, words: list[str]) -> None:
+    def _carry_out(self, name: str, words: list[str]) -> None:
         """Runs what drbdadm would run, except that a secret never gets onto a command line.
 
         DRBD 9 has another protocol with the kernel; there drbdsetup gets the secret as drbdadm would give it.
         """
         if _drbd_netlink.carries_secret(words) and not self._nine():
-            _drbd_netlink.run(words)
+            _drbd_netlink.run(name, words)
         else:
             # The tools for 8.4 are named drbdsetup-84 and the like, and are reached through the plain name.
             self.runner.run([words[0].split("-", 1)[0], *words[1:]], mutates=True, timeout=120)
@@ -376,7 +376,7 @@ class Drbd:
             self.adjust(name, dry=False)
             return
         for words in self._planned(name, "connect"):
-            self._carry_out([*words, "--discard-my-data"] if "connect" in words else words)
+            self._carry_out(name, [*words, "--discard-my-data"] if "connect" in words else words)
 
     def size(self, minor: int) -> int | None:
         """Bytes of a DRBD device, or None if there is none."""

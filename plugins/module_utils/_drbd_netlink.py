@@ -14,8 +14,10 @@ from __future__ import annotations
 import socket
 import struct
 
-from ._errors import TwofoldError, UsageError
+from ._errors import DRBD, TimedOut, TwofoldError, UsageError, look_at
 
+# Seconds for an answer.
+PATIENCE = 60.0
 NETLINK_GENERIC = 16
 CONTROL, GET_FAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
 REQUEST, ERROR = 1, 2
@@ -57,19 +59,34 @@ def carries_secret(words: list[str]) -> bool:
     return any(word.startswith("--shared-secret") for word in words)
 
 
-def run(words: list[str]) -> None:
-    """Says to the kernel what one `drbdsetup connect` or `drbdsetup net-options` would."""
+def run(name: str, words: list[str]) -> None:
+    """Says to the kernel what one `drbdsetup connect` or `drbdsetup net-options` would, for a resource."""
     command, payload, flags = encode(words)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as channel:
-        channel.settimeout(60)
-        channel.bind((0, 0))
-        header = struct.pack("=II", NO_MINOR, flags)
-        answer = _ask(channel, _family(channel), command, header + payload)
+    try:
+        answer = _say(command, struct.pack("=II", NO_MINOR, flags) + payload)
+    except OSError as error:
+        raise _unheard(f"{words[1]} {name}", error) from error
     code = struct.unpack_from("=i", answer, 4)[0]
     if code not in FINE:
         text = attributes(attributes(answer[8:]).get(REPLY, b"")).get(1, b"").rstrip(b"\0\n").decode(errors="replace")
-        message = f"the kernel refused to {words[1]} {words[2]}: error {code} {text}".rstrip()
+        message = f"the kernel refused to {words[1]} {name}: error {code} {text}".rstrip()
         raise TwofoldError(message, "look at the kernel's log of this node")
+
+
+def _say(command: int, message: bytes) -> bytes:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as channel:
+        channel.settimeout(PATIENCE)
+        channel.bind((0, 0))
+        return _ask(channel, _family(channel), command, message)
+
+
+def _unheard(what: str, error: OSError) -> TwofoldError:
+    """DRBD itself hangs, or the kernel does not take what is said to it; no file system has anything to do with it."""
+    # One is the other from Python 3.10 on.
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        remedy = "see the kernel's log there: mostly it waits for a disk; if it does so for good, move its guests away and reboot it"
+        return TimedOut(f"DRBD does not answer: {what} was not done within {PATIENCE:.0f} s", remedy)
+    return TwofoldError(f"DRBD cannot be told to {what}: {error.strerror or error}", look_at(DRBD))
 
 
 def encode(words: list[str]) -> tuple[int, bytes, int]:

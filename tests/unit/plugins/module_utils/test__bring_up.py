@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _bring_up, _drbd_netlink, _node
 from ansible_collections.twofold.cluster.plugins.module_utils._bring_up import bring_up
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import FOLDER, Configuration, Drbd
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import CommandFailed, TimedOut
 from ansible_collections.twofold.cluster.plugins.module_utils._resource import render
 from ansible_collections.twofold.cluster.plugins.module_utils._runner import Result
 from tests.unit.plugins.module_utils.conftest import BenchNode
@@ -66,8 +66,9 @@ class Bench:
         monkeypatch.setattr(_drbd_netlink, "run", self.tell)
         node.files.write("/sys/module/drbd/version", "8.4.11\n")
 
-    def tell(self, words: list[str]) -> None:
-        self.told.append(words[2])
+    def tell(self, name: str, words: list[str]) -> None:
+        assert words[2] == name
+        self.told.append(name)
 
     def has(self, *names: str) -> None:
         """Resources of two volumes."""
@@ -114,10 +115,10 @@ def test_what_cannot_come_up_keeps_down_no_other(bench: Bench, monkeypatch: pyte
             raise OSError(5, "Input/output error")
         return read(path)
 
-    def tell(words: list[str]) -> None:
-        if words[2] == "c-silent":
-            raise TimeoutError("timed out")
-        bench.tell(words)
+    def tell(name: str, words: list[str]) -> None:
+        if name == "c-silent":
+            raise TimedOut("DRBD does not answer")
+        bench.tell(name, words)
 
     monkeypatch.setattr(bench.node.files, "read", fail)
     monkeypatch.setattr(_drbd_netlink, "run", tell)

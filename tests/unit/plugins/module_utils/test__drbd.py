@@ -42,10 +42,10 @@ def test_giving_up_data_is_said_to_the_kernel_without_a_command_line(
     drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[str]] = []
-    monkeypatch.setattr(_drbd_netlink, "run", told.append)
+    monkeypatch.setattr(_drbd_netlink, "run", lambda name, words: told.append([name, *words]))
     drbd[0].discard("web1")
-    (words,) = told
-    assert words[1:3] == ["connect", "web1"] and words[-1] == "--discard-my-data"
+    ((name, *words),) = told
+    assert name == "web1" and words[1:3] == ["connect", "web1"] and words[-1] == "--discard-my-data"
     assert not any("not-the-real-one" in line for line in drbd[1].lines)
     flag = _drbd_netlink.attribute(_drbd_netlink.FLAGS["discard-my-data"], b"\1")
     assert flag in _drbd_netlink.encode(words)[1]
@@ -54,7 +54,7 @@ def test_giving_up_data_is_said_to_the_kernel_without_a_command_line(
 def test_what_is_copied_as_a_whole_gets_new_metadata_while_it_is_down(
     drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_drbd_netlink, "run", lambda _words: None)
+    monkeypatch.setattr(_drbd_netlink, "run", lambda *_args: None)
     drbd[0].discard("web1", [0, 1])
     down, *made = [line for line in drbd[1].lines if "dry-run" not in line][:3]
     assert down == "drbdsetup down web1"

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import _drbd_netlink as netlink
-from ansible_collections.twofold.cluster.plugins.module_utils._errors import UsageError
+from ansible_collections.twofold.cluster.plugins.module_utils._errors import TimedOut, TwofoldError, UsageError
 
 CONNECT = [
     "drbdsetup-84", "connect", "web1", "ipv4:198.51.100.11:7000", "ipv4:198.51.100.12:7000",
@@ -58,3 +60,60 @@ def test_addresses() -> None:
     assert six[8:24] == bytes.fromhex("20010db8000000000000000000000001")
     with pytest.raises(UsageError):
         netlink.address("sdp:198.51.100.11:7000")
+
+
+OPTIONS = ["drbdsetup-84", "net-options", *CONNECT[3:5], "--set-defaults", "--shared-secret=s3"]
+
+
+class Channel:
+    """A socket to a kernel that takes what it is told, or not, and then says nothing."""
+
+    def __init__(self, fails: dict[str, OSError]) -> None:
+        self.fails = fails
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds == 60
+
+    def bind(self, _address: Any) -> None:
+        self._fail("bind")
+
+    def send(self, _data: bytes) -> None:
+        self._fail("send")
+
+    def recv(self, _size: int) -> bytes:
+        self._fail("recv")
+        raise AssertionError
+
+    def _fail(self, what: str) -> None:
+        if what in self.fails:
+            raise self.fails[what]
+
+
+@pytest.mark.parametrize("words", [CONNECT, OPTIONS])
+@pytest.mark.parametrize(
+    ("fails", "kind", "said"),
+    [
+        ({"recv": TimeoutError("timed out")}, TimedOut, "DRBD does not answer: {} web1 was not done within 60 s"),
+        ({"send": TimeoutError("timed out")}, TimedOut, "DRBD does not answer: {} web1 was not done within 60 s"),
+        ({"bind": OSError(errno.EPERM, "Operation not permitted")}, TwofoldError,
+         "DRBD cannot be told to {} web1: Operation not permitted"),
+        ({"send": OSError(errno.ENOBUFS, "No buffer space available")}, TwofoldError,
+         "DRBD cannot be told to {} web1: No buffer space available"),
+    ],
+)  # fmt: skip
+def test_a_kernel_that_says_nothing_is_named_with_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], fails: dict[str, OSError], kind: type, said: str
+) -> None:
+    monkeypatch.setattr(netlink.socket, "socket", lambda *_args: Channel(fails))
+    with pytest.raises(TwofoldError) as caught:
+        netlink.run("web1", words)
+    assert type(caught.value) is kind and caught.value.message == said.format(words[1])
+    assert "s3" not in str(caught.value)
+    remedy = caught.value.remedy or ""
+    assert "kernel's log" in remedy or "'drbdadm status' and dmesg" in remedy
