@@ -334,9 +334,26 @@ class Drbd:
             self.runner.run(["modprobe", "drbd"], mutates=True, timeout=60)
         todo = self._planned(name, "adjust")
         if not dry:
-            for words in todo:
-                self._carry_out(name, words)
+            self._carry_out_all(name, todo)
         return bool(todo)
+
+    def _carry_out_all(self, name: str, todo: list[list[str]]) -> None:
+        """As drbdadm does it (_run_deferred_cmds): a disk that cannot be attached does not hold up the rest.
+
+        The other disks come up, and so does the connection; what was wrong with the first such disk is raised then.
+        """
+        failed: dict[str, CommandFailed] = {}
+        for words in todo:
+            minor = _attached_by(words)
+            if minor is None:
+                self._carry_out(name, words)
+            elif minor not in failed:
+                try:
+                    self._carry_out(name, words)
+                except CommandFailed as error:
+                    failed[minor] = error
+        if failed:
+            raise next(iter(failed.values()))
 
     def _planned(self, name: str, action: str) -> list[list[str]]:
         """The commands that drbdadm would run."""
@@ -426,6 +443,13 @@ def _state(
         )
     options, peer = shown.get("options", {}), shown.get("peer_address")
     return ResourceState(name, seen["role"], seen["peer_role"], seen["connection"], options, tuple(volumes), peer)
+
+
+def _attached_by(words: list[str]) -> str | None:
+    """The minor of the disk that a command of drbdadm prepares or attaches; None if it is about something else."""
+    if words[0] == "drbdmeta" and words[-1] == "apply-al":
+        return words[1]
+    return words[2] if words[0].startswith("drbdsetup") and words[1] == "attach" else None
 
 
 def _hide(text: str, wanted: Configuration) -> str:

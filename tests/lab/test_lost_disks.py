@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.nightly]
 
 BOTH = ["tiny1-disk0", "tiny1-disk0-meta"]
 WHOLE = "UpToDate/UpToDate"
+# From now on the disks under the volumes answer with errors.
+DIES = "; ".join(f"dmsetup wipe_table --noflush $(lvs --noheadings -o lv_dm_path twofold/{one})" for one in BOTH)
 
 
 @pytest.fixture
@@ -27,8 +29,7 @@ def device(cluster: Cluster) -> str:
 
 def lose(cluster: Cluster, node: str) -> None:
     """The disks under an instance's volumes die, and nothing of the volumes is there when new ones are put in."""
-    for volume in BOTH:
-        cluster.sh(node, f"dmsetup wipe_table --noflush $(lvs --noheadings -o lv_dm_path twofold/{volume})")
+    cluster.sh(node, DIES)
     cluster.sh(node, "drbdadm detach --force tiny1; lvremove --quiet --yes " + " ".join(f"twofold/{v}" for v in BOTH))
     assert volumes(cluster, node) == []
 
@@ -55,8 +56,7 @@ def test_one_lost_copy_is_filled_again_under_the_guest(cluster: Cluster, device:
 
 def test_a_guest_leaves_the_node_whose_disk_died_while_it_runs(cluster: Cluster, device: str) -> None:
     """What it writes goes over the network already; now it follows, and gets a second copy elsewhere."""
-    wipe = "dmsetup wipe_table --noflush $(lvs --noheadings -o lv_dm_path twofold/{})"
-    cluster.sh("node1", "; ".join(wipe.format(volume) for volume in BOTH))
+    cluster.sh("node1", DIES)
     cluster.lab.wait(lambda: dstate(cluster, "node1") == "Diskless/UpToDate", what="DRBD lets go of the disk")
     before = cluster.counter("node1", device)
     cluster.play("evacuate", "-e", "node=node1")
@@ -66,6 +66,26 @@ def test_a_guest_leaves_the_node_whose_disk_died_while_it_runs(cluster: Cluster,
     assert volumes(cluster, "node3") == BOTH and volumes(cluster, "node1") == []
     goes_on(cluster, "node2", device)
     cluster.instances["tiny1"]["twofold_nodes"] = ["node2", "node3"]
+    assert cluster.play("converge").changed == 0
+    assert cluster.findings() == []
+
+
+def test_a_guest_that_is_off_leaves_the_node_whose_disk_did_not_come_back_with_it(
+    cluster: Cluster, device: str
+) -> None:
+    """DRBD comes up without the disk, but with its connection: that is enough to go on with the other copy."""
+    before = cluster.counter("node1", device)
+    cluster.instances["tiny1"]["twofold_state"] = "stopped"
+    cluster.play("converge")
+    cluster.sh("node1", f"drbdadm down tiny1; {DIES}; systemctl restart --no-block twofold-replication")
+    cluster.lab.wait(lambda: dstate(cluster, "node1") == "Diskless/UpToDate", what="DRBD comes up without the disk")
+    cluster.play("evacuate", "-e", "node=node1")
+    assert volumes(cluster, "node3") == BOTH and volumes(cluster, "node1") == []
+    cluster.instances["tiny1"] |= {"twofold_nodes": ["node2", "node3"], "twofold_state": "running"}
+    cluster.play("converge")
+    assert settled(cluster, "tiny1") == "node2"
+    assert dstate(cluster, "node2") == WHOLE
+    assert cluster.counter("node2", device) >= before
     assert cluster.play("converge").changed == 0
     assert cluster.findings() == []
 
