@@ -75,6 +75,7 @@ def _packages(value: Any) -> str:
 NAME, NAMES = Kind(_name, "one name"), Kind(_names, "names, with commas or as a list")
 TRUTH = Kind(_truth, "true or false")
 KINDS = {
+    "accept_new": NAMES,
     "accept_stale": NAMES,
     "again": TRUTH,
     "confirm": NAME,

@@ -166,6 +166,12 @@ LEFTOVERS = {
     "domain-left-over": Code(
         WARNING, "a stale domain is defined on another node", SITE, ("EINSTANCEWRONGNODE",), mended=True
     ),
+    "made-twice": Code(
+        EITHER,
+        "a node that was away, or a disk, is back with an instance that was made anew meanwhile",
+        "keep one of them, remove the other by hand",
+        ("EINSTANCEWRONGNODE",),
+    ),
     "left-over": Code(WARNING, "a node holds something of an instance that lives elsewhere", SITE, ("ENODEORPHANLV",)),
     "interrupted-step": Code(WARNING, "a step was interrupted", SITE, mended=True),
     "step-running": Code(INFO, "a step is at work", "wait"),

@@ -58,6 +58,12 @@ def installed(document: Document) -> Document:
     return {key: value for key, value in document.items() if key != OWED}
 
 
+def holders(document: Document) -> list[str]:
+    """The nodes where an instance may be: its own, and the one that it was being moved to."""
+    moving_to = document.get("moving_to")
+    return [*document["nodes"], *([moving_to] if moving_to and moving_to not in document["nodes"] else [])]
+
+
 def reserved(document: Document, node: str) -> set[tuple[str, int]]:
     """The numbers that a definition reserves on a node: its port and its minors."""
     found = {(PORT, int(document["port"]))} if document.get("port") else set()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from .. import arguments
@@ -24,6 +24,7 @@ from . import (
     mend,
     migrate,
     placement,
+    proof,
     rebooting,
     recreate,
     replace,
@@ -92,7 +93,12 @@ def _verb(context: Context, intent: dict[str, Any]) -> None:
 
 
 def _converge_intent(context: Context, intent: dict[str, Any]) -> None:
-    _converge(context, intent.get("instances"))
+    accepted, known = proof.names(intent.get("accept_new")), context.errors
+    for name in accepted:
+        _need(context, name, "accept_new names it, and ")
+    if context.errors > known:
+        return
+    _converge(context, intent.get("instances"), accepted)
 
 
 def _migrate(context: Context, intent: dict[str, Any]) -> None:
@@ -193,18 +199,24 @@ VERBS: dict[str, Callable[[Context, dict[str, Any]], None]] = {
 }
 
 
-def _converge(context: Context, only: list[str] | None) -> None:
+def _need(context: Context, name: str, why: str = "") -> None:
+    """A finding if the inventory does not have an instance, not even as one that is wrong."""
+    if name not in context.desired.instances and name not in context.desired.rejected:
+        message = f"{why}there is no such instance in the inventory"
+        context.error("unknown-instance", name, message, "correct the name")
+
+
+def _converge(context: Context, only: list[str] | None, accepted: Collection[str]) -> None:
     instances = context.desired.instances
     for name in only or ():
-        if name not in instances and name not in context.desired.rejected:
-            context.error("unknown-instance", name, "there is no such instance in the inventory", "correct the name")
+        _need(context, name)
     chosen = starts.ordered(context, (name for name in instances if only is None or name in only))
     # What exists keeps what it has before anything new chooses.
     existing = [name for name in chosen if context.observed.trace(name).newest is not None]
     for name in existing:
         converge.instance(context, instances[name])
     new = [instances[name] for name in chosen if name not in existing]
-    placement.place_new(context, new)
+    placement.place_new(context, new, accepted)
     for instance in new:
         converge.instance(context, instance)
     if only is None:

@@ -35,7 +35,8 @@ from . import (
 from . import document as plan
 from .context import Chain, Context
 from .definitions import write_definitions
-from .situation import Situation, all_heard, assess
+from .new import all_heard
+from .situation import Situation, assess
 
 LOOK = "definition.absent"
 

@@ -12,7 +12,7 @@ from .. import definition
 from ..model import Instance
 from ..observed import Trace, Volume
 from . import document as plan
-from . import replicated, report_only, volumes
+from . import replicated, report_only, twins, volumes
 from .context import Chain, Context
 
 
@@ -54,6 +54,10 @@ def refused(trace: Trace, node: str, other: str) -> bool:
 
 def former(trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that hold something of the instance, but not one of its two copies."""
+    return [node for node in _elsewhere(trace, nodes) if not twins.holds_anothers(trace, node, nodes)]
+
+
+def _elsewhere(trace: Trace, nodes: Sequence[str]) -> list[str]:
     disks = {node for node in trace.volumes if volumes.removable(trace, node)}
     held = {*disks, *trace.definitions, *trace.seeds, *trace.resources}
     return sorted(held - set(nodes))
@@ -160,6 +164,7 @@ def finish(
     goes on is waited for, else it is left alone until the next run.
     """
     volumes.report_unclaimed(context, trace, sorted(set(trace.volumes) - set(nodes)))
+    twins.left_by(context, trace, _elsewhere(trace, nodes), nodes)
     if not unfinished(trace, nodes):
         return
     if not (whole(trace, nodes) or wait):

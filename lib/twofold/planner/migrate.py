@@ -269,12 +269,14 @@ class Migration:
 
     def _plain(self, target: str, built: definition.Wanted) -> None:
         disks = built.document["disks"]
+        # First of all it is known there whose the disks are to be.
+        self._mark(target, built, target)
         if volumes.unfinished(built.document, self.trace, target):
             # Also those that are there but wait to be zeroed: that would happen once the guest's data is on them.
             args = volumes.create_args(built.document, target, install=False)
             self.chain.add(target, "volumes.create", args, kind=plan.MOVE, why="room for the disks")
-        self._mark(target, built)
-        ready = [self.chain.last[target]]
+        self._mark(self.source, built, target, after=self.chain.last_on(target))
+        ready = self.chain.last_on(target)
         sources = {old: new for old, new in self._sources(built).items() if old != new}
         xml = with_sources(self.domain.xml, sources) if sources else None
         args = self._migrate_args(target, xml=xml, copy=[disk_target(disk["index"]) for disk in disks])
@@ -300,8 +302,7 @@ class Migration:
         ]
         return {**self.base, "disks": disks, "moving_to": target, "generation": max(generations) + 1}
 
-    def _mark(self, target: str, built: definition.Wanted) -> None:
-        for node in (self.source, target):
-            args = {"document": self._marked(target, built), "expect_generation": self.trace.generation(node)}
-            why = f"both nodes know that it moves to {target}"
-            self.chain.add(node, "definition.write", args, kind=plan.MOVE, why=why)
+    def _mark(self, node: str, built: definition.Wanted, target: str, after: Sequence[str] = ()) -> None:
+        args = {"document": self._marked(target, built), "expect_generation": self.trace.generation(node)}
+        why = f"both nodes know that it moves to {target}"
+        self.chain.add(node, "definition.write", args, kind=plan.MOVE, why=why, after=after)

@@ -10,7 +10,7 @@ here, and such nodes are forbidden to it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,8 @@ from ..units import format_size
 from . import fit, rebooting
 from .claims import Claims
 from .context import Context, Place
+from .new import may_be_made
 from .placed import unwanted
-from .situation import may_be_made
 
 if TYPE_CHECKING:
     from ..placement import Cluster, Placement, Request, Verdict
@@ -36,10 +36,13 @@ _REMEDY = (
 )
 
 
-def place_new(context: Context, instances: Iterable[Instance]) -> None:
-    """Choose the nodes of all new instances into `Context.places`; a finding for each that fits nowhere."""
-    trace = context.observed.trace
-    new = [one for one in instances if one.state != "absent" and may_be_made(context, one, trace(one.name))]
+def place_new(context: Context, instances: Iterable[Instance], accepted: Collection[str]) -> None:
+    """Choose the nodes of all new instances into `Context.places`; a finding for each that fits nowhere.
+
+    Those `accepted` are new by the operator's word, whatever is on nodes that are off.
+    """
+    wanted = [(one, context.observed.trace(one.name)) for one in instances if one.state != "absent"]
+    new = [one for one, trace in wanted if may_be_made(context, one, trace, accepted)]
     if not new:
         return
     refused = {one.name: _refused(context, one) for one in new}

@@ -11,7 +11,7 @@ from ..model import Instance
 from ..observed import Trace
 from ..units import format_size
 from . import document as plan
-from . import placed, volumes
+from . import placed, twins, volumes
 from .context import Chain, Context
 from .situation import Situation
 
@@ -58,7 +58,7 @@ def left_over_volumes(
     others = sorted((set(trace.volumes) | set(trace.definitions) | set(trace.seeds)) - set(situation.nodes))
     domain = trace.domains.get(situation.primary)
     volumes.report_unclaimed(context, trace, others)
-    for node in others:
+    for node in twins.left_by(context, trace, others, situation.nodes):
         if volumes.removable(trace, node) and not (domain and domain.active):
             message = f"{node} holds something of it, but it lives on {', '.join(situation.nodes)}"
             remedy = "start it and run this again, or remove what is left over by hand"

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import names, secrets
+from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import halves, named, split_brain, taken_back
+from . import halves, named, split_brain, taken_back, twins
 from .context import Context
 
 END_TORN = "'virsh destroy {}' on each of these nodes, then site.yml: it starts from its disks, without its memory"
@@ -61,21 +61,27 @@ def assess(
         place = context.places.get(instance.name)
         return Situation(place.nodes, None, (), False, place.reasons) if place is not None else None
     base = taken_back.definition(trace) or base
-    needed = [node for node in holders(base) if node not in without]
+    needed = [node for node in definition.holders(base) if node not in without]
     if not ours(context, instance.name, trace, base) or not _all_known(context, instance, needed):
         return None
     if untold := taken_back.in_doubt(trace, [node for node in silent_nodes(context) if node not in without]):
         _report_untold(context, instance.name, untold)
         return None
+    if _is_unsettled(context, instance.name, trace):
+        return None
     elsewhere = sorted(set(trace.domains) - set(base["nodes"]))
+    others = [node for node in elsewhere if twins.holds_anothers(trace, node, definition.holders(base))]
     moved = base["disk_template"] != "drbd" and len(elsewhere) == 1 and elsewhere[0] in context.desired.nodes
     running = sorted(node for node, domain in trace.domains.items() if domain.active)
     # The target's domain is there to stay from when the guest went on there; without disks it does not matter.
     cut_off = not running and elsewhere == [base.get("moving_to")]
     went_on = cut_off and base["disk_template"] == "diskless"
-    if moved and (running == elsewhere or went_on or not set(trace.domains) & set(base["nodes"])):
+    if moved and not others and (running == elsewhere or went_on or not set(trace.domains) & set(base["nodes"])):
         # A plain instance whose move was interrupted: it is where it runs, or where its only domain is.
         return _existing(context, instance, trace, base, (elsewhere[0],))
+    if others and not set(running) & set(base["nodes"]):
+        twins.report(context, trace, base["nodes"], others)
+        return None
     if elsewhere and not _outlived(trace, base, elsewhere):
         _report_elsewhere(context, instance.name, base, elsewhere, cut_off=cut_off)
         return None
@@ -117,41 +123,6 @@ def _outlived(trace: Trace, base: dict[str, Any], elsewhere: list[str]) -> bool:
     return off and bool(at_home) and (runs or (older == elsewhere and stale))
 
 
-def may_be_made(context: Context, instance: Instance, trace: Trace) -> bool:
-    """Whether an instance without a definition is new: nothing of it exists anywhere, and every node has said so.
-
-    Every node, because it may have been made on any of them under an inventory that said something else, and it must
-    never run twice. A node that the inventory declares offline is not waited for: the operator's word is that it
-    is off.
-    """
-    uuid = secrets.instance_uuid(context.desired.cluster.secret, instance.name)
-    foreign = sorted(node for node, domain in trace.domains.items() if domain.uuid != uuid)
-    if foreign:
-        where = ", ".join(foreign)
-        message = f"there is a domain of this name on {where} that is not Twofold's"
-        context.error("foreign-domain", instance.name, message, "rename the instance, or remove that domain")
-        return False
-    if trace.domains or trace.volumes or trace.resources:
-        found = [f"{path} on {node}" for node, volumes in sorted(trace.volumes.items()) for path in sorted(volumes)]
-        found += [f"DRBD resource on {node}" for node in sorted(trace.resources)]
-        found += [f"domain on {node}" for node in sorted(trace.domains)]
-        message = f"something of this name exists without a definition: {', '.join(found)}"
-        remedy = "put the definition back from a backup, or remove these if their data is not needed"
-        context.error("orphan", instance.name, message, remedy)
-        return False
-    return all_heard(context, instance.name, "it is new")
-
-
-def all_heard(context: Context, name: str, what: str) -> bool:
-    """Whether no node is left on which an instance may have been made that has never run as far as is known."""
-    unknown = silent_nodes(context)
-    if unknown:
-        message = f"{what}, but may exist already on {', '.join(unknown)}, of which nothing is known"
-        remedy = "bring the node back, or set twofold_node_state to offline for it if it is off for sure"
-        context.error("node-unknown", name, message, remedy)
-    return not unknown
-
-
 def silent_nodes(context: Context) -> list[str]:
     """The nodes of which nothing is known and of which the inventory does not say that they are off."""
     nodes = context.desired.nodes
@@ -175,12 +146,6 @@ def ours(context: Context, name: str, trace: Trace, base: dict[str, Any]) -> boo
     return True
 
 
-def holders(base: dict[str, Any]) -> list[str]:
-    """The nodes where an instance may be: its own, and the one that it was being moved to."""
-    moving_to = base.get("moving_to")
-    return [*base["nodes"], *([moving_to] if moving_to and moving_to not in base["nodes"] else [])]
-
-
 def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
     gone = [node for node in nodes if node not in context.desired.nodes]
     if gone:
@@ -199,25 +164,28 @@ def _all_known(context: Context, instance: Instance, nodes: list[str]) -> bool:
     return True
 
 
+def _is_unsettled(context: Context, name: str, trace: Trace) -> bool:
+    """Whether its guest is between two nodes, or on both; a finding says so."""
+    active = [node for node in sorted(trace.domains) if trace.domains[node].active]
+    if torn := halves.torn(trace):
+        message = f"its post-copy migration lost its connection, and its memory is on {' and '.join(torn)}"
+        context.error("guest-state", name, message, END_TORN.format(name))
+    elif any(domain.migrating for domain in trace.domains.values()):
+        message = "a migration is going on"
+        context.error("migrating", name, message, "wait until it has ended and run this again")
+    elif left := halves.stale(trace):
+        message = f"its interrupted migration left its other half, paused, on {', '.join(left)}"
+        context.error("not-settled", name, message, "run site.yml first, it clears that up")
+    elif len(active) > 1:
+        context.error("runs-twice", name, f"it runs on {' and '.join(active)} at once", RUNS_TWICE)
+    else:
+        return False
+    return True
+
+
 def _existing(
     context: Context, instance: Instance, trace: Trace, base: dict[str, Any], pair: tuple[str, ...]
 ) -> Situation | None:
-    if torn := halves.torn(trace):
-        message = f"its post-copy migration lost its connection, and its memory is on {' and '.join(torn)}"
-        context.error("guest-state", instance.name, message, END_TORN.format(instance.name))
-        return None
-    if any(domain.migrating for domain in trace.domains.values()):
-        message = "a migration is going on"
-        context.error("migrating", instance.name, message, "wait until it has ended and run this again")
-        return None
-    if left := halves.stale(trace):
-        message = f"its interrupted migration left its other half, paused, on {', '.join(left)}"
-        context.error("not-settled", instance.name, message, "run site.yml first, it clears that up")
-        return None
-    active = [node for node in sorted(trace.domains) if trace.domains[node].active]
-    if len(active) > 1:
-        context.error("runs-twice", instance.name, f"it runs on {' and '.join(active)} at once", RUNS_TWICE)
-        return None
     if split_brain.found(context, instance, trace):
         return None
     primary = primary_of(trace, pair)

@@ -177,8 +177,14 @@ def foreign_domain(documents: Documents) -> None:
     at(documents, "node2")["domains"]["other"] = domain
 
 
-def left_over_copy(documents: Documents) -> None:
+def twin(documents: Documents) -> None:
     at(documents, "node1")["volumes"].append(copy.deepcopy(at(documents, "node3")["volumes"][0]))
+
+
+def left_over_copy(documents: Documents) -> None:
+    twin(documents)
+    former = {**at(documents, "node3")["definitions"]["web2"], "moving_to": "node1"}
+    at(documents, "node1")["definitions"]["web2"] = {**former, "generation": 0}
 
 
 def unfinished(documents: Documents) -> None:
@@ -318,6 +324,7 @@ CASES = [
     Case("unmanaged-domain", INFO, NODE2, "the domain other (shutoff) is not Twofold's", foreign_domain),
     Case("orphan-seed", WARNING, NODE2, "the seed of old", lambda d: at(d, "node2")["seeds"].update(old="x")),
     Case("domain-left-over", WARNING, WEB1, "on node2: left over: it runs on node1", defined_twice),
+    Case("made-twice", WARNING, "instance web2", "node1 holds disks of another web2 than the one on node3", twin),
     Case("left-over", WARNING, "instance web2", "on node1: left over from a move", left_over_copy),
     Case("lock-held", INFO, NODE2, "a run of ann@desk has locked it", set_node("node2", lock=LOCK)),
     Case(

@@ -1,0 +1,66 @@
+# Copyright: The Twofold developers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two instances of one name: one was made while nobody could see the other, whose node or disk is back now.
+
+Both have the same tags and the same UUID, so that only where they have been tells them from what one and the same
+instance has left behind on its way. Whose data goes is never ours to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from .. import definition
+from ..observed import Trace, Volume
+from . import volumes
+from .context import Context
+
+
+def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
+    """Whether the disks on a node are not what an instance on these nodes has left there, as far as is known.
+
+    The definition there, which always goes last, knows none of these nodes. What holds no data yet was never anybody's.
+    """
+    document = trace.definitions.get(node)
+    if document is not None and set(definition.holders(document)) & set(nodes):
+        return False
+    ours = volumes.removable(trace, node)
+    disks = [one for one in volumes.data(trace, node) if one in ours and not _is_owed(trace, node, one)]
+    return bool(disks) and not _is_new(trace, node)
+
+
+def _is_new(trace: Trace, node: str) -> bool:
+    """Whether an instance on a node was never brought to its first start, so that nothing was written to it."""
+    resource = trace.resources.get(node)
+    unused = resource is not None and resource.up and resource.all_disks("Inconsistent")
+    return unused or definition.OWED in trace.definitions.get(node, {})
+
+
+def _is_owed(trace: Trace, node: str, volume: Volume) -> bool:
+    """Whether a disk, or its metadata, still owes what it was made with."""
+    meta = trace.volumes[node].get(f"{volume.volume_group}/{volume.name}-meta")
+    return bool(volume.pending) or (meta is not None and bool(meta.pending))
+
+
+def left_by(context: Context, trace: Trace, others: Iterable[str], nodes: Sequence[str]) -> list[str]:
+    """Those of the other nodes that hold what the instance on `nodes` has left there; a finding for the rest."""
+    found = list(others)
+    if strange := [node for node in found if holds_anothers(trace, node, nodes)]:
+        report(context, trace, nodes, strange, served=True)
+    return [node for node in found if node not in strange]
+
+
+def report(
+    context: Context, trace: Trace, nodes: Iterable[str], others: Iterable[str], *, served: bool = False
+) -> None:
+    """Say that it exists twice; while the one on these nodes is `served`, this is for the operator to look at."""
+    name, here, there = trace.name, " and ".join(nodes), " and ".join(others)
+    message = f"{there} holds disks of another {name} than the one on {here}: nothing of either is removed"
+    remedy = (
+        f"keep the one whose data you want; where the other one is: 'virsh destroy {name}' and 'virsh undefine {name}' "
+        f"if it is there, 'drbdadm down {name}' if it is on DRBD, lvremove or lvrename its volumes, and 'rm "
+        f"/var/lib/twofold/instances/{name}.json'; then run site.yml"
+    )
+    say = context.warning if served else context.error
+    say("made-twice", name, message, remedy)
