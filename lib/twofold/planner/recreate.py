@@ -52,7 +52,7 @@ def instance(context: Context, name: str, confirm: str | None) -> None:
     elif _none_set_aside(context, trace, situation.nodes) and _all_lost(context, name, base, lost):
         if let_go := _let_go(base, trace, situation.nodes):
             _attach(context, wanted, trace, let_go, confirm)
-        else:
+        elif _nothing_left(context, base, trace, situation.nodes):
             _empty(context, wanted, trace, situation, confirm)
 
 
@@ -181,6 +181,21 @@ def _all_lost(context: Context, name: str, base: dict[str, Any], lost: dict[str,
 def _let_go(base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> list[str]:
     """The nodes that have all disks, though DRBD has let go of them after an error: the data may be there."""
     return [node for node in nodes if not (volumes.missing(base, trace, node) or volumes.pending(trace, node, SYNC))]
+
+
+def _nothing_left(context: Context, base: dict[str, Any], trace: Trace, nodes: Sequence[str]) -> bool:
+    """Whether no volume is there that may hold data, be it of one disk of several; a finding names those that are."""
+    found = {
+        f"{volume.key} on {node}": f"on {node}: lvremove {volume.key}"
+        for node in nodes
+        for volume in volumes.wanted(base, node)
+        if volume.role == "data" and (there := trace.volumes.get(node, {}).get(volume.key)) and not there.pending
+    }
+    if found:
+        message = f"no node has all of its disks, but some are still there: {', '.join(found)}"
+        remedy = f"save what is left by hand; what is of no use any more, remove ({'; '.join(found.values())})"
+        context.error("partly-lost", trace.name, message, f"{remedy}, then run this again")
+    return not found
 
 
 def _attach(context: Context, wanted: Instance, trace: Trace, nodes: Sequence[str], word: str | None) -> None:

@@ -416,6 +416,31 @@ def test_a_copy_that_is_left_of_one_disk_is_not_given_up() -> None:
     assert (plan.steps, [f.code for f in plan.errors]) == ((), ["partly-lost"])
 
 
+def lose_one_of_two(world: World, node: str, lost: int) -> None:
+    """The volumes of one disk are gone, and DRBD has let go of the other one too, whose volumes are there."""
+    doc = world.nodes[node]
+    doc["volumes"] = [volume for volume in doc["volumes"] if not volume["name"].startswith(f"web1-disk{lost}")]
+    for volume in doc["resources"]["web1"]["volumes"]:
+        volume["disk"] = "Diskless"
+
+
+@pytest.mark.parametrize("other", [World.destroy, lambda world, node: lose_one_of_two(world, node, 1)])
+def test_a_volume_of_one_disk_that_may_hold_its_data_is_not_emptied_with_the_lost_ones(
+    other: Callable[[World, str], None],
+) -> None:
+    two = desired({"web1": instance(**PAIR, disks=[{"size": "128MiB"}] * 2)})
+    world = World(list(two.nodes))
+    world.converge(two)
+    lose_one_of_two(world, "node1", 0)
+    other(world, "node2")
+    plan = world.plan(two, verb="recreate_disks", instance="web1", confirm="web1")
+    assert (plan.steps, [f.code for f in plan.errors]) == ((), ["partly-lost"])
+    assert "twofold/web1-disk1 on node1" in plan.errors[0].message
+    for node in ("node1", "node2"):
+        world.nodes[node]["volumes"] = []
+    assert not world.plan(two, verb="recreate_disks", instance="web1", confirm="web1").errors
+
+
 def test_nothing_lost_is_nothing_to_do() -> None:
     plan = recreate(healthy())
     assert (plan.steps, [f.code for f in plan.findings]) == ((), ["nothing-lost"])
