@@ -10,11 +10,11 @@ import re
 from typing import Any, NamedTuple, Protocol
 
 from . import _json
-from ._errors import ParseFailed
+from ._errors import ParseFailed, Refused
 from ._runner import Runner
 
 GROUP_FIELDS = "vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"
-VOLUME_FIELDS = "lv_name,lv_size,lv_tags,lv_device_open"
+VOLUME_FIELDS = "lv_name,lv_size,lv_tags,lv_device_open,origin"
 # `lvm fullreport` is the only command that reports groups without volumes and volumes in one go; the sections that
 # are not needed are cut down to one field each.
 REPORT = [
@@ -47,13 +47,14 @@ class Group(NamedTuple):
 
 
 class Volume(NamedTuple):
-    """A logical volume."""
+    """A logical volume; `origin` is the name of what it is a snapshot of, empty if it is none."""
 
     volume_group: str
     name: str
     size: int
     tags: tuple[str, ...]
     open: bool
+    origin: str = ""
 
     @property
     def path(self) -> str:
@@ -197,6 +198,16 @@ def _retagged(volume: Volume, add: list[str], delete: list[str]) -> Volume:
     return volume._replace(tags=tuple(sorted((set(volume.tags) | set(add)) - set(delete))))
 
 
+def require_nothing_kept(there: Volumes, gone: list[Volume]) -> None:
+    """With an origin LVM removes its snapshots without a word: also those that keep data which was given up."""
+    paths = {one.path for one in gone}
+    for one in there.volumes():
+        origin = f"{one.volume_group}/{one.origin}"
+        if one.kept and one.path not in paths and origin in paths:
+            message = f"{one.path} keeps data that was given up, and would go with {origin}"
+            raise Refused(message, "save what you need of it, then remove it with drop_kept.yml")
+
+
 def device(volume_group: str, name: str) -> str:
     """The path of a volume's device."""
     return f"/dev/{volume_group}/{name}"
@@ -233,7 +244,8 @@ def _group(row: dict[str, str]) -> Group:
 
 def _volume(group: str, row: dict[str, str]) -> Volume:
     tags = tuple(sorted(tag for tag in row["lv_tags"].split(",") if tag))
-    return Volume(group, row["lv_name"], int(row["lv_size"]), tags, row["lv_device_open"] == "open")
+    opened, origin = row["lv_device_open"] == "open", row.get("origin") or ""
+    return Volume(group, row["lv_name"], int(row["lv_size"]), tags, opened, origin)
 
 
 def round_up(size: int, extent: int) -> int:

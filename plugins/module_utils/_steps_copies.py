@@ -9,7 +9,7 @@ from __future__ import annotations
 from ._clock import Clock
 from ._drbd import DiskState, ResourceState
 from ._errors import Refused, TimedOut
-from ._lvm import Volume
+from ._lvm import Volume, require_nothing_kept
 from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
@@ -260,6 +260,7 @@ def put_back(node: Node, args: Args) -> Done:
             todo.append((volume, name, rest))
     if not todo:
         return unchanged("nothing has to be put back")
+    require_nothing_kept(node.volumes, [one for _volume, _name, gone in todo for one in gone])
     if not node.check_mode:
         _put_back(node, todo)
     return changed("put back " + ", ".join(name for _volume, name, _gone in todo))

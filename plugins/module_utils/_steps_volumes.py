@@ -11,7 +11,7 @@ from typing import Any, Callable
 from . import _definitions
 from ._clock import wait_for
 from ._errors import OTHER_VERSION, Refused, TimedOut
-from ._lvm import Volume, round_up
+from ._lvm import Volume, require_nothing_kept, round_up
 from ._names import instance_name, volume_name
 from ._node import Node
 from ._steps import Args, Done, changed, step, unchanged
@@ -247,6 +247,7 @@ def remove(node: Node, args: Args) -> Done:
     found.sort(key=lambda volume: f"{TAG}.role=kept" not in volume.tags)
     if not found:
         return unchanged("no such volumes")
+    require_nothing_kept(node.volumes, found)
     if not node.check_mode:
         for volume in found:
             wait_closed(node, volume)

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from ._errors import Refused, UsageError
-from ._lvm import Volume, round_up
+from ._lvm import Volume, require_nothing_kept, round_up
 from ._names import volume_name
 from ._node import Node
 
@@ -78,6 +78,7 @@ def absent(node: Node, params: dict[str, Any]) -> tuple[Volume | None, None]:
         raise Refused(f"{before.path} holds data that would be lost", "set allow_destroy if that is meant")
     if before.open:
         raise Refused(f"{before.path} is in use", "see who has it open with lsblk")
+    require_nothing_kept(node.volumes, [before])
     if not node.check_mode:
         node.volumes.remove([before])
     return before, None

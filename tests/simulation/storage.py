@@ -83,7 +83,14 @@ class SimVolumes:
             sizes = self.storage.sizes
             groups = {name: Group(name, size, self.storage.free(name), EXTENT) for name, size in sizes.items()}
             volumes = [
-                Volume(one.group, one.name, one.size, tuple(sorted(one.tags)), self.machine.holds_open(one))
+                Volume(
+                    one.group,
+                    one.name,
+                    one.size,
+                    tuple(sorted(one.tags)),
+                    self.machine.holds_open(one),
+                    one.origin.name if one.origin is not None else "",
+                )
                 for one in self.storage.volumes.values()
             ]
             self._read = groups, volumes

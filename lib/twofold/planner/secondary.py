@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..model import Instance
 from ..observed import Trace
-from . import placement
+from . import copies, placement
 from .context import Context
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def minors_taken(context: Context, trace: Trace) -> dict[str, str]:
 def no_copy(context: Context, wanted: Instance, trace: Trace) -> dict[str, str]:
     """The nodes that lack something for a copy of an instance's disks, each with all that speaks against it."""
     lacking = placement.why_not(context.desired, context.observed, context.claims, sized(wanted, trace))
-    return lacking | minors_taken(context, trace)
+    keeps = {node: "keeps data of it that was given up" for node in trace.volumes if copies.kept(trace, node)}
+    return lacking | minors_taken(context, trace) | keeps
 
 
 class Choice:

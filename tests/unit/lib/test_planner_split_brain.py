@@ -301,6 +301,23 @@ def test_what_is_kept_goes_on_an_explicit_word_only() -> None:
     assert [f.code for f in world.plan(WANTED, verb="drop_kept", instance="web1").findings] == ["nothing-kept"]
 
 
+@pytest.mark.parametrize("chosen", ["node2", None])
+def test_no_new_copy_takes_the_place_of_one_beside_which_data_is_kept(chosen: str | None) -> None:
+    """With the former copy, which would be removed once the new one is filled, its snapshot would go."""
+    world, wanted = parted(), desired({"web1": instance(os="debian-13")})
+    world.apply(resolve(world, survivor="node1"), WANTED)
+    world.converge(WANTED)
+    before = kept(world)
+    world.power_off("node2")
+    world.apply(world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3"), wanted)
+    world.power_on("node2")
+    world.power_off("node3")
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary=chosen)
+    (error,) = plan.errors
+    assert not plan.steps and "keeps data of it that was given up" in error.message
+    assert before and kept(world) == before
+
+
 def test_copies_that_are_not_in_split_brain_are_left_alone() -> None:
     world = World(list(WANTED.nodes))
     world.converge(WANTED)

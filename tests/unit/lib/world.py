@@ -58,6 +58,8 @@ class World:
         self.nodes: dict[str, dict[str, Any]] = {name: self._node(name, memory, space) for name in names}
         self.down: set[str] = set()
         self.zeroing_fails = False
+        # Origins, and what keeps their former data.
+        self.snapshots: list[tuple[dict[str, Any], dict[str, Any]]] = []
         # DRBD's resizes, each with whether the new part counted as equal; and the disks that guests saw grow.
         self.resized: list[tuple[str, bool]] = []
         self.seen: dict[tuple[str, str], str] = {}
@@ -275,10 +277,14 @@ class World:
         there = doc["definitions"].get(args["instance"], {}).get("generation")
         if "expect_generation" in args and there not in (None, args["expect_generation"]):
             raise Refused("changed meanwhile")
-        for wanted in args["volumes"]:
-            volume = self._find(doc, wanted["volume_group"], wanted["name"])
+        found = [self._find(doc, wanted["volume_group"], wanted["name"]) for wanted in args["volumes"]]
+        for volume in found:
             if volume is None:
                 continue
+            # LVM removes snapshots with their origin.
+            kept = [snapshot for origin, snapshot in self.snapshots if origin is volume and snapshot in doc["volumes"]]
+            if any(snapshot not in found for snapshot in kept):
+                raise Refused("what is kept would go with it")
             resource = doc["resources"].get(args["instance"], {"role": None, "volumes": []})
             if self._attached(resource, volume) or (args["instance"] in doc["domains"] and not resource["role"]):
                 raise Refused("in use")
@@ -426,7 +432,9 @@ class World:
             there = self._find(doc, wanted["volume_group"], wanted["snapshot"])
             if there is None:
                 tags = ["twofold", f"twofold.instance={args['instance']}", f"twofold.kept={args['reason']}"]
-                doc["volumes"].append({**origin, "name": wanted["snapshot"], "tags": tags, "unchanged": True})
+                snapshot = {**origin, "name": wanted["snapshot"], "tags": tags, "unchanged": True}
+                doc["volumes"].append(snapshot)
+                self.snapshots.append((origin, snapshot))
                 doc["volume_groups"][wanted["volume_group"]]["free"] -= origin["size"]
             elif not there["unchanged"]:
                 raise Refused("written since")

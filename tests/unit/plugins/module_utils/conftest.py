@@ -95,6 +95,8 @@ class MemoryVolumes:
         assert volumes, "lvremove wants to know what"
         for volume in volumes:
             del self.known[volume.path]
+            for snapshot in [one for one in self.known.values() if one.origin == volume.name]:
+                del self.known[snapshot.path]
 
     def retag(self, volumes: list[Volume], add: list[str], delete: list[str]) -> None:
         for volume in volumes:
@@ -107,10 +109,13 @@ class MemoryVolumes:
     def rename(self, volume: Volume, name: str) -> None:
         renamed = self.known.pop(volume.path)._replace(name=name)
         self.known[renamed.path] = renamed
+        for one in [one for one in self.known.values() if one.origin == volume.name]:
+            self.known[one.path] = one._replace(origin=name)
 
     def snapshot(self, volume: Volume, name: str, tags: list[str]) -> None:
         self.create(volume.volume_group, name, volume.size, tags)
-        made = self.known[f"{volume.volume_group}/{name}"]
+        made = self.known[f"{volume.volume_group}/{name}"]._replace(origin=volume.name)
+        self.known[made.path] = made
         self.content[made.device], self.origins[made.path] = self.content[volume.device], volume
 
     def unchanged(self, snapshots: list[Volume]) -> set[str]:

@@ -41,6 +41,13 @@ def test_a_group_tells_how_many_of_its_disks_are_missing(recorded: Callable[[str
     assert parse_report(text)[0]["twofold"].missing == 1
 
 
+def test_a_snapshot_tells_of_what(recorded: Callable[[str], str]) -> None:
+    text = recorded("lvm/fullreport-web1.json")
+    assert [one.origin for one in parse_report(text)[1]] == ["", ""]
+    text = text.replace('"lv_name":"web1-disk0-meta",', '"lv_name":"web1-disk0-kept-ab", "origin":"web1-disk0",')
+    assert [one.origin for one in parse_report(text)[1]] == ["", "web1-disk0"]
+
+
 @given(st.text())
 def test_other_text_is_told_apart(text: str) -> None:
     with pytest.raises(ParseFailed):

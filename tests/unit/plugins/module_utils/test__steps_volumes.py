@@ -156,3 +156,21 @@ def test_volumes_go_once_more_when_the_definition_is_gone(node: BenchNode) -> No
     create(node, DATA)
     listed = [{"volume_group": "vg0", "name": "web1-disk0"}]
     assert run(node, "volumes.remove", instance="web1", volumes=listed, expect_generation=1).changed
+
+
+def test_no_volume_goes_with_which_data_that_was_given_up_would_go(node: BenchNode) -> None:
+    create(node, DATA)
+    (disk,) = node.volumes.volumes()
+    tags = ["twofold", "twofold.instance=web1", "twofold.role=kept", "twofold.kept=split-brain"]
+    node.volumes.snapshot(disk, "web1-disk0-kept-ab", tags)
+    node.volumes.rename(disk, "web1-disk0-old")
+    aside, kept = (
+        {"volume_group": "vg0", "name": "web1-disk0-old"},
+        {"volume_group": "vg0", "name": "web1-disk0-kept-ab"},
+    )
+    with pytest.raises(Refused, match="vg0/web1-disk0-kept-ab keeps data that was given up") as error:
+        run(node, "volumes.remove", instance="web1", volumes=[aside])
+    assert "drop_kept.yml" in str(error.value.remedy)
+    assert len(node.volumes.volumes()) == 2
+    assert run(node, "volumes.remove", instance="web1", volumes=[aside, kept]).changed
+    assert not node.volumes.volumes()
