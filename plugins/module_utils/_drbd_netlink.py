@@ -84,7 +84,10 @@ def _unheard(what: str, error: OSError) -> TwofoldError:
     """DRBD itself hangs, or the kernel does not take what is said to it; no file system has anything to do with it."""
     # One is the other from Python 3.10 on.
     if isinstance(error, (socket.timeout, TimeoutError)):
-        remedy = "see the kernel's log there: mostly it waits for a disk; if it does so for good, move its guests away and reboot it"
+        remedy = (
+            "see the kernel's log there: mostly it waits for a disk; if it does so for good, move its guests away and "
+            "reboot it"
+        )
         return TimedOut(f"DRBD does not answer: {what} was not done within {PATIENCE:.0f} s", remedy)
     return TwofoldError(f"DRBD cannot be told to {what}: {error.strerror or error}", look_at(DRBD))
 
