@@ -41,16 +41,17 @@ def ready(node: Node, args: Args) -> Done:
     running = sorted(name for name, one in node.hypervisor.domains().items() if one.active)
     if running:
         raise Refused(f"{', '.join(running)} runs on this node, and a reboot would end it", again)
-    needed = [name for name in node.replication.names() if _lives_by_this(node.replication.state(name))]
+    ours = set(node.replication.names())
+    needed = sorted(name for name, state in node.replication.states().items() if name in ours and _feeds_peer(state))
     if needed:
-        message = f"the other copy of {', '.join(sorted(needed))} is not up to date, and lives by the one on this node"
+        message = f"the other copy of {', '.join(needed)} is not up to date, and lives by the one on this node"
         raise Refused(message, "run site.yml, wait until both copies are UpToDate, then run the playbook again")
     return unchanged("nothing runs here")
 
 
-def _lives_by_this(state: ResourceState | None) -> bool:
+def _feeds_peer(state: ResourceState) -> bool:
     """Whether the peer is connected and lacks an up-to-date copy of its own."""
-    return state is not None and state.connected and any(one.peer_disk != "UpToDate" for one in state.volumes)
+    return state.connected and any(one.peer_disk != "UpToDate" for one in state.volumes)
 
 
 @step("maintenance.end")

@@ -90,7 +90,7 @@ def test_a_disk_that_cannot_be_attached_holds_up_nothing_else(
     drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch, broken: str, left_out: list[str]
 ) -> None:
     told: list[list[str]] = []
-    monkeypatch.setattr(_drbd_netlink, "run", told.append)
+    monkeypatch.setattr(_drbd_netlink, "run", lambda _name, words: told.append(words))
     drbd[1].broken = (broken,)
     with pytest.raises(CommandFailed, match=r"1000 .*Input/output error"):
         drbd[0].adjust("web1", dry=False)
@@ -105,7 +105,7 @@ def test_without_its_resource_or_device_nothing_more_is_tried(
     drbd: tuple[Drbd, Tools], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[str]] = []
-    monkeypatch.setattr(_drbd_netlink, "run", told.append)
+    monkeypatch.setattr(_drbd_netlink, "run", lambda _name, words: told.append(words))
     drbd[1].broken = ("new-minor web1 1001",)
     with pytest.raises(CommandFailed, match="new-minor web1 1001"):
         drbd[0].adjust("web1", dry=False)
