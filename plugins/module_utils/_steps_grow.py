@@ -118,7 +118,7 @@ def _in_use(node: Node, one: Growing, instance: str) -> int:
     target = next((to for to, source, _own in disk_sources(node.hypervisor.live_xml(instance)) if source == path), None)
     if target is None:
         message = f"{instance} runs, and how much of {path} it sees cannot be told, for that is none of its disks"
-        raise Refused(message, _way_out(one, "shut it down and run the same again"))
+        raise Refused(message, _way_out(one, "shut it down and run this again"))
     return node.hypervisor.disk_size(instance, target)
 
 
@@ -127,7 +127,7 @@ def _drbd_size(node: Node, one: Growing, minor: int, instance: str) -> int:
     size = node.replication.size(minor)
     if not size and one.begun:
         message = f"{instance}: how much of {one.volume.device} is in use cannot be told while /dev/drbd{minor} is down"
-        raise Refused(message, _way_out(one, "run site.yml, which brings it up, and once more"))
+        raise Refused(message, _way_out(one, "run site.yml, which brings it up"))
     return size or 0
 
 
@@ -143,9 +143,9 @@ def _let_meet(node: Node, instance: str) -> None:
         )
 
 
-def _way_out(one: Growing, first: str) -> str:
+def _way_out(one: Growing, otherwise: str) -> str:
     keep = f"'lvchange --deltag {one.unzeroed} {one.volume.path}' leaves what it has"
-    return f"{first}; if it ran with the new size already, {keep}"
+    return f"if its guest ran with the new size already, {keep}; else {otherwise}"
 
 
 @step("replication.resize")
