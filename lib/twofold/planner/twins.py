@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from .. import definition
 from ..observed import Trace, Volume
+from ..render import replication
 from . import volumes
 from .context import Context
 
@@ -22,12 +23,21 @@ def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
 
     The definition there, which always goes last, knows none of these nodes. What holds no data yet was never anybody's.
     """
-    document = trace.definitions.get(node)
-    if document is not None and set(definition.holders(document)) & set(nodes):
+    if _knows(trace, node, nodes):
         return False
     ours = volumes.removable(trace, node)
     disks = [one for one in volumes.data(trace, node) if one in ours and not _is_owed(trace, node, one)]
     return bool(disks) and not _is_new(trace, node)
+
+
+def _knows(trace: Trace, node: str, nodes: Collection[str]) -> bool:
+    """Whether a node has the definition of an instance that was on these nodes, or was on its way to one of them."""
+    document, resource = trace.definitions.get(node), trace.resources.get(node)
+    if document is not None:
+        return bool(set(definition.holders(document)) & set(nodes))
+    # If somebody removed that, DRBD's file still tells with whom it was.
+    pair = replication.hosts((trace.newest or {}).get("replication_config") or "")
+    return resource is not None and bool(replication.hosts(resource.config or "") & pair)
 
 
 def _is_new(trace: Trace, node: str) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,11 @@ def render(document: dict[str, Any], hosts: list[Host], settings: ReplicationSet
     for host in sorted(hosts, key=lambda item: item.node):
         lines.extend(_host(document, host))
     return "\n".join([*lines, "}", ""])
+
+
+def hosts(text: str) -> set[str]:
+    """The host names that a resource's text is about."""
+    return set(re.findall(r'^\s*on\s+"?([^"\s{]+)', text, re.MULTILINE))
 
 
 def _host(document: dict[str, Any], host: Host) -> list[str]:

@@ -144,3 +144,15 @@ def test_what_a_former_pair_has_left_is_removed_as_before() -> None:
     world.power_on("node2")
     plan = world.converge(moved)
     assert "made-twice" not in codes(plan) and not disks(world, "node2")
+
+
+def test_drbd_tells_of_a_former_pair_where_somebody_removed_the_definition() -> None:
+    world = World(list(desired({}, COUNT).nodes))
+    world.converge(wanted("drbd", nodes=["node1", "node2"]))
+    world.power_off("node2")
+    moved = wanted("drbd", nodes=["node1", "node3"])
+    world.apply(world.plan(moved, verb="replace_disks", instance="web1", new_secondary="node3"), moved)
+    world.power_on("node2")
+    del world.nodes["node2"]["definitions"]["web1"]
+    plan = world.converge(moved)
+    assert "made-twice" not in codes(plan) and not disks(world, "node2")
