@@ -377,6 +377,9 @@ INTENTS = {
     "not-running": Code(ERROR, "only a running instance can be migrated", "start it"),
     "plan-damaged": Code(ERROR, "a saved plan was edited or damaged", "make a new plan"),
     "plan-outdated": Code(ERROR, "something has changed since a plan was saved", "make a new plan"),
+    "plan-with-proof": Code(
+        ERROR, "a saved plan was made on the proof that a node is dead", "plan and apply in one run"
+    ),
     "rolling-unfinished": Code(ERROR, "an earlier rolling reboot is not at its end", LOOK),
 }
 SUBJECTS: dict[str, dict[str, Code]] = {

@@ -30,7 +30,7 @@ class ActionModule(ClusterAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Plan from what the inventory and the nodes say."""
-        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import report
+        from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import planner, report
 
         result: dict[str, Any] = super().run(tmp, task_vars)
         cluster = self.cluster(task_vars or {})
@@ -38,6 +38,8 @@ class ActionModule(ClusterAction):
         self.show(report.plan_text(plan, self.width, self.color))
         if self.arguments["save"]:
             self.show(f"Saved as {' and '.join(save(plan, Path(self.arguments['save'])))}.")
+            for finding in planner.bound_to_its_run(plan):
+                self.show(f"It cannot be applied later. {finding.text}")
         document = plan.to_json()
         errors = [finding for finding in document["findings"] if finding["severity"] == "error"]
         prepare = not (self._task.check_mode or self.arguments["save"]) and document["steps"]
@@ -80,7 +82,7 @@ def save(plan: Plan, path: Path) -> list[str]:
 
 
 def load(path: str, cluster: Cluster) -> Plan:
-    """Return a saved plan, if what it was based on is still so."""
+    """Return a saved plan, if what it was based on is still so and was no proof."""
     from ansible_collections.twofold.cluster.plugins.plugin_utils._lib import Plan, TwofoldError, planner
 
     try:
@@ -89,11 +91,9 @@ def load(path: str, cluster: Cluster) -> Plan:
         raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from error
     except (ValueError, TwofoldError) as error:
         raise AnsibleActionFail(f"{path} is not a plan of ours ({error}). Save one with playbooks/plan.yml.") from error
-    stale = planner.check_saved(plan, cluster.desired, cluster.observed)
-    if stale:
-        changes = "; ".join(f"{finding.object}: {finding.message}" for finding in stale)
-        raise AnsibleActionFail(
-            f"The plan {path} is refused, because what it was based on has changed: {changes}. "
-            "Nothing was done. Save a new plan and review it."
-        )
+    refused = planner.check_saved(plan, cluster.desired, cluster.observed)
+    if refused:
+        reasons = "; ".join(f"{finding.object}: {finding.message}" for finding in refused)
+        remedies = "; ".join(dict.fromkeys(finding.remedy for finding in refused))
+        raise AnsibleActionFail(f"The plan {path} is refused. {reasons}. Nothing was done. What to do: {remedies}.")
     return plan

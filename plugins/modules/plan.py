@@ -36,10 +36,12 @@ options:
     description:
       - Save the plan under this path of the control host, as JSON, and beside it as Markdown. No run is prepared.
       - A name that ends in C(.md) is refused, for that is the Markdown's.
+      - A plan that was made on the proof that a node is dead, by O(fenced) or C(confirm_dead), is only to be read.
     type: path
   load:
     description:
-      - Use the plan saved under this path. It is refused if what it was based on has changed since.
+      - Use the plan saved under this path. It is refused if what it was based on has changed since, or if it was made on
+        the proof that a node is dead, which may have lived again.
     type: path
   fenced:
     description:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from .api import check_saved, plan, suspects, witness
+from .api import bound_to_its_run, check_saved, plan, suspects, witness
 from .document import Change, Plan, Step
 from .fingerprint import fingerprint
 from .proof import Suspects, wish
 
-__all__ = ["Change", "Plan", "Step", "Suspects", "check_saved", "fingerprint", "plan", "suspects", "wish", "witness"]
+__all__ = [
+    "Change", "Plan", "Step", "Suspects", "bound_to_its_run", "check_saved", "fingerprint", "plan", "suspects", "wish",
+    "witness",
+]  # fmt: skip

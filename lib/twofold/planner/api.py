@@ -356,13 +356,28 @@ def witness(observed: Documents, node: str) -> str | None:
     return replicating_with(Observed(observed), node) if observed.get(node) is None else None
 
 
+def bound_to_its_run(made: Plan) -> list[Finding]:
+    """Why a plan can be applied only by the run that made it; empty if it may be saved for another.
+
+    A node that was dead may have lived again, and be silent once more: that looks as if it had stayed dead.
+    """
+    message = (
+        "the plan was made on the proof that it is dead, and that is no proof later: it may have lived again since"
+    )
+    remedy = "plan and apply in one run: the same playbook, without the plan's file"
+    dead = proof.called_dead(made.intent) if made.steps else ()
+    return [Finding(ERROR, "plan-with-proof", f"node {node}", message, remedy) for node in dead]
+
+
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:
-    """What changed since a plan was saved, in what it depends on; empty if it may be applied."""
+    """Why a saved plan may not be applied, such as what changed in what it depends on; empty if it may be."""
     seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
     if saved.fingerprint != fingerprint.fingerprint(saved.intent, saved.based_on, saved.steps):
         message = "the plan's fingerprint does not match its contents: it was edited or damaged"
         return [Finding(ERROR, "plan-damaged", "cluster", message, "make a new plan")]
+    if bound := bound_to_its_run(saved):
+        return bound
     now = fingerprint.based_on(desired, seen, saved.steps)
     changed = sorted(name for name in saved.based_on.keys() | now.keys() if saved.based_on.get(name) != now.get(name))
     remedy = "make a new plan, look at it, and apply that"
-    return [Finding(ERROR, "plan-outdated", name, "it changed after the plan was made", remedy) for name in changed]
+    return [Finding(ERROR, "plan-outdated", name, "it has changed since the plan was made", remedy) for name in changed]

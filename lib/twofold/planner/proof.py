@@ -64,7 +64,7 @@ class Proofs:
             self._context.error("unknown-instance", name, message, "correct the name")
 
     def _check_living(self) -> None:
-        for name in sorted({*self._confirmed, *(node for node, said in self._fenced.items() if said["state"] == OFF)}):
+        for name in called_dead({"confirm_dead": self._confirmed, "fenced": self._fenced}):
             view = self._context.observed.views.get(name)
             if view is not None and view.missing:
                 message = f"it {incomplete(view)}, so it is not known to be dead"
@@ -184,6 +184,12 @@ class Suspects:
             chosen = wish and not is_crowd(len(silent), len(nodes))
             return [node for node in doubtful if node not in self.in_vain] if chosen else []
         return [node for node in doubtful if node in wish]
+
+
+def called_dead(intent: dict[str, Any]) -> list[str]:
+    """The nodes that are dead by the operator's word, or off by that of their fence devices."""
+    off = (node for node, said in (intent.get("fenced") or {}).items() if said["state"] == OFF)
+    return sorted({*names(intent.get("confirm_dead")), *off})
 
 
 def is_crowd(silent: int, nodes: int) -> bool:

@@ -62,6 +62,31 @@ def errors(plan: Plan) -> list[tuple[str, str]]:
 TAKEN = ["replication.take_over", "domain.define", "definition.write", "domain.start"]
 
 
+@pytest.mark.parametrize("proof", [{"confirm_dead": "node1"}, {"confirm_dead": ["node1"]}, {"fenced": OFF}])
+def test_a_proof_of_death_is_not_saved(proof: dict[str, Any]) -> None:
+    """Its power comes back, its guest too, and then it is cut off: nothing tells that from a node that stayed dead."""
+    world, wanted = world_with()
+    world.power_off("node1")
+    for saved in (recover(world, wanted, **proof), failover(world, wanted, **proof)):
+        (refused,) = planner.check_saved(saved, wanted, world.documents())
+        assert (refused.object, refused.code) == ("node node1", "plan-with-proof")
+        assert "may have lived again since" in refused.message and "without the plan's file" in refused.remedy
+        # Nor is it an edited plan that says nothing of it.
+        without = saved.with_(intent={key: saved.intent[key] for key in saved.intent.keys() - proof.keys()})
+        assert [one.code for one in planner.check_saved(without, wanted, world.documents())] == ["plan-damaged"]
+
+
+def test_a_plan_that_rests_on_no_proof_may_be_saved() -> None:
+    """A device was asked about node3, which is silent, and said that it is on; another plan has nothing to do."""
+    world, wanted = world_with()
+    world.down.add("node3")
+    asked = {"node3": {**OFF["node1"], "state": "on"}}
+    saved = failover(world, wanted, fenced=asked)
+    assert saved.steps and not planner.check_saved(saved, wanted, world.documents())
+    saved = recover(world, wanted, fenced={"node3": OFF["node1"]})
+    assert not saved.steps and not planner.check_saved(saved, wanted, world.documents())
+
+
 @pytest.mark.parametrize("verb", ["failover", "recover"])
 @pytest.mark.parametrize(
     ("proof", "words"),

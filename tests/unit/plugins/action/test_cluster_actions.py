@@ -177,7 +177,19 @@ def test_a_saved_plan_is_used_until_something_changes(operator: Operator) -> Non
     assert operator.run("plan", load=str(path))[1]["fingerprint"] == saved["fingerprint"]
     operator.instances["web1"]["twofold_memory"] = "512MiB"
     shown, _ignored = operator.run("plan", status=2, load=str(path))
-    assert "has changed: instance web1" in shown and "Nothing was done" in shown
+    assert "instance web1: it has changed" in shown and "Nothing was done" in shown and "make a new plan" in shown
+
+
+def test_a_proof_of_death_is_not_saved_with_a_plan(operator: Operator) -> None:
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    operator.world.converge(desired(operator.instances))
+    operator.world.power_off("node1")
+    path = operator.directory / "saved.json"
+    shown, saved = operator.run("plan", intent={"verb": "recover", "confirm_dead": "node1"}, save=str(path))
+    assert saved["waves"] and "It cannot be applied later. node node1:" in shown
+    shown, _ignored = operator.run("plan", status=2, load=str(path))
+    assert "node node1: the plan was made on the proof" in shown and "without the plan's file" in shown
+    assert "has changed" not in shown and "Nothing was done" in shown
 
 
 @pytest.mark.parametrize(
