@@ -23,11 +23,17 @@ def based_on(desired: Desired, observed: Observed, steps: tuple[Step, ...]) -> d
     if not steps:
         return {}
     found = {"cluster": _cluster(desired)}
-    for name in sorted({step.node for step in steps}):
+    for name in sorted(_nodes(steps)):
         found[f"node {name}"] = _node(desired, name, observed.known(name))
     for instance in sorted({step.instance for step in steps if step.instance}):
         found[f"instance {instance}"] = _instance(desired, observed, instance)
     return found
+
+
+def _nodes(steps: tuple[Step, ...]) -> set[str]:
+    """The nodes that the steps are on, and those without which a copy goes on, because of what they said."""
+    left = {str(step.args["peer"]) for step in steps if step.op == "replication.take_over"}
+    return left | {step.node for step in steps}
 
 
 def _cluster(desired: Desired) -> str:

@@ -13,6 +13,7 @@ from tests.unit.lib.cases import desired, instance
 from tests.unit.lib.test_planner_replace import on_pair
 from tests.unit.lib.world import Refused, World
 
+from twofold import planner
 from twofold.model import Desired
 from twofold.planner import Plan
 
@@ -76,6 +77,10 @@ def test_the_only_copy_that_is_left_goes_on_with_a_word_though_it_may_be_older(w
         ("node2", "replication.demote"),
     ]
     assert plan.details == {"again": True}
+    assert not planner.check_saved(plan, wanted, world.documents())
+    # It goes on because node1 answers and has nothing; of a silent one that is not known.
+    silent = {**world.documents(), "node1": None}
+    assert [one.object for one in planner.check_saved(plan, wanted, silent)] == ["node node1"]
     world.apply(plan, wanted)
     again = world.plan(wanted, **asked)
     assert not again.errors and not again.details
