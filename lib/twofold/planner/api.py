@@ -379,5 +379,15 @@ def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Find
         return bound
     now = fingerprint.based_on(desired, seen, saved.steps)
     changed = sorted(name for name in saved.based_on.keys() | now.keys() if saved.based_on.get(name) != now.get(name))
-    remedy = "make a new plan, look at it, and apply that"
-    return [Finding(ERROR, "plan-outdated", name, "it has changed since the plan was made", remedy) for name in changed]
+    return [_outdated(name) for name in changed]
+
+
+def _outdated(name: str) -> Finding:
+    """What is wrong with a plan that was based on something which has changed."""
+    message, remedy = "it has changed since the plan was made", "make a new plan, look at it, and apply that"
+    if name.startswith(fingerprint.MEMORY):
+        name = f"node {name.removeprefix(fingerprint.MEMORY)}"
+        message = (
+            "the memory that it has or that its guests need is not as it was when the plan was made to add a guest"
+        )
+    return Finding(ERROR, "plan-outdated", name, message, remedy)

@@ -130,9 +130,15 @@ class Claims:
         view = self._observed.known(node)
         if view is None:
             return 0
-        guests = {name: self.guest_memory(node, name) for name in {*view.domains, *view.definitions} - {besides}}
         reserved = self._desired.nodes[node].reserved_memory
-        return view.memory_total - reserved - sum(guests.values()) - self._memory[node]
+        return view.memory_total - reserved - self.guests_memory(node, besides) - self._memory[node]
+
+    def guests_memory(self, node: str, besides: str | None = None) -> int:
+        """Bytes that the guests of a node have promised, but for `besides`; what this plan takes is not among them."""
+        view = self._observed.known(node)
+        if view is None:
+            return 0
+        return sum(self.guest_memory(node, name) for name in {*view.domains, *view.definitions} - {besides})
 
     def guest_memory(self, node: str, name: str) -> int:
         """Bytes that an instance has promised on a node; 0 if it is off and should be."""

@@ -10,7 +10,12 @@ from typing import Any
 from .. import secrets
 from ..model import Desired
 from ..observed import NodeView, Observed
+from . import migrate
+from .claims import Claims
 from .document import Step
+
+#: What the digest of the guests' memory on a node is called.
+MEMORY = "memory of "
 
 
 def fingerprint(intent: dict[str, Any], based_on: dict[str, str], steps: tuple[Step, ...]) -> str:
@@ -25,6 +30,7 @@ def based_on(desired: Desired, observed: Observed, steps: tuple[Step, ...]) -> d
     found = {"cluster": _cluster(desired)}
     for name in sorted(_nodes(steps)):
         found[f"node {name}"] = _node(desired, name, observed.known(name))
+    found |= _memory(desired, observed, _hosts(desired, steps))
     for instance in sorted({step.instance for step in steps if step.instance}):
         found[f"instance {instance}"] = _instance(desired, observed, instance)
     return found
@@ -36,13 +42,33 @@ def _nodes(steps: tuple[Step, ...]) -> set[str]:
     return left | {step.node for step in steps}
 
 
+def _hosts(desired: Desired, steps: tuple[Step, ...]) -> set[str]:
+    """The nodes that guests are started on or migrated to."""
+    moving = {step.args["uri"] for step in steps if step.op == "domain.migrate"}
+    targets = {name for name, node in desired.nodes.items() if migrate.uri(node) in moving}
+    return targets | {step.node for step in steps if step.op == "domain.start"}
+
+
+def _memory(desired: Desired, observed: Observed, nodes: set[str]) -> dict[str, str]:
+    """The digests of the room for guests on some nodes: no step looks whether the memory has been promised twice."""
+    claims = Claims(desired, observed)
+    views = {name: observed.known(name) for name in sorted(nodes)}
+    return {
+        f"{MEMORY}{name}": secrets.digest([view.memory_total if view else None, claims.guests_memory(name)])
+        for name, view in views.items()
+    }
+
+
 def _cluster(desired: Desired) -> str:
     settings = desired.cluster.model_dump(mode="json", exclude={"secret"})
     return secrets.digest([settings, secrets.derive(desired.cluster.secret, "fingerprint").hex()])
 
 
 def _node(desired: Desired, name: str, view: NodeView | None) -> str:
-    """Not its free memory and space: they change all the time, and the steps check them."""
+    """Not its free memory and space: they change all the time.
+
+    The step that takes space finds out if there is too little; of memory it counts what is promised (`_memory`).
+    """
     # Nothing is made of the passwords of fence devices, not even a digest.
     wanted = desired.nodes[name].model_dump(mode="json", exclude={"fence"}) if name in desired.nodes else None
     if view is None:

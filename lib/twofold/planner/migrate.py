@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import definition, names
-from ..model import Instance
+from ..model import Instance, Node
 from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
@@ -29,6 +29,15 @@ def instance(context: Context, name: str, target: str | None) -> None:
     migration = running(context, wanted, target)
     if migration is not None:
         migration.run(target)
+
+
+def uri(node: Node) -> str:
+    """Where libvirt of a node takes guests."""
+    return f"qemu+tls://{_host(node)}/system"
+
+
+def _host(node: Node) -> str:
+    return f"[{node.migrate_to}]" if ":" in node.migrate_to else node.migrate_to
 
 
 def running(
@@ -223,11 +232,10 @@ class Migration:
 
     def _migrate_args(self, target: str, *, xml: str | None, copy: list[str]) -> dict[str, Any]:
         settings, node = self.wanted.migration, self.context.desired.nodes[target]
-        host = f"[{node.migrate_to}]" if ":" in node.migrate_to else node.migrate_to
         return {
             "name": self.wanted.name,
-            "uri": f"qemu+tls://{host}/system",
-            "migrate_uri": f"tcp://{host}",
+            "uri": uri(node),
+            "migrate_uri": f"tcp://{_host(node)}",
             "xml": xml,
             "bandwidth": settings.bandwidth,
             "downtime": settings.downtime,

@@ -14,6 +14,7 @@ from tests.unit.lib.world import World
 
 from twofold import planner, report
 from twofold.errors import DocumentError
+from twofold.model import Desired
 
 GIVEN = {"web1": instance(os="debian-13", nodes=["node1", "node2"]), "web2": instance(disk_template="plain")}
 WANTED = desired(GIVEN)
@@ -151,6 +152,51 @@ def test_a_saved_plan_does_not_mind_what_does_not_matter() -> None:
     world.nodes["node1"].update(load=9.0, uptime=1e6, memory={"total": 4 << 30, "available": 1})
     world.nodes["node3"]["hostname"] = "other"
     assert planner.check_saved(plan, bigger, world.documents()) == []
+
+
+BRINGS: dict[str, dict[str, Any]] = {
+    "started": {"verb": "converge"},
+    "migrated": {"verb": "migrate", "instance": "web3", "target": "node2"},
+    "migrated with its disks": {"verb": "migrate", "instance": "web4", "target": "node2"},
+    "moved by an evacuation": {"verb": "evacuate", "node": "node1", "mode": "primaries"},
+}
+
+
+def crowded() -> tuple[World, Desired]:
+    """What could come to node2: web3 and web4 from node1, web5 from node3, and web6, which is new."""
+    plain = {"disk_template": "plain", "memory": "1GiB"}
+    given = {
+        "web3": instance(nodes=["node1", "node2"]),
+        "web4": instance(nodes=["node1"], **plain),
+        "web5": instance(nodes=["node3"], **plain),
+    }
+    world = World(["node1", "node2", "node3"])
+    world.converge(desired(given))
+    return world, desired({**given, "web6": instance(nodes=["node2", "node1"])})
+
+
+@pytest.mark.parametrize("intent", BRINGS.values(), ids=BRINGS)
+def test_the_memory_of_a_node_is_not_promised_by_two_plans(intent: dict[str, Any]) -> None:
+    world, wanted = crowded()
+    plan = world.plan(wanted, **intent)
+    assert plan.steps and planner.check_saved(plan, wanted, world.documents()) == []
+    world.nodes["node2"].update(memory={"total": 4 << 30, "available": 1})
+    assert planner.check_saved(plan, wanted, world.documents()) == [], "what is free changes every second"
+    world.apply(world.plan(wanted, verb="migrate", instance="web5", target="node2"), wanted)
+    (finding,) = planner.check_saved(plan, wanted, world.documents())
+    assert (finding.code, finding.object) == ("plan-outdated", "node node2") and "memory" in finding.message
+
+
+@pytest.mark.parametrize("intent", list(BRINGS.values())[:3], ids=list(BRINGS)[:3])
+def test_guests_may_come_and_go_where_a_saved_plan_brings_none(intent: dict[str, Any]) -> None:
+    """It starts one on node2, whose second copy is on node1, or brings one from node1 to node2."""
+    world, wanted = crowded()
+    plan = world.plan(wanted, **intent)
+    stranger = world.nodes["node3"]["domains"].pop("web5")
+    world.nodes["node1"]["domains"]["stranger"] = stranger
+    assert plan.steps and planner.check_saved(plan, wanted, world.documents()) == []
+    world.nodes["node2"]["domains"]["stranger"] = stranger
+    assert [one.object for one in planner.check_saved(plan, wanted, world.documents())] == ["node node2"]
 
 
 STEPS = [
