@@ -312,7 +312,7 @@ INVENTORY = {
     "unknown-tag": Code(ERROR, "no node has the tag", CORRECT, ("ECLUSTERCFG",)),
     "contradiction": Code(ERROR, "two variables of an instance contradict each other", CORRECT, ("ECLUSTERCFG",)),
     "unknown-node": Code(ERROR, "there is no such node", CORRECT, ("EINSTANCEBADNODE",)),
-    "duplicate-address": Code(ERROR, "an address is given twice", CORRECT, ("ECLUSTERCFG",)),
+    "duplicate-address": Code(ERROR, "two have, or shall have, the same address", CORRECT, ("ECLUSTERCFG",)),
     "duplicate-mac": Code(ERROR, "a MAC address is given twice", CORRECT, ("ECLUSTERCFG",)),
     "address-outside": Code(ERROR, "an address is not in its network", CORRECT, ("ECLUSTERCFG",)),
     "no-disks": Code(ERROR, "the disk template needs disks, and there are none", CORRECT, ("EINSTANCELAYOUT",)),

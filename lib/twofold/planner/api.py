@@ -15,6 +15,7 @@ from ..model import Desired
 from ..observed import NodeView, Observed, Trace
 from . import (
     activate,
+    addresses,
     converge,
     evacuate,
     failover,
@@ -219,6 +220,7 @@ def _converge(context: Context, only: list[str] | None, accepted: Collection[str
     placement.place_new(context, new, accepted)
     for instance in new:
         converge.instance(context, instance)
+    addresses.report(context, chosen)
     if only is None:
         _strangers(context)
         _clear_journals(context)

@@ -23,7 +23,10 @@ _MINOR = re.compile(r"\bminor\s+(\d{1,7})\s*;")
 
 
 class Claims:
-    """Ports and minors by node, addresses, memory and space; grows as a plan is made."""
+    """Ports and minors by node, addresses, memory and space; grows as a plan is made.
+
+    `holders` are the instances whose definitions have an address: if all is well, one for each.
+    """
 
     def __init__(self, desired: Desired, observed: Observed) -> None:
         self._desired = desired
@@ -31,6 +34,7 @@ class Claims:
         self.ports: dict[str, set[int]] = defaultdict(set)
         self.minors: dict[str, set[int]] = defaultdict(set)
         self.addresses: dict[str, str] = {}
+        self.holders: dict[str, set[str]] = defaultdict(set)
         self._memory: dict[str, int] = defaultdict(int)
         self._space: dict[tuple[str, str], int] = defaultdict(int)
         for view in observed.all_known:
@@ -65,6 +69,7 @@ class Claims:
             for nic in document.get("nics", ()):
                 if nic.get("address"):
                     self.addresses[nic["address"]] = f"instance {name}"
+                    self.holders[nic["address"]].add(name)
         for resource in view.resources.values():
             self.minors[view.name] |= {volume.minor for volume in resource.volumes}
             self.minors[view.name] |= {int(found) for found in _MINOR.findall(resource.config or "")}
