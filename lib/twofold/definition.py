@@ -84,11 +84,20 @@ class Builder:
         self.claims = claims
         self.instance = instance
 
-    def build(self, nodes: Sequence[str], base: Document | None, *, installed: bool, has_data: bool = True) -> Wanted:
+    def build(
+        self,
+        nodes: Sequence[str],
+        base: Document | None,
+        *,
+        installed: bool,
+        has_data: bool = True,
+        moves: bool = False,
+    ) -> Wanted:
         """The wanted definition. `installed`: the OS was written, so another `twofold_os` does not matter any more.
 
         Until then another one can be chosen, but not none: the disk waits for it. A disk that `has_data` keeps its
-        minor, which is its path.
+        minor, which is its path. What only `moves` keeps its interfaces, and its seed is not made: whatever is wrong
+        with those in the inventory must not hold it on a node that it has to leave.
 
         Raises Impossible if no port, minor or address is free, if another instance has a minor that is to be kept, or
         if a volume could not have its name.
@@ -110,14 +119,14 @@ class Builder:
             "vcpus": instance.vcpus,
             "port": self._port(nodes, base) if template_name == "drbd" else None,
             "disks": self._disks(nodes, base, replicated=template_name == "drbd", has_data=has_data),
-            "nics": [self._nic(index, nic, base) for index, nic in enumerate(instance.nics)],
+            "nics": base["nics"] if base and moves else self._nics(base),
             "os": os,
         }
         if base and base.get("home") not in (None, nodes[0]):
             document["home"] = base["home"]
         if base and OWED in base:
             document[OWED] = base[OWED]
-        return self._rendered(document, cluster, cluster.os_templates.get(os) if os else None)
+        return self._rendered(document, cluster, cluster.os_templates.get(os) if os and not moves else None)
 
     def _rendered(self, document: Document, cluster: Cluster, template: OsTemplate | None) -> Wanted:
         files = None
@@ -205,6 +214,9 @@ class Builder:
                 message += f"{names.MAPPED} characters, and it would be {length}, with each '-' counted twice"
                 remedy = "name the instance otherwise, shorter or with fewer '-', or use a group with a shorter name"
                 raise Impossible("bad-name", message, remedy)
+
+    def _nics(self, base: Document | None) -> list[Document]:
+        return [self._nic(index, nic, base) for index, nic in enumerate(self.instance.nics)]
 
     def _nic(self, index: int, nic: Nic, base: Document | None) -> Document:
         cluster = self.desired.cluster

@@ -143,7 +143,7 @@ class Migration:
     def _build(self, target: str) -> definition.Wanted:
         nodes = (target, self.source) if self.base["disk_template"] == "drbd" else (target,)
         builder = definition.Builder(self.context.desired, self.context.observed, self.context.claims, self.wanted)
-        built = builder.build(nodes, self.base, installed=True)
+        built = builder.build(nodes, self.base, installed=True, moves=True)
         # A migration moves; what else the inventory changed is converge's.
         kept = {
             key: self.base[key]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.lib.cases import desired, instance
+import pytest
+from tests.unit.lib.cases import CLUSTER, desired, instance
 from tests.unit.lib.world import World
 
 from twofold.model import Desired
@@ -68,3 +69,38 @@ def test_another_address_of_one_of_them_ends_it_and_so_does_its_end() -> None:
     other = desired(two(nics=[{"network": "lan", "address": "203.0.113.9"}]), COUNT)
     assert not told(world.converge(other), "duplicate-address")
     assert address(world, "node3", "web2") == "203.0.113.9" and not told(world.plan(other), "duplicate-address")
+
+
+PAIR = ["node1", "node2"]
+TINY = {"bridge": "br-lan", "cidr": "192.0.2.128/32"}
+# What the inventory says of the interfaces of a guest that is there already, and cannot be had.
+IMPOSSIBLE = {
+    "another guest's address": [{"network": "lan", "address": "203.0.113.2"}],
+    "one of a network that is full": [{"network": "lan"}, {"network": "tiny"}],
+}
+
+
+def with_impossible_interfaces(nics: list[dict[str, Any]]) -> tuple[World, Desired]:
+    world, others = World(list(desired({}, COUNT).nodes)), instance(nodes=PAIR, nics=[{"network": "lan"}])
+    networks = {"twofold_networks": {**CLUSTER["twofold_networks"], "tiny": TINY}}
+    full = instance(nodes=["node4", "node3"], nics=[{"network": "tiny"}])
+    world.converge(desired({"web1": others, "web2": others, "full": full}, COUNT, networks))
+    assert address(world, "node1", "web1") == "203.0.113.2"
+    wanted = desired({"web1": others, "web2": instance(nodes=PAIR, nics=nics), "full": full}, COUNT, networks)
+    assert {one.object for one in world.plan(wanted).errors} == {"instance web2"}
+    return world, wanted
+
+
+@pytest.mark.parametrize("nics", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize("verb", ["migrate", "evacuate", "maintain"])
+def test_interfaces_that_cannot_be_had_hold_no_guest_on_its_node(verb: str, nics: list[dict[str, Any]]) -> None:
+    world, wanted = with_impossible_interfaces(nics)
+    before = world.nodes["node1"]["definitions"]["web2"]["nics"]
+    named = {"instance": "web2"} if verb == "migrate" else {"node": "node1"}
+    plan = world.plan(wanted, verb=verb, **named)
+    assert not plan.errors
+    world.apply(plan, wanted)
+    assert "web2" not in world.nodes["node1"]["domains"]
+    (there,) = (node for node, doc in world.nodes.items() if "web2" in doc["domains"])
+    assert world.nodes[there]["definitions"]["web2"]["nics"] == before
+    assert ("node1" in world.nodes[there]["definitions"]["web2"]["nodes"]) is (verb != "evacuate")
