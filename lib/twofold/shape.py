@@ -178,6 +178,7 @@ OBSERVED: dict[str, Shape] = {
     "seeds": Each(TEXT),
     "images": [TEXT],
     "bridges": [TEXT],
+    "addresses": [Sort(_is_address, "an address")],
     "journal": [_ENTRY],
     "left_off": Each({"reason": TEXT, "remedy": TEXT}),
     "lock": {"holder": TEXT, "run?": TEXT, "time?": REAL, "uptime?": REAL, "lease?": REAL, "expired?": bool},

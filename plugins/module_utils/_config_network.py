@@ -7,42 +7,20 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from typing import Any
 
+from ._addresses import ipv4_addresses, ipv6_addresses
 from ._config_host import Change, Host, Problem
 
 NET = "/sys/class/net"
-SIOCGIFCONF = 0x8912
 IFF_UP = 1
 
 
 def addresses(host: Host, interface: str) -> list[str]:
     """The addresses of an interface, without IPv6's link-local ones."""
     found = [address for name, address in ipv4_addresses() if name.split(":", 1)[0] == interface]
-    for line in host.lines("/proc/net/if_inet6"):
-        text, _index, _length, scope, _flags, name = line.split()
-        if name == interface and scope == "00":
-            found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(text)))
+    found += [address for name, address in ipv6_addresses(host.lines("/proc/net/if_inet6")) if name == interface]
     return found
-
-
-def ipv4_addresses() -> list[tuple[str, str]]:
-    """Every IPv4 address with its interface, as the kernel lists them."""
-    import array
-    from fcntl import ioctl
-
-    entry = struct.calcsize("16s16s8x") if struct.calcsize("P") == 8 else 32
-    buffer = array.array("B", bytes(entry * 1024))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        request = struct.pack("iP", len(buffer), buffer.buffer_info()[0])
-        length = struct.unpack("iP", ioctl(probe, SIOCGIFCONF, request))[0]
-    data = buffer.tobytes()[:length]
-    return [
-        (data[at : at + 16].split(b"\0", 1)[0].decode(errors="replace"), socket.inet_ntoa(data[at + 20 : at + 24]))
-        for at in range(0, len(data), entry)
-    ]
 
 
 class BridgeItem:

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Protocol
 
+from ._addresses import own_addresses
 from ._files import RUN, Files, read_json, write_json
 from ._runner import Runner
 
@@ -20,6 +21,8 @@ class Host(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
     def bridges(self) -> list[str]: ...
+
+    def addresses(self) -> list[str]: ...
 
     def tool_versions(self) -> dict[str, str | None]: ...
 
@@ -52,6 +55,9 @@ class SystemHost:
     def bridges(self) -> list[str]:
         folder = "/sys/class/net"
         return sorted(name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}/bridge"))
+
+    def addresses(self) -> list[str]:
+        return own_addresses()
 
     def tool_versions(self) -> dict[str, str | None]:
         """Versions that only a command tells, kept until the command's file changes."""

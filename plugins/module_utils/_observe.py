@@ -222,6 +222,7 @@ PARTS: list[Part] = [
     ("seeds", lambda node: node.seeds.digests()),
     ("images", lambda node: node.images.cached()),
     ("bridges", lambda node: node.host.bridges()),
+    ("addresses", lambda node: node.host.addresses()),
     ("journal", lambda node: node.journal.entries()),
     ("lock", _lock),
     ("certificates", _certificates),

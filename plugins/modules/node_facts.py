@@ -13,7 +13,7 @@ author:
   - The Twofold developers (@twofold)
 description:
   - Returns one document about a node. It holds versions, memory, volume groups and volumes, DRBD resources, libvirt's
-    domains, Twofold's definitions of instances, seeds, cached images, bridges, interrupted work and the lock.
+    domains, Twofold's definitions of instances, seeds, cached images, bridges, addresses, interrupted work and the lock.
   - A part that cannot be read is V(null) and is named with its reason in RV(observed.problems). It is never an empty
     list, so that what is unknown is not taken for what is not there.
   - Secrets are not part of the document. The secret of a DRBD resource is replaced by a placeholder and its SHA-256
@@ -76,6 +76,10 @@ observed:
     domains:
       description: Domains of libvirt.
       type: dict
+    addresses:
+      description: The node's own addresses, without the loopback's and link-local ones of IPv6.
+      type: list
+      elements: str
     problems:
       description: Parts that could not be read, each with C(object), C(message) and C(remedy).
       type: list

@@ -150,6 +150,9 @@ class SimHost:
     def bridges(self) -> list[str]:
         return sorted(self.machine.bridges)
 
+    def addresses(self) -> list[str]:
+        return [self.machine.address, self.machine.replication_address]
+
     def tool_versions(self) -> dict[str, str | None]:
         return {"drbd_utils": "9.22.0", "python": "3.13.5"}
 

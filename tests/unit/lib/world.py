@@ -72,8 +72,14 @@ class World:
             "memory": {"total": memory, "available": memory},
             "volume_groups": {"twofold": {"size": space, "free": space, "extent": EXTENT}},
             "volumes": [], "resources": {}, "domains": {}, "definitions": {}, "seeds": {}, "images": [],
-            "bridges": ["br-lan"], "journal": [], "lock": None, "problems": [],
+            "bridges": ["br-lan"], "addresses": World._addresses(name), "journal": [], "lock": None, "problems": [],
         }  # fmt: skip
+
+    @staticmethod
+    def _addresses(name: str) -> list[str]:
+        """Those that the inventories of the tests give it."""
+        number = int(name.removeprefix("node"))
+        return [f"192.0.2.{10 + number}", f"198.51.100.{10 + number}"]
 
     def documents(self) -> dict[str, dict[str, Any] | None]:
         """What the nodes say; the peers' side is filled in as DRBD would."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _observe
+from ansible_collections.twofold.cluster.plugins.module_utils import _addresses, _observe
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import Configuration, DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import TimedOut
 from ansible_collections.twofold.cluster.plugins.module_utils._host import SystemHost, kernels
@@ -165,3 +165,21 @@ def test_the_machine_tells_its_kernels(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert kernels(str(tmp_path)) == ["6.12.48-amd64", "6.12.57-amd64"]
     assert kernels(str(tmp_path / "nothing")) == []
+
+
+def test_the_addresses_are_those_that_others_may_know_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    ipv4 = [("lo", "127.0.0.1"), ("eth0", "192.0.2.11"), ("eth0:1", "198.51.100.11"), ("lo", "203.0.113.1")]
+    monkeypatch.setattr(_addresses, "ipv4_addresses", lambda: ipv4)
+    assert set(_addresses.own_addresses()) >= {"192.0.2.11", "198.51.100.11", "203.0.113.1"}
+    assert "127.0.0.1" not in _addresses.own_addresses()
+    lines = [
+        "00000000000000000000000000000001 01 80 10 80       lo",
+        "fe800000000000000000000000000011 02 40 20 80     eth0",
+        "20010db8000000000000000000000011 02 40 00 80     eth0",
+    ]
+    assert _addresses.ipv6_addresses(lines) == [("eth0", "2001:db8::11")]
+
+
+def test_without_ipv6_there_are_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_addresses, "IPV6", str(tmp_path / "none"))
+    assert all("." in address for address in _addresses.own_addresses())
