@@ -35,7 +35,7 @@ def document(desired: Desired, observed: Documents) -> dict[str, Any]:
 
     A node that did not answer, or that is drained, offline or about to be rebooted, takes nothing and counts as lost.
     """
-    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen = Observed.of(desired, observed)
     claims = Claims(desired, seen)
     state = State(cluster_view.cluster(desired, seen, claims))
     return {

@@ -207,6 +207,12 @@ NODES = {
         f"{WARNING}, {INFO}", "a node is declared offline (and answers: warning)", "correct twofold_node_state"
     ),
     "node-incomplete": Code(ERROR, "a node could not tell a part of what it holds", LOOK, ("ENODERPC", "ENODEHV")),
+    "node-address": Code(
+        EITHER,
+        "a node does not have its replication address (or has another node's: it is treated as unknown)",
+        CORRECT,
+        ("ENODENET", "ENODESETUP"),
+    ),
     "node-rebooting": Code(
         EITHER,
         "a node is about to be rebooted, or whoever was at that was interrupted; it takes no guest until then",

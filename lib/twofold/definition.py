@@ -151,6 +151,24 @@ class Builder:
             found.append(replication.Host(name, view.hostname, self.desired.nodes[name].replicate_at))
         return found
 
+    def require_addresses(self, built: Wanted, base: Document | None = None) -> None:
+        """Raises Impossible where DRBD would be told an address that is not its node's: it would leave its peer for it.
+
+        One that it goes by already, in `base`, stays: where its interface is only down, guests can be started all the
+        same.
+        """
+        if built.document["replication_config"] is None:
+            return
+        known = str((base or {}).get("replication_config"))
+        for host in self._hosts(built.document):
+            view = self.observed.known(host.node)
+            if view is not None and view.lacks_address(host.address) and replication.place(host.address) not in known:
+                message = f"{host.node} does not have its replication address {host.address}"
+                remedy = (
+                    f"bring its interface up on {host.node}, or correct twofold_replication_address in the inventory"
+                )
+                raise Impossible("node-address", message, remedy)
+
     def _port(self, nodes: Sequence[str], base: Document | None) -> int:
         kept = base["port"] if base else None
         if kept is not None and not self.claims.contested(self.instance.name, nodes, PORT, kept):

@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import shape
 from .render.domain import METADATA
+
+if TYPE_CHECKING:
+    from .model import Desired
 
 FORMAT = 1
 # Without these parts nothing can be planned for a node; `None` means that it could not be read.
@@ -194,12 +199,17 @@ class Domain:
 
 @dataclass(frozen=True)
 class NodeView:
-    """What one node said. `missing` are the parts that it could not tell, `damaged` its useless definitions and why."""
+    """What one node said. `missing` are the parts that it could not tell, `damaged` its useless definitions and why.
+
+    `another` is the node that it is by its addresses, if that is not the one which the inventory means: then nothing is
+    known of this one.
+    """
 
     name: str
     document: dict[str, Any]
     missing: tuple[str, ...] = field(default=())
     damaged: dict[str, str] = field(default_factory=dict)
+    another: str | None = None
 
     @property
     def hostname(self) -> str:
@@ -220,6 +230,11 @@ class NodeView:
     def bridges(self) -> frozenset[str]:
         """The bridges."""
         return frozenset(self.document["bridges"] or ())
+
+    def lacks_address(self, address: str) -> bool:
+        """Whether it says that an address is not its own; what it does not say keeps nothing from it."""
+        told, wanted = self.document.get("addresses"), _address(address)
+        return told is not None and wanted is not None and wanted not in map(_address, told)
 
     @property
     def lacks_kvm(self) -> bool:
@@ -384,11 +399,26 @@ class Trace:
 
 
 class Observed:
-    """The nodes' documents."""
+    """The nodes' documents. `addresses` are those for DRBD by the inventory, which tell whose documents they are."""
 
-    def __init__(self, documents: dict[str, dict[str, Any] | None]) -> None:
-        self.views: dict[str, NodeView | None] = {name: _view(name, doc) for name, doc in documents.items()}
+    def __init__(self, documents: dict[str, dict[str, Any] | None], addresses: Mapping[str, str] | None = None) -> None:
+        self._addresses = addresses or {}
+        self.views: dict[str, NodeView | None] = {name: self._view(name, doc) for name, doc in documents.items()}
         self._foreseen: dict[str, Trace] = {}
+
+    @classmethod
+    def of(cls, desired: Desired, documents: dict[str, dict[str, Any] | None]) -> Observed:
+        """What the nodes of an inventory said; one without a document did not answer."""
+        addresses = {name: node.replicate_at for name, node in desired.nodes.items()}
+        return cls({name: documents.get(name) for name in desired.nodes} | documents, addresses)
+
+    def _view(self, name: str, document: Any) -> NodeView | None:
+        view = _view(name, document)
+        if view is None or not view.lacks_address(self._addresses.get(name, "")):
+            return view
+        others = (other for other, address in self._addresses.items() if _address(address) is not None)
+        another = next((other for other in others if not view.lacks_address(self._addresses[other])), None)
+        return view if another is None else replace(view, missing=("identity", *view.missing), another=another)
 
     def foreseeing(self, trace: Trace) -> Observed:
         """The same with another trace of one instance: what will be when what is planned has been done."""
@@ -399,7 +429,7 @@ class Observed:
     def saying(self, documents: dict[str, dict[str, Any]]) -> Observed:
         """The same with other documents of some nodes."""
         other = copy.copy(self)
-        other.views = {**self.views, **{name: _view(name, document) for name, document in documents.items()}}
+        other.views = {**self.views, **{name: self._view(name, document) for name, document in documents.items()}}
         return other
 
     def giving_back(self, node: str) -> Observed:
@@ -472,6 +502,14 @@ def _view(name: str, document: Any) -> NodeView | None:
     # Who cannot tell what a definition says, is not to be planned with.
     missing = tuple(part for part in NEEDED if said[part] is None or (damaged and part == "definitions"))
     return NodeView(name, said, missing, damaged)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, of which there are many ways to write it; None if it is a name."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _damaged(definitions: dict[str, Any] | None) -> dict[str, str]:

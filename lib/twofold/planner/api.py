@@ -51,7 +51,7 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
     too. If the cluster or a node of the inventory is wrong, there are no steps.
     """
     intent, wrong = arguments.read(intent)
-    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen = Observed.of(desired, observed)
     context = Context(desired, seen, Claims(desired, seen))
     context.findings += [*desired.findings, *wrong]
     if not desired.blocked and not wrong:
@@ -253,7 +253,8 @@ def _nodes(context: Context) -> None:
             message = "it answers, though twofold_node_state says that it is offline"
             remedy = "set twofold_node_state to drained or online, so that nothing is made twice"
             context.findings.append(Finding(WARNING, "node-offline", target, message, remedy))
-        if view.missing:
+        _address(context, view)
+        if view.missing and view.another is None:
             message = f"it could not tell its {', '.join(view.missing)}"
             remedy = "see the node's problems; instances that need it are left alone"
             context.findings.append(Finding(ERROR, "node-incomplete", target, message, remedy))
@@ -265,6 +266,26 @@ def _nodes(context: Context) -> None:
         for entry in view.journal:
             _journal(context, target, entry)
     _left_off(context)
+
+
+def _address(context: Context, view: NodeView) -> None:
+    """A machine that does not have the address for DRBD of the node that it answers for."""
+    if view.name not in context.desired.nodes:
+        return
+    address, told = context.desired.nodes[view.name].replicate_at, view.document.get("addresses") or []
+    if not view.lacks_address(address):
+        return
+    message = f"it does not have its replication address {address}, it has {listing(told) or 'none'}"
+    if view.another is not None:
+        message += f": it is {view.another}, so nothing is known of {view.name}"
+        finding = Finding(ERROR, "node-address", f"node {view.name}", message, proof.another_remedy(view))
+    else:
+        remedy = (
+            "if its interface is down there, bring it up; else correct ansible_host or twofold_replication_address of "
+            "it in the inventory; until then DRBD is told of no new address there"
+        )
+        finding = Finding(WARNING, "node-address", f"node {view.name}", message, remedy)
+    context.findings.append(finding)
 
 
 def _damaged(context: Context, view: NodeView) -> None:
@@ -323,7 +344,7 @@ def suspects(desired: Desired, observed: Documents, intent: dict[str, Any]) -> S
         # Nobody needs the proof, and a plan takes a while.
         return Suspects()
     now = plan(desired, observed, intent)
-    seen = Observed(observed)
+    seen = Observed.of(desired, observed)
     proofs = Proofs(Context(desired, seen, Claims(desired, seen)), intent)
 
     def named(code: str) -> tuple[str, ...]:
@@ -373,7 +394,7 @@ def bound_to_its_run(made: Plan) -> list[Finding]:
 
 def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Finding]:
     """Why a saved plan may not be applied, such as what changed in what it depends on; empty if it may be."""
-    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen = Observed.of(desired, observed)
     if saved.fingerprint != fingerprint.fingerprint(saved.intent, saved.based_on, saved.steps):
         message = "the plan's fingerprint does not match its contents: it was edited or damaged"
         return [Finding(ERROR, "plan-damaged", "cluster", message, "make a new plan")]

@@ -121,7 +121,9 @@ def wanted_definition(
     builder = definition.Builder(context.desired, context.observed, context.claims, wanted)
     try:
         installed = _installed(situation, trace)
-        return builder.build(situation.nodes, situation.base, installed=installed, has_data=situation.has_data)
+        built = builder.build(situation.nodes, situation.base, installed=installed, has_data=situation.has_data)
+        builder.require_addresses(built, situation.base)
+        return built
     except definition.Impossible as error:
         context.error(error.code, wanted.name, str(error), error.remedy)
         return None

@@ -117,6 +117,9 @@ def why_not(desired: Desired, observed: Observed, claims: Claims, instance: Inst
         view = observed.known(name)
         away = rebooting.reason(view)
         problems = [away] if away is not None else []
+        address = desired.nodes[name].replicate_at
+        if view is not None and instance.disk_template == "drbd" and view.lacks_address(address):
+            problems.append(f"does not have its replication address {address}")
         for group, size in claims.needed(name, instance).items() if view is not None else ():
             space = claims.space_free(name, group)
             if space is None:

@@ -68,7 +68,7 @@ class Proofs:
             view = self._context.observed.views.get(name)
             if view is not None and view.missing:
                 message = f"it {incomplete(view)}, so it is not known to be dead"
-                self._refuse(name, "node-alive", message, incomplete_remedy(name))
+                self._refuse(name, "node-alive", message, incomplete_remedy(view))
             elif view is not None:
                 message = "it answers, so it is not dead"
                 remedy = f"use failover.yml or migrate.yml; if it hangs, switch it off with {switch_off(name)} first"
@@ -90,7 +90,7 @@ class Proofs:
         view = self._context.observed.views.get(node)
         if view is not None:
             message = f"it {incomplete(view)}, so guests may run there"
-            self._error(node, "node-incomplete", message, incomplete_remedy(node))
+            self._error(node, "node-incomplete", message, incomplete_remedy(view))
             return None
         if self._is_off(node):
             return Proof(node, f"{node} is off, says its fence device ({self._fenced[node]['method']})")
@@ -220,12 +220,22 @@ def witness_remedy(node: str) -> str:
 
 def incomplete(view: NodeView) -> str:
     """What is wrong with a node that answers, but could not tell everything that a plan needs."""
+    if view.another is not None:
+        return f"answers, but with the addresses of {view.another} and without its own"
     return f"answers, but could not tell its {', '.join(view.missing)}"
 
 
-def incomplete_remedy(node: str) -> str:
-    """What to do about such a node."""
-    return f"mend there what its problems name, or switch it off with {switch_off(node)}; then run this again"
+def incomplete_remedy(view: NodeView, then: str = "run this again") -> str:
+    """What to do about such a node, and `then`."""
+    if view.another is not None:
+        return another_remedy(view)
+    return f"mend there what its problems name, or switch it off with {switch_off(view.name)}; then {then}"
+
+
+def another_remedy(view: NodeView) -> str:
+    """What to do about a machine that answers in place of another: nobody is to be switched off by a wrong name."""
+    variables = "ansible_host or twofold_replication_address"
+    return f"correct {variables} of {view.name} or {view.another} in the inventory, then run this again"
 
 
 def names(value: Any) -> list[str]:

@@ -207,6 +207,7 @@ class Replacement:
             raise definition.Impossible("no-free-port", message, "make twofold_drbd_ports wider")
         builder = definition.Builder(self.context.desired, self.context.observed, self.context.claims, self.wanted)
         built = builder.build((self.primary, target), {**self.base, "port": port}, installed=True, moves=True)
+        builder.require_addresses(built)
         # What else the inventory changed is converge's.
         kept = {key: self.base[key] for key in ("state", "memory", "vcpus", "nics", "os", "domain_xml", "seed_digest")}
         return definition.Wanted({**built.document, **kept}, built.seed, built.template)

@@ -72,10 +72,14 @@ def hosts(text: str) -> set[str]:
     return set(re.findall(r'^\s*on\s+"?([^"\s{]+)', text, re.MULTILINE))
 
 
+def place(address: str) -> str:
+    """An address as it stands there, up to the port."""
+    found = ipaddress.ip_address(address)
+    return f"ipv4 {found}:" if found.version == 4 else f"ipv6 [{found}]:"
+
+
 def _host(document: dict[str, Any], host: Host) -> list[str]:
-    address = ipaddress.ip_address(host.address)
-    shown = f"ipv4 {address}" if address.version == 4 else f"ipv6 [{address}]"
-    lines = [f'    on "{host.hostname}" {{', f"        address {shown}:{document['port']};"]
+    lines = [f'    on "{host.hostname}" {{', f"        address {place(host.address)}{document['port']};"]
     for disk in document["disks"]:
         group, index = disk["volume_group"][host.node], disk["index"]
         data, meta = names.data_volume(document["name"], index), names.meta_volume(document["name"], index)

@@ -19,7 +19,7 @@ Documents = dict[str, dict[str, Any] | None]
 
 def status_document(desired: Desired, observed: Documents, now: datetime | None = None) -> dict[str, Any]:
     """Nodes, instances, and what is wrong, certificates only if the time is given. Sizes in bytes."""
-    seen = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen = Observed.of(desired, observed)
     claims = Claims(desired, seen)
     names = sorted(set(desired.instances) | desired.rejected | seen.names())
     instances = [found for name in names if (found := _instance(desired, seen, name)) is not None]

@@ -30,7 +30,7 @@ def verify(
 
     `more` was found elsewhere, by asking what is not a node. Without the time `now` certificates are not judged.
     """
-    seen_nodes = Observed({name: observed.get(name) for name in desired.nodes} | observed)
+    seen_nodes = Observed.of(desired, observed)
     seen = Seen(desired, seen_nodes, Claims(desired, seen_nodes), now)
     found = drift.findings(seen, plan(desired, observed, {"verb": "converge"}))
     return ordered([*map(_as_health, found), *health.findings(seen), *more])
@@ -38,7 +38,7 @@ def verify(
 
 def _as_health(finding: Finding) -> Finding:
     """The severity for the cluster's health, where what matters to a plan matters more or less to it."""
-    if finding.code == "node-unknown" and finding.object.startswith("node "):
+    if finding.code in ("node-unknown", "node-address") and finding.object.startswith("node "):
         return replace(finding, severity=ERROR)
     if finding.code == "interrupted-step":
         return replace(finding, severity=WARNING)
