@@ -14,7 +14,7 @@ from ..observed import Domain, Trace
 from ..render.domain import disk_target, with_sources
 from ..units import format_size
 from . import document as plan
-from . import fit, named, placed, replicated, report_only, volumes
+from . import fit, named, placed, replicated, report_only, twins, volumes
 from .context import Chain, Context
 from .converge import seed_again
 from .definitions import write_definitions
@@ -182,6 +182,8 @@ class Migration:
         found = fit.problems(self.context, self.base, node, self.domain.memory)
         if self.context.observed.known(node) is None:
             return found
+        if twins.holds_anothers(self.trace, node, definition.holders(self.base)):
+            found.append(twins.of(self.wanted.name))
         if self.base["disk_template"] == "plain":
             there = self.trace.volumes.get(node, {})
             for group, size in self._space(node).items():

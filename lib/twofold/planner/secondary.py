@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from .. import definition
 from ..model import Instance
 from ..observed import Trace
-from . import copies, placement
+from . import copies, placement, twins
 from .context import Context
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def no_copy(context: Context, wanted: Instance, trace: Trace) -> dict[str, str]:
     """The nodes that lack something for a copy of an instance's disks, each with all that speaks against it."""
     lacking = placement.why_not(context.desired, context.observed, context.claims, sized(wanted, trace))
     keeps = {node: "keeps data of it that was given up" for node in trace.volumes if copies.kept(trace, node)}
-    return lacking | minors_taken(context, trace) | keeps
+    pair = definition.holders(trace.newest) if trace.newest is not None else []
+    elsewhere = [node for node in trace.nodes if node not in pair]
+    others = {node: twins.of(wanted.name) for node in elsewhere if twins.holds_anothers(trace, node, pair)}
+    return lacking | minors_taken(context, trace) | keeps | others
 
 
 class Choice:

@@ -53,6 +53,11 @@ def _is_owed(trace: Trace, node: str, volume: Volume) -> bool:
     return bool(volume.pending) or (meta is not None and bool(meta.pending))
 
 
+def of(name: str) -> str:
+    """What is said of a node that holds another instance's disks, which nothing may be written over."""
+    return f"holds disks of another {name}"
+
+
 def left_by(context: Context, trace: Trace, others: Iterable[str], nodes: Sequence[str]) -> list[str]:
     """Those of the other nodes that hold what the instance on `nodes` has left there; a finding for the rest."""
     found = list(others)
@@ -66,7 +71,7 @@ def report(
 ) -> None:
     """Say that it exists twice; while the one on these nodes is `served`, this is for the operator to look at."""
     name, here, there = trace.name, " and ".join(nodes), " and ".join(others)
-    message = f"{there} holds disks of another {name} than the one on {here}: nothing of either is removed"
+    message = f"{there} {of(name)} than the one on {here}: nothing of either is removed"
     remedy = (
         f"keep the one whose data you want; where the other one is: 'virsh destroy {name}' and 'virsh undefine {name}' "
         f"if it is there, 'drbdadm down {name}' if it is on DRBD, lvremove or lvrename its volumes, and 'rm "

@@ -156,3 +156,25 @@ def test_drbd_tells_of_a_former_pair_where_somebody_removed_the_definition() -> 
     del world.nodes["node2"]["definitions"]["web1"]
     plan = world.converge(moved)
     assert "made-twice" not in codes(plan) and not disks(world, "node2")
+
+
+@BOTH
+@pytest.mark.parametrize("chosen", ["node1", None])
+def test_nothing_moves_onto_the_disks_of_the_first(template: str, chosen: str | None) -> None:
+    """Neither by name nor because it is the best place: they are not taken for an earlier copy."""
+    world = made_twice(template)
+    for node, doc in world.nodes.items():
+        if "web1" in doc["definitions"] and node not in AWAY[template]:
+            doc["definitions"]["web1"]["generation"] += 3
+    one = wanted(template)
+    world.converge(one)
+    before = {node: disks(world, node) for node in AWAY[template]}
+    if template == "plain":
+        plan = world.plan(one, verb="migrate", instance="web1", target=chosen)
+    else:
+        plan = world.plan(one, verb="replace_disks", instance="web1", new_secondary=chosen)
+    if chosen is not None:
+        assert not plan.steps and "holds disks of another web1" in plan.errors[0].message
+    assert not {step.node for step in plan.steps} & set(AWAY[template])
+    world.apply(plan, one)
+    assert {node: disks(world, node) for node in AWAY[template]} == before
