@@ -181,12 +181,12 @@ class Guest:
     def _take_over(self, peer: str) -> bool:
         """Go on without the other node; whether there is room for it."""
         context, document = self.c.context, self.c.document
-        if not context.claims.promised(self.node, self.name):
-            if found := fit.problems(context, document, self.node, document["memory"]):
+        if needed := self._not_promised():
+            if found := fit.problems(context, document, self.node, needed):
                 message = f"it cannot run on {self.node}: {', '.join(found)}"
                 context.error("target-does-not-fit", self.name, message, "free or add what is missing there")
                 return False
-            context.claims.take_memory(self.node, document["memory"])
+            context.claims.take_memory(self.node, needed)
         if self.resource is None or not self.resource.primary or volumes.pending(self.c.trace, self.node, volumes.SYNC):
             why = rebuild.proof(self.name, peer)
             args = {**self.c.settings(), "peer": peer, "proof": why, "stale": not copies.good(self.c.trace, self.node)}
@@ -333,9 +333,12 @@ class Guest:
             remedy = "stop another guest there, or make this one smaller, then run this again"
             self.c.context.error("no-memory", self.name, message, remedy)
             return False
-        if not claims.promised(self.node, self.name):
-            claims.take_memory(self.node, needed)
+        claims.take_memory(self.node, self._not_promised())
         return True
+
+    def _not_promised(self) -> int:
+        """Bytes that it needs beyond what counts as its own on its node already: the inventory may want more by now."""
+        return max(0, int(self.c.document["memory"]) - self.c.context.claims.guest_memory(self.node, self.name))
 
     def _stop(self) -> None:
         if self.c.wanted.state == "stopped" and self.active:

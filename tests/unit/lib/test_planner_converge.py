@@ -613,3 +613,17 @@ def test_a_guest_that_hangs_is_an_error_with_what_brings_it_back(state: str, rem
     assert remedy in found.remedy and "virsh domstate --reason web1" in found.remedy and "node1" in found.remedy
     stopped = world.plan(desired({"web1": {**given["web1"], "twofold_state": "stopped"}}))
     assert "domain.stop" in [step.op for step in stopped.steps] and not stopped.errors
+
+
+def test_guests_that_start_with_more_memory_than_before_do_not_share_what_there_is_once() -> None:
+    def wanted(memory: str) -> Desired:
+        given = {"disk_template": "plain", "nodes": ["node1"], "memory": memory}
+        return desired({name: instance(**given) for name in ("web1", "web2")})
+
+    world = World(list(wanted("256MiB").nodes))
+    world.converge(wanted("256MiB"))
+    for domain in world.nodes["node1"]["domains"].values():
+        domain["state"] = "shutoff"
+    plan = world.plan(wanted("2500MiB"))
+    assert codes(plan, "error") == ["no-memory"]
+    assert ops(plan).count("domain.start") == 1
