@@ -282,13 +282,13 @@ class Replacement:
             # The mark would be set aside with the volume.
             remedy = "run site.yml first, it writes it or says why not"
             return self._error("disks-unfinished", f"its OS has not been written to {node} yet", remedy)
-        own = self.trace.resources.get(node)
         there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
-        # A copy that is apart may be the newer one, unless nothing is left of it.
-        apart = bool(there) and own is not None and own.up and resource is not None and not resource.connected
+        # A copy that is apart may be the newer one, unless nothing is left of it; one that is down does not tell.
+        apart = bool(there) and resource is not None and not resource.connected
         if not copies.good(self.trace, peer) or apart:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
-            return self._error("no-good-copy", message, "wait for its resync, and see what verify says")
+            remedy = "run site.yml, which brings DRBD up, wait for its resync, and see what verify says"
+            return self._error("no-good-copy", message, remedy)
         if any(names.mapped_length(one.volume_group, one.name + volumes.ASIDE) > names.MAPPED for one in there):
             message = "the names of its volumes are too long to be set aside as well"
             return self._error("bad-name", message, "replace it on another node with -e new_secondary=NODE")

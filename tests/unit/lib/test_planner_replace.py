@@ -220,6 +220,15 @@ def _bad_source(world: World) -> None:
     world.nodes["node1"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
 
 
+def _down(world: World) -> None:
+    """It may have been written alone before its DRBD went down."""
+    resource = world.nodes["node1"]["resources"]["web1"]
+    resource["role"] = None
+    for volume in resource["volumes"]:
+        volume["disk"] = None
+    world.nodes["node1"]["domains"]["web1"]["state"] = "shutoff"
+
+
 def _bad_peer(world: World) -> None:
     world.nodes["node2"]["resources"]["web1"]["volumes"][0]["disk"] = "Inconsistent"
 
@@ -244,6 +253,7 @@ def _nothing(world: World) -> None:
         (_minor_taken, {"new_secondary": "node3"}, "target-does-not-fit"),
         (_bad_source, {}, "no-good-copy"),
         (_bad_peer, {"on": "primary"}, "no-good-copy"),
+        (_down, {"on": "primary"}, "no-good-copy"),
         (_nothing, {"new_secondary": "node1"}, "already-there"),
         (_nothing, {"new_secondary": "node2"}, "already-there"),
         (_nothing, {"new_secondary": "node9"}, "unknown-node"),
