@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace as with_
 from typing import Any
 
+from .. import definition
 from ..findings import ERROR, INFO, Finding
 from ..model import Desired, ReplicationSettings
 from . import copies, evacuate, proof, rebooting, replicated, spare, volumes
@@ -94,14 +95,8 @@ def removable(context: Context, name: str) -> None:
     if not gone and not evacuate.answers(context, name):
         return
     for instance in sorted({*context.observed.names(), *_domains(context, name), *context.desired.instances}):
-        trace = context.observed.trace(instance)
-        if name in trace.nodes:
-            held = "something of it is there"
-        elif name in (trace.newest or {"nodes": ()})["nodes"]:
-            held = "its definition names it"
-        elif gone and not trace.nodes and _should_be(context, instance):
-            held = "no node that answers holds anything of it, so it may be there alone"
-        else:
+        held = _held(context, instance, name, gone=gone)
+        if held is None:
             continue
         message = f"{name} cannot be taken out yet: {held}"
         remedy = f"see why in the plan above, mend that, then remove_node.yml -e node={name} again"
@@ -115,9 +110,29 @@ def removable(context: Context, name: str) -> None:
         context.findings.append(Finding(INFO, "node-empty", f"node {name}", message, remedy))
 
 
-def _should_be(context: Context, instance: str) -> bool:
-    wanted = context.desired.instances.get(instance)
-    return wanted is not None and wanted.state != "absent"
+def _held(context: Context, instance: str, node: str, *, gone: bool) -> str | None:
+    """Why an instance still needs a node, which may be `gone`; None if it does not."""
+    trace, wanted = context.observed.trace(instance), context.desired.instances.get(instance)
+    if node in trace.nodes:
+        return "something of it is there"
+    if gone and wanted is not None and wanted.state == "absent":
+        # Nobody misses what is to be removed.
+        return None
+    if any(node in definition.holders(document) for document in trace.definitions.values()):
+        return "its definition names it"
+    if not gone:
+        return None
+    if not trace.nodes:
+        alone = "no node that answers holds anything of it, so it may be there alone"
+        return alone if wanted is not None else None
+    base = trace.newest
+    if (
+        base is not None
+        and base["disk_template"] == "drbd"
+        and not any(copies.good(trace, one) for one in base["nodes"])
+    ):
+        return "no copy that is up to date can be seen elsewhere, so the last one may be there"
+    return None
 
 
 def without(desired: Desired, nodes: Collection[str]) -> Desired:

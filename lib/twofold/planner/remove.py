@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .. import secrets
+from .. import definition, secrets
 from ..model import Instance
 from ..observed import Trace
 from . import document as plan
@@ -38,11 +38,9 @@ def instance(context: Context, wanted: Instance, trace: Trace) -> None:
 
 
 def _unknown(context: Context, trace: Trace) -> list[str]:
-    """The unknown nodes that matter: those of the definition; without one, all."""
-    base = trace.newest
-    return [node for node in context.observed.unknown if base is None or node in base["nodes"]] + [
-        node for node in (base["nodes"] if base else ()) if node not in context.desired.nodes
-    ]
+    """The unknown nodes that matter: those of the definition; without one, all. One that was taken out is gone."""
+    nodes = definition.holders(trace.newest) if trace.newest is not None else None
+    return [node for node in context.observed.unknown if nodes is None or node in nodes]
 
 
 def _primary(trace: Trace, node: str) -> bool:

@@ -239,3 +239,48 @@ def test_an_instance_that_only_the_dead_node_may_have_keeps_it() -> None:
     wanted = desired({"plain1": instance(nodes=[DEAD], disk_template="plain")}, COUNT)
     world = bereaved(wanted)
     assert errors(world.plan(wanted, verb="remove_node", node=DEAD))["instance plain1"][0] == "node-not-empty"
+
+
+def test_a_dead_node_to_which_a_guest_was_moving_with_its_disks_is_needed() -> None:
+    """It may be there alone: the definition on its former node says where it was going."""
+    wanted = desired({"plain1": instance(nodes=["node1"], disk_template="plain")}, COUNT)
+    world = World(list(wanted.nodes))
+    world.converge(wanted)
+    plan = world.plan(wanted, verb="migrate", instance="plain1", target=DEAD)
+    until = next(
+        n for n, step in enumerate(sorted(plan.steps, key=lambda one: one.wave)) if step.op == "domain.migrate"
+    )
+    world.apply(plan, wanted, until + 1)
+    world.power_off(DEAD)
+    assert errors(world.plan(wanted, verb="remove_node", node=DEAD))["instance plain1"][0] == "node-not-empty"
+
+
+def test_a_dead_node_whose_former_copy_is_the_last_good_one_is_needed() -> None:
+    """The copy that was to take its place is half filled, and the node that fills it is silent too."""
+    world = World(list(WANTED.nodes))
+    world.converge(desired({"web1": GUESTS["web1"]}, COUNT))
+    wanted = desired({"web1": GUESTS["web1"]}, COUNT)
+    plan = world.plan(wanted, verb="replace_disks", instance="web1", new_secondary="node3")
+    until = next(n for n, step in enumerate(sorted(plan.steps, key=lambda s: s.wave)) if step.op == "replication.wait")
+    world.apply(plan, wanted, until)
+    world.power_off(DEAD)
+    world.power_off("node1")
+    assert errors(world.plan(wanted, verb="remove_node", node=DEAD))["instance web1"][0] == "node-not-empty"
+
+
+def test_what_is_to_be_removed_does_not_keep_a_dead_node() -> None:
+    """Once the node is taken out, as is said, the rest of the instance is removed."""
+    gone = {"web1": {**GUESTS["web1"], "twofold_state": "absent"}}
+    wanted = desired(gone, COUNT)
+    world = World(list(wanted.nodes))
+    world.converge(desired({"web1": GUESTS["web1"]}, COUNT))
+    world.power_off(DEAD)
+    assert errors(world.plan(wanted))["instance web1"][0] == "node-unknown"
+    assert not play(world, "remove_node", wanted).errors
+    fewer = desired(gone, COUNT)
+    fewer.nodes.pop(DEAD)
+    del world.nodes[DEAD]
+    world.down.clear()
+    plan = world.plan(fewer)
+    world.apply(plan, fewer)
+    assert not plan.errors and not world.nodes["node1"]["volumes"]
