@@ -199,8 +199,9 @@ class Fence:
         return self._run_agent(device, action) if device.agent else self._run_oob(device, action)
 
     def _run_agent(self, device: FenceDevice, action: str) -> Ran:
+        # Of two lines with one name agents take the last: no option may make another command of ours.
         lines = [f"{key}={value}" for key, value in device.options.items()]
-        text = "\n".join([f"action={action}", *lines, ""])
+        text = "\n".join([*lines, f"action={action}", ""])
         return self.programs.run([device.agent or ""], text, device.timeout)
 
     def _run_oob(self, device: FenceDevice, action: str) -> Ran:

@@ -21,6 +21,8 @@ from .findings import Finding
 
 USER_DATA_PARTS = 100_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
+# What fence agents call their command, or called it once (fence-agents, lib/fencing.py.py).
+ACTION = ("action", "o", "option")
 
 
 def _address(value: Any) -> str:
@@ -109,6 +111,12 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _option_name(value: Any) -> Any:
+    if str(value).strip().lstrip("-").lower() in ACTION:
+        raise ValueError("is not for the inventory: Twofold gives the action itself; remove it")
+    return value
+
+
 def _option(value: Any) -> str:
     if isinstance(value, (list, dict)) or value is None or "\n" in str(value):
         raise ValueError("is not one line of text, a number, true or false")
@@ -134,6 +142,7 @@ Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "p
 Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
 _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
+FenceOptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), BeforeValidator(_option_name)]
 FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
 NoZero = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -291,7 +300,7 @@ class FenceDevice(Model):
     agent: str | None = Field(
         default=None, pattern=r"^(/[^\n]*/)?fence_[a-z0-9_]+$", description="A program of fence-agents: fence_ipmilan"
     )
-    options: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], FenceOption] = Field(
+    options: dict[FenceOptionName, FenceOption] = Field(
         default={}, repr=False, description="Its options, as its manual page names them: ip, username, password"
     )
     oob: str | None = Field(

@@ -15,6 +15,7 @@ from tests.unit.lib.world import World
 
 from twofold import fencing, inventory
 from twofold.fencing import OFF, ON, SILENT, Fence, Programs, Ran
+from twofold.model import FenceDevice
 
 # A device whose state is a file; it keeps what it was told, and obeys unless told to be stubborn.
 AGENT = """#!/bin/sh
@@ -125,11 +126,30 @@ def test_who_would_lose_its_power_is_told_of_any_answer(said: Any, found: list[s
 def test_an_agent_is_told_everything_on_standard_input(bench: Bench) -> None:
     fence = bench.fence(bench.device("ipmi", AGENT))
     assert fence.status() == fencing.Said(ON, "fence_ipmi", "says on")
-    assert bench.read("ipmi", "told") == "action=status\npassword=geheim\nip=192.0.2.99"
+    assert bench.read("ipmi", "told") == "password=geheim\nip=192.0.2.99\naction=status"
     assert bench.read("ipmi", "arguments") == ""
     assert fence.switch(OFF).state == OFF
     assert (bench.read("ipmi", "state"), fence.status().state) == ("OFF", OFF)
     assert fence.switch(ON).state == ON
+
+
+def test_no_option_makes_another_command_of_ours(bench: Bench) -> None:
+    """Agents take the last of two lines. Such an option is refused, and would do nothing if it were not."""
+    device = FenceDevice.model_construct(**bench.device("ipmi", AGENT, timeout=5))
+    device.options.update(action="off", option="off")
+    fence = bench.fence()
+    fence.node.fence.append([device])
+    assert (fence.status().state, bench.read("ipmi", "state")) == (ON, "ON")
+    assert bench.read("ipmi", "told").splitlines()[-1] == "action=status"
+
+
+@pytest.mark.parametrize("name", ["action", "Action", "-o", "--action", "--ACTION", " action", "option"])
+def test_the_action_is_not_an_option(name: str) -> None:
+    variables = nodes(1)
+    variables["node1"]["twofold_fence"] = [{"agent": "fence_x", "options": {"ip": "192.0.2.9", name: "off"}}]
+    desired, findings = inventory.load(variables, {})
+    (text,) = [finding.text for finding in findings]
+    assert desired.blocked and "twofold_fence[0][0].options" in text and "Twofold gives the action itself" in text
 
 
 def test_a_program_of_the_oob_protocol(bench: Bench) -> None:
@@ -169,7 +189,7 @@ def test_two_power_supplies_are_cycled_together(bench: Bench) -> None:
 def test_an_agent_is_told_off_and_on_to_cycle(bench: Bench) -> None:
     fence = bench.fence(bench.device("broken", BROKEN), bench.device("ipmi", AGENT))
     assert fence.cycle() == (fencing.Said(ON, "fence_ipmi", "says on"), True)
-    assert bench.read("ipmi", "told").startswith("action=status")
+    assert bench.read("ipmi", "told").endswith("action=status")
 
 
 def test_the_next_way_is_tried_when_one_is_of_no_use(bench: Bench) -> None:
