@@ -12,9 +12,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from . import units
 from .findings import Finding
@@ -23,6 +24,21 @@ USER_DATA_PARTS = 100_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # What fence agents call their command, or called it once (fence-agents, lib/fencing.py.py).
 ACTION = ("action", "o", "option")
+# Fence agents that say off of a node that may go on running, and why. The first take its network or storage away: their
+# metadata have <action name="on" automatic="1"/> (fence-agents 4.12, fabric_fencing in their device_opt). The last two
+# are told by their get_power_status alone.
+FABRIC = "it cuts the node off and does not stop it"
+NO_PROOF = {
+    "fence_brocade": FABRIC,
+    "fence_cisco_mds": FABRIC,
+    "fence_ifmib": FABRIC,
+    "fence_mpath": FABRIC,
+    "fence_sanbox2": FABRIC,
+    "fence_scsi": FABRIC,
+    "fence_compute": "it tells OpenStack that the node is down and does not stop it",
+    "fence_crosslink": "it takes a node that answers no ping for one that is off",
+    "fence_evacuate": "it asks OpenStack about the node and does not stop it",
+}
 
 
 def _address(value: Any) -> str:
@@ -111,6 +127,14 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _stops(agent: str) -> str:
+    name = PurePath(agent).name
+    if name in NO_PROOF:
+        remedy = "name a device that takes its power away"
+        raise ValueError(f"{name} does not prove it dead: {NO_PROOF[name]}, so its guests could run twice; {remedy}")
+    return agent
+
+
 def _option_name(value: Any) -> Any:
     if str(value).strip().lstrip("-").lower() in ACTION:
         raise ValueError("is not for the inventory: Twofold gives the action itself; remove it")
@@ -142,6 +166,7 @@ Mac = Annotated[str, BeforeValidator(_mac), WithJsonSchema({"type": "string", "p
 Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
 _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
+FenceAgent = Annotated[str, Field(pattern=r"^(/[^\n]*/)?fence_[a-z0-9_]+$"), AfterValidator(_stops)]
 FenceOptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), BeforeValidator(_option_name)]
 FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
@@ -297,9 +322,7 @@ class Cluster(Model):
 class FenceDevice(Model):
     """A device that switches a node off: a program of fence-agents, or one that speaks Ganeti's OOB protocol."""
 
-    agent: str | None = Field(
-        default=None, pattern=r"^(/[^\n]*/)?fence_[a-z0-9_]+$", description="A program of fence-agents: fence_ipmilan"
-    )
+    agent: FenceAgent | None = Field(default=None, description="A program of fence-agents: fence_ipmilan")
     options: dict[FenceOptionName, FenceOption] = Field(
         default={}, repr=False, description="Its options, as its manual page names them: ip, username, password"
     )
