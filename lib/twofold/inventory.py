@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from . import inventory_checks, placement_checks, variables
 from .findings import ERROR, Finding, ordered
 from .inventory_checks import Spot
-from .model import Cluster, Desired, Instance, Node
+from .model import Cluster, Desired, FenceDevice, Instance, Node, OsTemplate
 
 Variables = dict[str, Any]
 Locate = Callable[[str, str], str | None]
@@ -26,6 +27,15 @@ UNDEFINED = "\0undefined: "
 CLOSED = "no vault secrets"
 # Characters of a wrong value that a message shows.
 SHOWN = 100
+# Fields that may hold passwords, or lie in a text where the user put one: nothing below them is shown.
+SECRET = frozenset(
+    name
+    for model in (Cluster, FenceDevice, Instance, Node, OsTemplate)
+    for name, field in model.model_fields.items()
+    if not field.repr
+)
+# What may be shown of a path to them: a key that is none may be a text with a password.
+KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
 
@@ -74,9 +84,10 @@ class Loader:
             built = model.model_validate(given)
         except ValidationError as error:
             for problem in error.errors(include_url=False):
-                name = variables.name_of(model, problem["loc"])
+                secret = not SECRET.isdisjoint(problem["loc"])
+                name = variables.name_of(model, _shown(problem["loc"]) if secret else problem["loc"])
                 if name not in hidden:
-                    self.error(Spot(kind, host, name), *_explain(problem))
+                    self.error(Spot(kind, host, name), *_explain(problem, secret))
             return None
         return None if undefined else built
 
@@ -117,8 +128,13 @@ def _unresolved(text: str) -> tuple[str, str, str]:
     return "undefined", text, "define what it refers to"
 
 
-def _explain(problem: Any) -> tuple[str, str, str]:
-    """Code, message and remedy of one of pydantic's errors."""
+def _shown(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A location up to what cannot be the name of anything."""
+    return tuple(takewhile(lambda part: isinstance(part, int) or KEY.fullmatch(part), location))
+
+
+def _explain(problem: Any, secret: bool) -> tuple[str, str, str]:
+    """Code, message and remedy of one of pydantic's errors, without the value if it may be secret."""
     kind, message, value = problem["type"], problem["msg"], problem.get("input")
     if kind == "missing":
         return "missing-value", "is missing", "set it"
@@ -126,7 +142,7 @@ def _explain(problem: Any) -> tuple[str, str, str]:
         return "unknown-key", "there is no such key", "remove it or correct its name"
     if kind == "value_error":
         return "bad-value", message.removeprefix("Value error, "), "correct the value"
-    shown = "" if isinstance(value, (dict, list)) else f"{_cut(repr(value))}: "
+    shown = "" if secret or isinstance(value, (dict, list)) else f"{_cut(repr(value))}: "
     text = message[0].lower() + message[1:]
     return "bad-value", f"{shown}{text}", "correct the value"
 

@@ -24,6 +24,7 @@ USER_DATA_PARTS = 100_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # What fence agents call their command, or called it once (fence-agents, lib/fencing.py.py).
 ACTION = ("action", "o", "option")
+OPTION = re.compile(r"[a-z][a-z0-9_-]*")
 # Fence agents that say off of a node that may go on running, and why. The first take its network or storage away: their
 # metadata have <action name="on" automatic="1"/> (fence-agents 4.12, fabric_fencing in their device_opt). The last two
 # are told by their get_power_status alone.
@@ -91,12 +92,19 @@ def _user_data(value: Any) -> Any:
             raise ValueError("has to be a mapping, or text that starts with #cloud-config")
         try:
             value = yaml.safe_load(value) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"is not the YAML that cloud-init takes: {str(error)[:200]}") from None
+        except yaml.MarkedYAMLError as error:
+            raise ValueError(f"is not the YAML that cloud-init takes{_place(error.problem_mark)}") from None
+        except (yaml.YAMLError, ValueError):
+            raise ValueError("is not the YAML that cloud-init takes") from None
     # References let a few lines stand for more than fits into any memory.
     if _larger(value, USER_DATA_PARTS):
         raise ValueError(f"has more than {USER_DATA_PARTS} parts; put large files where the guest can fetch them")
     return value
+
+
+def _place(mark: Any) -> str:
+    """Where it is wrong, and not what stands there: that may be a password."""
+    return f": see its line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
 
 
 def _larger(value: Any, limit: int) -> bool:
@@ -137,7 +145,9 @@ def _stops(agent: str) -> str:
 
 def _option_name(value: Any) -> Any:
     if str(value).strip().lstrip("-").lower() in ACTION:
-        raise ValueError("is not for the inventory: Twofold gives the action itself; remove it")
+        raise ValueError("has an action, but Twofold gives the action itself; remove it")
+    if not OPTION.fullmatch(str(value)):
+        raise ValueError("has a name that is no option's: those begin with a small letter, digits, - and _ may follow")
     return value
 
 
@@ -167,7 +177,7 @@ Digest = Annotated[str, BeforeValidator(_digest), WithJsonSchema(_TEXT)]
 _NAMES_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 Names = Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_NAMES_SCHEMA)]
 FenceAgent = Annotated[str, Field(pattern=r"^(/[^\n]*/)?fence_[a-z0-9_]+$"), AfterValidator(_stops)]
-FenceOptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), BeforeValidator(_option_name)]
+FenceOptionName = Annotated[str, Field(pattern=f"^{OPTION.pattern}$"), BeforeValidator(_option_name)]
 FenceOption = Annotated[str, BeforeValidator(_option), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 VolumeGroup = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", max_length=60)]
 NoZero = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -217,7 +227,7 @@ class OsTemplate(Model):
         default=None, description="The script: a path on the control host, or the name of a shipped one"
     )
     environment: dict[Variable, NoZero] = Field(
-        default={}, description="Environment variables of the script; names start with TWOFOLD_"
+        default={}, repr=False, description="Environment variables of the script; names start with TWOFOLD_"
     )
     timeout: int = Field(default=3600, ge=1, description="Seconds that the script may take; then it is killed")
     seed: bool = Field(default=True, description="Whether instances get a NoCloud seed")
@@ -433,7 +443,9 @@ class Instance(Model):
     user_data: Annotated[
         dict[str, Any], BeforeValidator(_user_data), WithJsonSchema({"type": ["object", "string"]})
     ] = Field(
-        default={}, description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated"
+        default={},
+        repr=False,
+        description="cloud-init user data, a mapping or #cloud-config text; wins over what is generated",
     )
     firmware: Literal["bios", "uefi"] = Field(default="bios", description="What boots the guest")
     machine: str = Field(default="q35", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="QEMU's machine type")

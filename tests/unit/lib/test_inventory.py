@@ -210,6 +210,48 @@ def test_the_secret_is_not_shown() -> None:
     assert CLUSTER["twofold_cluster_secret"] not in repr(desired)
 
 
+PASSWORD = "Geheim+23"
+CLOUD = "#cloud-config\npassword: "
+SECRETS: dict[str, tuple[str, Any]] = {
+    "a fence device as text": ("twofold_fence", f"fence_ipmilan password={PASSWORD}"),
+    "a list of texts": ("twofold_fence", [f"fence_ipmilan password={PASSWORD}"]),
+    "an agent with arguments": ("twofold_fence", [{"agent": f"fence_ipmilan -p {PASSWORD}"}]),
+    "a program without its path": ("twofold_fence", [{"oob": f"power -p {PASSWORD}"}]),
+    "options as text": ("twofold_fence", [{"agent": "fence_x", "options": f"ip=192.0.2.9 password={PASSWORD}"}]),
+    "options without values": ("twofold_fence", [{"agent": "fence_x", "options": {f"password={PASSWORD}": None}}]),
+    "an option beside the options": ("twofold_fence", [{"agent": "fence_x", "timeout": PASSWORD}]),
+    "a key beside the options": ("twofold_fence", [{"agent": "fence_x", f"password={PASSWORD}": None}]),
+    "a secret that is a list": ("twofold_cluster_secret", [PASSWORD]),
+    "a secret that is a number": ("twofold_cluster_secret", 4711471147114711),
+    "a number for a script": ("twofold_os_templates", {"x": {"environment": {"TWOFOLD_P": 4711471147114711}}}),
+    "a zero byte for a script": ("twofold_os_templates", {"x": {"environment": {"TWOFOLD_P": f"{PASSWORD}\0"}}}),
+    "a script's variables as text": ("twofold_os_templates", {"x": {"environment": f"TWOFOLD_P={PASSWORD}"}}),
+    "user data as text": ("twofold_user_data", f"password: {PASSWORD}"),
+    "user data that is a number": ("twofold_user_data", 4711471147114711),
+    "user data with a tag": ("twofold_user_data", f"{CLOUD}!{PASSWORD}"),
+    "user data with a reference": ("twofold_user_data", f"{CLOUD}*{PASSWORD}"),
+    "user data with a character too many": ("twofold_user_data", f"{CLOUD}{PASSWORD}: x: y"),
+    "user data with an odd number": ("twofold_user_data", f"{CLOUD}!!int {PASSWORD}"),
+}
+
+
+@pytest.mark.parametrize(("variable", "value"), SECRETS.values(), ids=SECRETS)
+def test_a_misshapen_secret_is_named_and_not_shown(variable: str, value: Any) -> None:
+    given = {} if variable == "twofold_user_data" else {variable: value}
+    web1 = instance() | ({variable: value} if not given else {})
+    _desired, findings = load({"web1": web1}, given)
+    wrong = [found for found in findings if variable in found.message]
+    assert wrong and all(found.remedy for found in wrong)
+    assert not re.search(r"eheim|\b23\b|4711", " ".join(found.text for found in findings))
+
+
+def test_user_data_that_is_not_yaml_is_pointed_at() -> None:
+    _desired, findings = load({"web1": instance(user_data="#cloud-config\na: b\nc: [d\n")})
+    assert [f.message.partition(": is ")[2] for f in findings] == [
+        "not the YAML that cloud-init takes: see its line 4, column 1"
+    ]
+
+
 def test_the_variables_of_the_bootstrap_are_known() -> None:
     assert variables.known() >= set(settings.NODE_VARIABLES)
     assert set(settings.NODE_VARIABLES) >= variables.BOOTSTRAP
