@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,39 @@ CA = "/etc/pki/CA/cacert.pem"
 QEMU_PKI = "/etc/pki/qemu"
 FIREWALL = "/etc/twofold/firewall.nft"
 TABLE = "inet twofold"
+# What the script of the bridges can do. Each command says by itself what its failure costs: `set -e` would leave out
+# the bridges after it too, and means nothing in what stands before `||`.
+NETWORK_FUNCTIONS = """
+failed=0 waited=0
+MEND="mend it, or name another one in twofold_networks, and run bootstrap.yml"
+
+fail() {
+    echo "bridge $1: $2" >&2
+    failed=1
+}
+
+# make BRIDGE INTERFACE MTU; what it does not have is empty.
+make() {
+    [ -d /sys/class/net/$1 ] || ip link add name $1 type bridge forward_delay 0 stp_state 0 ||
+        { fail $1 "it cannot be made"; return; }
+    [ -z "$3" ] || ip link set dev $1 mtu $3 || fail $1 "it does not take the MTU $3"
+    # Before its interface, which may be gone: the guests of this node start and reach each other all the same.
+    ip link set dev $1 up || fail $1 "it cannot be brought up"
+    [ -z "$2" ] || connect "$@"
+}
+
+connect() {
+    # All of them together are waited for so long: while one was, the others had the same time to come.
+    while [ ! -d /sys/class/net/$2 ] && [ $waited -lt 30 ]; do waited=$((waited + 1)); sleep 1; done
+    [ -d /sys/class/net/$2 ] ||
+        { fail $1 "there is no interface $2, so its guests reach no other node; $MEND"; return; }
+    [ -z "$3" ] || ip link set dev $2 mtu $3 || fail $1 "its interface $2 does not take the MTU $3"
+    [ -d /sys/class/net/$1/brif/$2 ] || ip link set dev $2 master $1 ||
+        { fail $1 "its interface $2 cannot be put into it"; return; }
+    ip link set dev $2 up || fail $1 "its interface $2 cannot be brought up"
+}
+
+"""
 
 
 def hosts(members: Iterable[Member]) -> str:
@@ -145,22 +179,14 @@ def unit(
 
 def network_script(bridges: Iterable[Bridge]) -> str:
     """Return the script that makes the bridges at boot; it may run at any time and changes only what is missing."""
-    return HEADER.replace("#", "#!/bin/sh\n#", 1) + "set -eu\n" + "".join(_bridge_lines(bridge) for bridge in bridges)
-
-
-def _bridge_lines(bridge: Bridge) -> str:
-    name, interface = bridge.name, bridge.interface
-    lines = [f"[ -d /sys/class/net/{name} ] || ip link add name {name} type bridge forward_delay 0 stp_state 0"]
-    if interface:
-        lines.append(f"n=0; while [ ! -d /sys/class/net/{interface} ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 1; done")
-        if bridge.mtu:
-            lines.append(f"ip link set dev {interface} mtu {bridge.mtu}")
-        lines.append(f"[ -d /sys/class/net/{name}/brif/{interface} ] || ip link set dev {interface} master {name}")
-        lines.append(f"ip link set dev {interface} up")
-    if bridge.mtu:
-        lines.append(f"ip link set dev {name} mtu {bridge.mtu}")
-    lines.append(f"ip link set dev {name} up")
-    return "\n" + "\n".join(lines) + "\n"
+    calls = (shlex.join(["make", one.name, one.interface or "", str(one.mtu or "")]) for one in bridges)
+    lines = [
+        HEADER.replace("#", "#!/bin/sh\n#", 1),
+        NETWORK_FUNCTIONS,
+        *(f"{call}\n" for call in calls),
+        "exit $failed\n",
+    ]
+    return "".join(lines)
 
 
 def program(library: str, module: str) -> str:

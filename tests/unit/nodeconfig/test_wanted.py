@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.needed import needed
 
 from twofold import nodeconfig, pki
@@ -117,6 +119,118 @@ def test_the_script_is_shell() -> None:
     text = content(wanted, "/etc/twofold/network.sh")
     assert text.startswith("#!/bin/sh\n")
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+
+
+# Keeps what it was told, and makes what the kernel would; what FAILING names it refuses.
+IP = """#!/bin/sh
+echo "ip $*" >> {net}.said
+case "$*" in $FAILING) echo "refused: $*" >&2; exit 2;; esac
+case "$*" in
+    "link add name "*) mkdir -p {net}/$4/brif;;
+    "link set dev "*" master "*) mkdir {net}/$6/brif/$4;;
+esac
+"""
+# The interface eth-late comes at the third look.
+SLEEP = """#!/bin/sh
+echo sleep >> {net}.said
+[ "$(grep -c sleep {net}.said)" -lt 3 ] || mkdir -p {net}/eth-late
+"""
+
+
+class Boot:
+    """Runs the rendered script over a kernel that is a folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self.net = directory / "net"
+        self.programs = directory / "bin"
+        self.programs.mkdir()
+        for name, text in (("ip", IP), ("sleep", SLEEP)):
+            (self.programs / name).write_text(text.format(net=self.net))
+            (self.programs / name).chmod(0o755)
+
+    def run(self, networks: dict[str, Any], failing: str = "-") -> tuple[int, str, list[str]]:
+        """Return the status, what was said to stderr, and the calls of ip and sleep."""
+        text = content(document(networks=networks), "/etc/twofold/network.sh").replace("/sys/class/net", str(self.net))
+        said = Path(f"{self.net}.said")
+        said.write_text("")
+        path = f"{self.programs}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh"], input=text, text=True, capture_output=True, check=False, env={"PATH": path, "FAILING": failing}
+        )
+        assert done.stdout == ""
+        return done.returncode, done.stderr, said.read_text().splitlines()
+
+    def connected(self) -> dict[str, list[str]]:
+        """Return the interfaces of each bridge."""
+        return {path.parent.name: sorted(one.name for one in path.iterdir()) for path in self.net.glob("*/brif")}
+
+
+NETWORKS: dict[str, Any] = {
+    "a": {"bridge": "br-a", "interface": "eth-a"},
+    "b": {"bridge": "br-b", "interface": "eth-gone", "mtu": 9000},
+    "c": {"bridge": "br-c", "interface": "eth-c", "mtu": 1400},
+    "d": {"bridge": "br-d", "manage": True},
+}
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Boot:
+    made = Boot(tmp_path)
+    for name in ("eth-a", "eth-c"):
+        (made.net / name).mkdir(parents=True)
+    return made
+
+
+def test_a_bridge_whose_interface_is_gone_keeps_no_other_down(boot: Boot) -> None:
+    """A dead network card of one network took down all networks whose names come after it, at every boot."""
+    status, said, calls = boot.run(NETWORKS)
+    assert status == 1
+    (line,) = said.splitlines()
+    assert line.startswith("bridge br-b: there is no interface eth-gone,") and "run bootstrap.yml" in line
+    assert boot.connected() == {"br-a": ["eth-a"], "br-b": [], "br-c": ["eth-c"], "br-d": []}
+    assert all(f"ip link set dev {name} up" in calls for name in ("br-a", "br-b", "br-c", "br-d", "eth-a", "eth-c"))
+    assert calls.count("sleep") == 30
+    assert calls.index("ip link set dev br-b up") < calls.index("sleep"), "guests of this node need it at once"
+
+
+def test_bridges_that_run_are_not_touched_when_the_script_runs_again(boot: Boot) -> None:
+    boot.run(NETWORKS)
+    connected = boot.connected()
+    _status, _said, calls = boot.run(NETWORKS)
+    assert boot.connected() == connected
+    assert {call for call in calls if call.startswith("ip")} == {
+        *(f"ip link set dev {name} up" for name in ("br-a", "br-b", "br-c", "br-d", "eth-a", "eth-c")),
+        *(f"ip link set dev {name} mtu {mtu}" for name, mtu in (("br-b", 9000), ("br-c", 1400), ("eth-c", 1400))),
+    }
+
+
+def test_an_interface_that_comes_late_is_waited_for(boot: Boot) -> None:
+    networks = {"a": {"bridge": "br-a", "interface": "eth-late"}, **{name: NETWORKS[name] for name in ("c", "d")}}
+    status, said, calls = boot.run(networks)
+    assert (status, said, calls.count("sleep")) == (0, "", 3)
+    assert boot.connected() == {"br-a": ["eth-late"], "br-c": ["eth-c"], "br-d": []}
+
+
+@pytest.mark.parametrize(
+    ("failing", "said", "connected"),
+    [
+        ("link add name br-a *", "br-a: it cannot be made", {"br-c": ["eth-c"], "br-d": []}),
+        ("link set dev br-a up", "br-a: it cannot be brought up", {}),
+        ("link set dev eth-a master *", "br-a: its interface eth-a cannot be put into it", {"br-a": []}),
+        ("link set dev eth-a up", "br-a: its interface eth-a cannot be brought up", {}),
+        ("link set dev br-c mtu *", "br-c: it does not take the MTU 1400", {}),
+        # Small packets pass all the same.
+        ("link set dev eth-c mtu *", "br-c: its interface eth-c does not take the MTU 1400", {}),
+    ],
+)
+def test_what_fails_is_told_and_costs_nothing_else(
+    boot: Boot, failing: str, said: str, connected: dict[str, list[str]]
+) -> None:
+    status, stderr, calls = boot.run({name: NETWORKS[name] for name in ("a", "c", "d")}, failing)
+    assert status == 1 and f"bridge {said}\n" in stderr and "refused: " in stderr
+    whole = {"br-a": ["eth-a"], "br-c": ["eth-c"], "br-d": []}
+    assert boot.connected() == (connected if "br-c" in connected else whole | connected)
+    assert calls[-1] == "ip link set dev br-d up"
 
 
 def test_replication_waits_for_volumes_at_boot_and_tries_again() -> None:
