@@ -193,7 +193,7 @@ CERTIFICATES = {
     ),
     "authority-differs": Code(ERROR, "nodes trust different authorities", "run bootstrap", ("ECLUSTERCERT",)),
     "node-authority": Code(
-        EITHER, "the authority on the control host ends soon or cannot be used", LOOK, ("ECLUSTERCERT",)
+        EITHER, "the authority on the control host is not there, ends soon or cannot be used", LOOK, ("ECLUSTERCERT",)
     ),
 }
 NODES = {

@@ -40,6 +40,7 @@ BOOTSTRAP = frozenset(
         "twofold_management_mtu",
         "twofold_migration_ports",
         "twofold_network_interfaces",
+        "twofold_new_authority",
         "twofold_node_addresses",
         "twofold_node_packages",
         "twofold_pki_days",

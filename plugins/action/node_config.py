@@ -40,6 +40,7 @@ class ActionModule(NodeAction):
         "settings": {"type": "dict", "default": {}},
         "node_group": {"type": "str", "default": "nodes"},
         "pki_dir": {"type": "path", "required": True},
+        "new_authority": {"type": "bool", "default": False},
         "inspection": {"type": "str", "default": "node_inspection"},
     }
 
@@ -87,6 +88,7 @@ class ActionModule(NodeAction):
             "clock": list(clock),
             "changes": changes,
             "credentials": sorted(faults),
+            "certified": nodeconfig.certified(answer["credentials"]),
             "needed": bool(changes),
         }
 
@@ -235,10 +237,12 @@ class ActionModule(NodeAction):
         certificate = self._read(AUTHORITY)
         remedy = f"put the authority's files back into {self.arguments['pki_dir']}, or set twofold_pki_dir"
         if certificate is None:
-            if not self._path(AUTHORITY_KEY).exists():
-                return []
-            message = f"there is {self._path(AUTHORITY_KEY)}, but no {AUTHORITY} beside it"
-            return [Finding("error", "authority", "cluster", message, remedy)]
+            if self._path(AUTHORITY_KEY).exists():
+                message = f"there is {self._path(AUTHORITY_KEY)}, but no {AUTHORITY} beside it"
+                return [Finding("error", "authority", "cluster", message, remedy)]
+            certified = [name for name, answer in answers.items() if answer and answer.get("certified")]
+            absent = nodeconfig.absent_authority(certified, self.arguments["pki_dir"])
+            return [absent] if absent and not self.arguments["new_authority"] else []
         needed = any(answer and answer.get("credentials") for answer in answers.values())
         try:
             pki.load_certificate(certificate)
@@ -292,7 +296,14 @@ def _answer(answer: Document | None) -> nodeconfig.Answer | None:
 
 def _unseen(problem: Document) -> Document:
     """Return the inspection of a node that could not be looked at; the review shows it together with all others."""
-    return {"changed": False, "problems": [problem], "changes": [], "credentials": [], "needed": False}
+    return {
+        "changed": False,
+        "problems": [problem],
+        "changes": [],
+        "credentials": [],
+        "certified": False,
+        "needed": False,
+    }
 
 
 def _setting_problem(error: nodeconfig.SettingError) -> Document:

@@ -18,8 +18,8 @@ description:
   - It works in three phases, so that all nodes are looked at before anything is changed on any of them. The role
     P(twofold.cluster.node#role) does them in order, and is what most people want.
   - V(inspect) runs on each node and changes nothing. V(review) runs once; it fails with the findings of all nodes if
-    one of them is an error, and makes the certificate authority if there is none. V(apply) runs on each node that
-    differs.
+    one of them is an error, and makes the certificate authority if there is none and no node has certificates.
+    V(apply) runs on each node that differs.
   - V(compare) runs once in place of V(review), and only returns what is wrong and what differs.
   - A node that is as it should be costs one call.
   - The connection's user has to be root, or use become.
@@ -65,6 +65,14 @@ options:
       - The key may be encrypted by C(ansible-vault).
     type: path
     required: true
+  new_authority:
+    description:
+      - Whether to make a new certificate authority though nodes have certificates of one that is not in O(pki_dir), so
+        that all of them get new ones. A node that does not answer keeps the old one, and no other can reach its libvirt
+        until it was set up again.
+      - Without it that is an error in V(review) and V(compare). Where there is an authority, it changes nothing.
+    type: bool
+    default: false
   inspection:
     description:
       - The name of the variable in which the phase V(inspect) was registered.
@@ -128,6 +136,10 @@ credentials:
   returned: in the phase inspect
   type: list
   elements: str
+certified:
+  description: Whether the node has a certificate with its key already, of whatever authority.
+  returned: in the phase inspect
+  type: bool
 findings:
   description: Everything that is wrong with all nodes.
   returned: in the phases review and compare

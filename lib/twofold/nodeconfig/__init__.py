@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .review import Answer, authority_finding, credential_faults, report, review
+from .review import Answer, absent_authority, authority_finding, certified, credential_faults, report, review
 from .settings import (
     MEMBER_VARIABLES,
     NODE_VARIABLES,
@@ -26,7 +26,9 @@ __all__ = [
     "Member",
     "SettingError",
     "Settings",
+    "absent_authority",
     "authority_finding",
+    "certified",
     "credential_faults",
     "read_member",
     "read_settings",

@@ -11,11 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from .. import clocks, pki
-from ..findings import ERROR, WARNING, Finding, ordered
+from ..findings import ERROR, WARNING, Finding, listing, ordered
 from .settings import Member, Settings, finding
 from .wanted import subjects
 
 AUTHORITY_WARNING_DAYS = 180
+NEW_AUTHORITY = "run bootstrap.yml with -e twofold_new_authority=true"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def credential_faults(
     return faults
 
 
+def certified(credentials: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a node has a certificate with its key, of whatever authority."""
+    return any(state["problem"] is None and state["certificate"] for state in credentials.values())
+
+
 def review(answers: Mapping[str, Answer | None], members: Iterable[Member], tolerance: float) -> list[Finding]:
     """Return all findings; a node without an answer is None."""
     silent = {name for name, answer in answers.items() if answer is None}
@@ -68,9 +74,22 @@ def authority_finding(pem: str, path: str, now: datetime) -> Finding | None:
     left = pki.days_left(pem, now)
     if left > AUTHORITY_WARNING_DAYS:
         return None
-    remedy = "move it away and run again: a new authority is made, and all nodes get new certificates"
+    remedy = f"once all nodes answer, move it away and {NEW_AUTHORITY}: all nodes get new certificates"
     message = f"the authority {path} is valid for {max(left, 0)} more days"
     return Finding(WARNING if left > 0 else ERROR, "authority", "cluster", message, remedy)
+
+
+def absent_authority(nodes: Iterable[str], directory: str) -> Finding | None:
+    """Return an error when nodes have certificates already, whose authority is not here.
+
+    A new one would part them from those that do not answer, which trust the old one alone.
+    """
+    names = sorted(nodes)
+    if not names:
+        return None
+    message = f"the certificates of {listing(names)} come from an authority that is not in {directory}"
+    remedy = f"put it there, or set twofold_pki_dir; if it is gone for good, {NEW_AUTHORITY} once all nodes answer"
+    return Finding(ERROR, "authority", "cluster", message, remedy)
 
 
 def report(findings: Iterable[Finding]) -> str:

@@ -53,7 +53,7 @@ MEMBER_VARIABLES = (
     "twofold_hostname",
 )
 # What the control host alone needs; it is no property of a node.
-CONTROL_VARIABLES = ("twofold_node_group", "twofold_pki_dir")
+CONTROL_VARIABLES = ("twofold_new_authority", "twofold_node_group", "twofold_pki_dir")
 NODE_VARIABLES: tuple[str, ...] = tuple(
     sorted({variable for variable, _ignored in SETTINGS.values()} | {*MEMBER_VARIABLES, *CONTROL_VARIABLES})
 )

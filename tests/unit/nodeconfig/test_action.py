@@ -67,9 +67,11 @@ class Play:
         self.hostvars: dict[str, dict[str, Any]] = {name: dict(values) for name, values in HOSTS.items()}
         self.nodes = {name: Node() for name in HOSTS}
         self.check = False
+        self.new_authority = False
 
     def run(self, phase: str, name: str, **settings: Any) -> dict[str, Any]:
         arguments = {"phase": phase, "settings": settings, "pki_dir": str(self.directory), "node_group": "nodes"}
+        arguments["new_authority"] = self.new_authority
         task = SimpleNamespace(
             args=arguments, check_mode=self.check, diff=True, async_val=0, action="node_config", environment=None
         )
@@ -130,6 +132,59 @@ def test_the_first_run_makes_an_authority_and_credentials_and_the_second_nothing
     assert not play.run("review", "node1")["changed"]
     assert not play.run("apply", "node1")["changed"]
     assert [len(node.requests) for node in play.nodes.values()] == [3, 3]
+
+
+def bootstrapped(play: Play) -> None:
+    """Both nodes have credentials, and nothing differs."""
+    play.inspect()
+    play.run("review", "node1")
+    for name in HOSTS:
+        play.run("apply", name)
+        settled(play, name)
+
+
+def test_a_checkout_without_the_authority_replaces_nothing(play: Play) -> None:
+    """Another operator's clone made an authority of its own, and parted the nodes from the one that was down."""
+    bootstrapped(play)
+    authority, play.directory = play.directory, play.directory.with_name("clone")
+    play.nodes["node2"].credentials = {}
+    for check in (True, False):
+        play.check = check
+        play.inspect()
+        result = play.run("review", "node1")
+        assert result["failed"] and not play.directory.exists()
+        assert "nothing was changed on any of them" in result["msg"]
+        assert f"the certificates of node1 come from an authority that is not in {play.directory}" in result["msg"]
+        assert "set twofold_pki_dir" in result["msg"] and "-e twofold_new_authority=true" in result["msg"]
+        (found,) = [one for one in play.run("compare", "node1")["findings"] if one["severity"] == "error"]
+        assert (found["code"], found["object"]) == ("node-authority", "cluster")
+    # Its own place again: what node2 lacks is made by the authority that there is, as for a node that is new.
+    play.directory = authority
+    assert [inspection["needed"] for inspection in play.inspect().values()] == [False, True]
+    assert not play.run("review", "node1").get("failed")
+
+
+def test_a_new_authority_is_made_when_that_is_said(play: Play) -> None:
+    bootstrapped(play)
+    old = play.nodes["node1"].credentials
+    play.directory = play.directory.with_name("anew")
+    play.new_authority = True
+    bootstrapped(play)
+    assert play.key.exists() and play.nodes["node1"].credentials != old
+    # The word is for one run: from then on there is an authority.
+    play.new_authority = False
+    assert not any(inspection["needed"] for inspection in play.inspect().values())
+    assert not play.run("review", "node1").get("failed")
+
+
+def test_the_key_of_another_authority_is_not_written_over_by_a_new_one(play: Play) -> None:
+    bootstrapped(play)
+    (play.directory / "ca.pem").unlink()
+    kept = play.key.read_text()
+    play.new_authority = True
+    play.inspect()
+    assert "ca-key.pem, but no ca.pem" in play.run("review", "node1")["msg"]
+    assert play.key.read_text() == kept
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

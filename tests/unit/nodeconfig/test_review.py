@@ -113,6 +113,21 @@ def test_credentials_are_replaced_for_a_reason() -> None:
     assert faults(held, made.certificate, member, settings, NOW) == {"qemu": held["qemu"]["problem"]}
 
 
+def test_a_node_is_certified_by_a_credential_that_is_whole() -> None:
+    whole, broken = {"certificate": "c", "problem": None}, {"certificate": "c", "problem": "its key is missing"}
+    missing = {"certificate": None, "problem": "it is missing"}
+    assert not nodeconfig.certified({})
+    assert not nodeconfig.certified({"libvirt": missing, "qemu": broken})
+    assert nodeconfig.certified({"libvirt": missing, "qemu": whole})
+
+
+def test_an_authority_that_is_not_here_is_missed_where_nodes_have_certificates() -> None:
+    assert nodeconfig.absent_authority([], "/c/.pki") is None
+    found = nodeconfig.absent_authority(["node2", "node1"], "/c/.pki")
+    assert found is not None and (found.severity, found.code, found.object) == ("error", "authority", "cluster")
+    assert "node1, node2" in found.message and "/c/.pki" in found.message and "twofold_new_authority" in found.remedy
+
+
 @pytest.mark.parametrize(("days", "severity"), [(3000, None), (100, "warning"), (-1, "error")])
 def test_an_authority_that_ends_is_told_in_time(days: int, severity: str | None) -> None:
     made = pki.create_authority("lab", NOW, days=3650)
