@@ -113,6 +113,17 @@ def test_nft_takes_the_firewall() -> None:
         assert done.returncode == 0 or "Operation not permitted" in done.stderr, done.stderr
 
 
+def test_the_firewall_lets_in_an_address_that_is_kept_while_another_takes_its_place() -> None:
+    variables = {"ansible_host": "192.0.2.1", "twofold_replication_address": "198.51.100.21"}
+    kept = nodeconfig.read_member("node1", {**variables, "twofold_node_addresses": ["198.51.100.11"]})
+    members = [kept, *MEMBERS[1:]]
+    text = content(
+        nodeconfig.wanted(nodeconfig.read_settings("node2", {}), members[1], members, None), "/etc/twofold/firewall.nft"
+    )
+    (admitted,) = re.findall(r"elements = { (.*) }", text)
+    assert {"198.51.100.11", "198.51.100.21"} <= set(admitted.split(", "))
+
+
 def test_the_script_is_shell() -> None:
     networks = {"lan": {"bridge": "br-lan", "interface": "eth2", "mtu": 9000}}
     wanted = document(networks=networks)
