@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -106,16 +106,19 @@ def _require_steps_of_all(play: Any) -> None:
         )
 
 
-def _require_asked(answers: Mapping[str, Any]) -> None:
+def _require_asked(answers: Mapping[str, Any], in_play: Collection[str]) -> None:
     """Refuse to go on without the answer of a node that was not asked.
 
     It must not count as one that is silent, whose guests are started elsewhere and whose power is taken.
     """
     unasked = [node for node, answer in answers.items() if answer is None]
     if unasked:
+        # Ansible leaves a host out for which something failed before, and tells the play of it all the same.
+        failed = [node for node in unasked if node in in_play]
+        why = f" If an earlier part of this run failed for {', '.join(failed)}, see above, or run converge.yml alone."
         raise AnsibleActionFail(
             f"{', '.join(unasked)}: not asked in this run, so nothing is known of the cluster as a whole. Nothing was "
-            "done. Run this without --limit and --start-at-task."
+            f"done. Run this without --limit and --start-at-task.{why if failed else ''}"
         )
 
 
@@ -148,7 +151,7 @@ class ClusterAction(ActionBase):
         answers = {node: task_vars["hostvars"][node].get(name) for node in nodes}
         if asked:
             _require_steps_of_all(self._task.get_play())
-            _require_asked(answers)
+            _require_asked(answers, task_vars.get("ansible_play_hosts_all") or ())
         return Cluster(read_desired(task_vars), {node: said(answer or {}) for node, answer in answers.items()})
 
     def write(self, document: Any) -> None:

@@ -113,6 +113,7 @@ def test_a_node_that_was_not_asked_is_no_silent_one(tmp_path: Path, action: str,
     operator.unasked.add("node1")
     said, _ignored = operator.run(action, status=2, **arguments)
     assert "node1: not asked in this run" in said and "Nothing was done" in said and "--limit" in said
+    assert "If an earlier part of this run failed for" not in said
 
 
 def test_a_strategy_in_which_nodes_do_not_wait_for_each_other_is_refused(

@@ -112,3 +112,21 @@ def test_a_node_that_was_reached_and_could_not_be_asked_is_not_taken_over(tmp_pa
     assert done.returncode == 2 and "[node-alive]" in shown, done.stdout
     assert "answer: The node gave no answer: exit status 1" in shown, "what Ansible said of it"
     assert "fence.yml -e node=node1 -e power=off -e force=true" in shown
+
+
+def test_site_converges_without_the_nodes_that_do_not_answer_and_fails_for_them_then(tmp_path: Path) -> None:
+    """Ansible leaves a host out of all that follows if it could not be reached once."""
+    done = play(tmp_path, nodes(), "twofold.cluster.site")
+    assert done.returncode == 2 and "no node answers, so nothing can be planned" in " ".join(done.stdout.split())
+    assert "not asked in this run" not in done.stdout, done.stdout
+    alone = play(tmp_path, nodes(), "twofold.cluster.bootstrap")
+    assert alone.returncode == 2 and "node1 did not answer and is left as it is" in alone.stdout, alone.stdout
+
+
+@pytest.mark.parametrize("playbook", ["status", "verify", "capacity", "plan"])
+def test_what_is_only_looked_at_is_shown_where_any_error_ends_a_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playbook: str
+) -> None:
+    monkeypatch.setenv("ANSIBLE_ANY_ERRORS_FATAL", "true")
+    done = play(tmp_path, nodes(), f"twofold.cluster.{playbook}")
+    assert "node1" in done.stdout.partition("UNREACHABLE")[2].partition("TASK")[2], done.stdout
