@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ class ActionModule(ClusterAction):
         document = plan.to_json()
         errors = [finding for finding in document["findings"] if finding["severity"] == "error"]
         prepare = not (self._task.check_mode or self.arguments["save"]) and document["steps"]
+        if prepare:
+            require_forks(plan, int((task_vars or {}).get("ansible_forks") or 0))
         result.update(
             changed=bool(document["steps"]),
             waves=document["waves"],
@@ -61,6 +64,20 @@ class ActionModule(ClusterAction):
         given = {**self.arguments["intent"], "fenced": self.arguments["fenced"]}
         intent = {key: value for key, value in given.items() if value not in (None, "", {})}
         return planner.plan(cluster.desired, cluster.observed, intent)
+
+
+def require_forks(plan: Plan, forks: int) -> None:
+    """Refuse a plan with more nodes that wait for each other than Ansible works on at once; 0: that is not known.
+
+    The two sides of a migration settle together: one would wait for the other's call, which would wait for a worker.
+    """
+    waiting = {(step.wave, step.node) for step in plan.steps if step.op == "replication.settle"}
+    together = max(Counter(wave for wave, _node in waiting).values(), default=0)
+    if 0 < forks < together:
+        raise AnsibleActionFail(
+            f"{together} nodes wait for each other in a wave of this plan, and Ansible works on {forks} at once. "
+            f"Nothing was done. Run this with --forks {together}, or set that in ansible.cfg."
+        )
 
 
 def save(plan: Plan, path: Path) -> list[str]:

@@ -113,7 +113,7 @@ def test_a_node_that_was_not_asked_is_no_silent_one(tmp_path: Path, action: str,
     operator.unasked.add("node1")
     said, _ignored = operator.run(action, status=2, **arguments)
     assert "node1: not asked in this run" in said and "Nothing was done" in said and "--limit" in said
-    assert "If an earlier part of this run failed for" not in said
+    assert "If an earlier part of this run failed for node1, see above" in said
 
 
 def test_a_strategy_in_which_nodes_do_not_wait_for_each_other_is_refused(
@@ -154,6 +154,17 @@ def test_plan_is_shown_and_prepares_a_run(operator: Operator) -> None:
     assert run.stat().st_mode & 0o077 == 0, "only its owner reads a run"
     assert {path.name for path in run.iterdir()} == {"plan.json", "run.json"}
     assert CLUSTER["twofold_cluster_secret"] not in (run / "plan.json").read_text()
+
+
+def test_nodes_that_wait_for_each_other_are_worked_on_at_once_or_not_at_all(operator: Operator) -> None:
+    """The two sides of a migration: with fewer forks one would wait for the other until its time is up."""
+    operator.instances = {"web1": instance(nodes=["node1", "node2"])}
+    operator.world.converge(desired(operator.instances))
+    intent = {"verb": "migrate", "instance": "web1"}
+    shown, _ignored = operator.run("plan", "--forks", "1", status=2, intent=intent)
+    assert "Nothing was done. Run this with --forks 2" in " ".join(shown.split())
+    assert operator.run("plan", "--forks", "2", intent=intent)[1]["run"]
+    assert operator.run("plan", "--forks", "1", "--check", intent=intent)[1]["waves"]
 
 
 def test_check_mode_and_saving_prepare_nothing(operator: Operator) -> None:
