@@ -107,6 +107,19 @@ def test_a_node_is_added(cluster: Cluster) -> None:
 
 
 @pytest.mark.nightly
+def test_site_does_without_a_node_that_is_silent_and_fails_for_it_then(cluster: Cluster) -> None:
+    cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node2"], "twofold_shutdown_timeout": 1}}
+    cluster.play("converge")
+    cluster.lab.power_off("node3")
+    cluster.sh("node2", "systemctl disable --now twofold-power-back.timer")
+    cluster.instances["tiny1"]["twofold_state"] = "stopped"
+    said = cluster.play("site", status=2).output
+    assert "node3 did not answer, so it was not set up" in said
+    assert cluster.running("tiny1") == [], "the other half was done"
+    assert cluster.sh("node2", "systemctl is-enabled twofold-power-back.timer") == "enabled", "and so was this one"
+
+
+@pytest.mark.nightly
 def test_a_node_is_emptied_and_taken_out(cluster: Cluster) -> None:
     cluster.instances = {"tiny1": {"twofold_nodes": ["node1", "node3"]}, "tiny2": {"twofold_nodes": ["node3", "node2"]}}
     cluster.play("converge")
