@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from twofold.model import NO_PROOF
+
 from . import bmc
 from .cluster import Cluster
 from .test_failover import complete, every_record
@@ -161,3 +163,9 @@ def test_the_board_is_a_real_one(cluster: Cluster, ports: dict[str, int]) -> Non
     assert done.stdout.strip() == b"Chassis Power is on"
     done = subprocess.run([*argv, "-P", "wrong", "chassis", "power", "status"], capture_output=True, check=False)
     assert done.returncode != 0
+
+
+def test_every_agent_that_leaves_a_node_running_is_refused() -> None:
+    """By their own word: those of the distribution that cut a node off from its network or storage."""
+    marked = [path.name for path in Path("/usr/sbin").glob("fence_*") if b"fabric_fencing" in path.read_bytes()]
+    assert marked and set(marked) <= NO_PROOF.keys()
