@@ -70,7 +70,12 @@ class Play:
         self.new_authority = False
 
     def run(self, phase: str, name: str, **settings: Any) -> dict[str, Any]:
-        arguments = {"phase": phase, "settings": settings, "pki_dir": str(self.directory), "node_group": "nodes"}
+        arguments: dict[str, Any] = {
+            "phase": phase,
+            "settings": settings,
+            "pki_dir": str(self.directory),
+            "node_group": "nodes",
+        }
         arguments["new_authority"] = self.new_authority
         task = SimpleNamespace(
             args=arguments, check_mode=self.check, diff=True, async_val=0, action="node_config", environment=None

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.twofold.cluster.plugins.module_utils import (
+    _addresses as own_addresses,
+)
+from ansible_collections.twofold.cluster.plugins.module_utils import (
     _config_files as files,
 )
 from ansible_collections.twofold.cluster.plugins.module_utils import (
@@ -430,7 +433,7 @@ class TestProbe:
             probe.Prober("192.0.2.254", 1500)
 
     def test_addresses_of_interfaces(self) -> None:
-        assert ("lo", "127.0.0.1") in network.ipv4_addresses()
+        assert ("lo", "127.0.0.1") in own_addresses.ipv4_addresses()
 
 
 class TestVolumeGroup:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from typing import Any
 
@@ -110,7 +111,7 @@ class Channel:
 def test_a_kernel_that_says_nothing_is_named_with_what_it_was_told(
     monkeypatch: pytest.MonkeyPatch, words: list[str], fails: dict[str, OSError], kind: type, said: str
 ) -> None:
-    monkeypatch.setattr(netlink.socket, "socket", lambda *_args: Channel(fails))
+    monkeypatch.setattr(socket, "socket", lambda *_args: Channel(fails))
     with pytest.raises(TwofoldError) as caught:
         netlink.run("web1", words)
     assert type(caught.value) is kind and caught.value.message == said.format(words[1])
