@@ -133,6 +133,13 @@ def _justified(world: World, code: str, name: str) -> bool:
         volumes = [lv for one in world.machines.values() for lv in one.storage.volumes.values()]
         bare = any(_is_bare(lv) and _instance_in(lv) == name for lv in volumes)
         return bare or not any(_active(one, name) for one in world.machines.values())
+    if code == "made-twice":
+        # Somebody removed the definition beside what a move has left: whether it is that, only a person can say.
+        return any(
+            _instance_in(lv) == name and name not in _definitions.read_all(one.files)
+            for one in world.machines.values()
+            for lv in one.storage.volumes.values()
+        )
     if code in ORPHANED:
         return not any(name in _definitions.read_all(one.files) for one in world.machines.values())
     if code in ("volume-missing", "left-off"):

@@ -23,7 +23,7 @@ def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
 
     The definition there, which always goes last, knows none of these nodes. What holds no data yet was never anybody's.
     """
-    if _knows(trace, node, nodes):
+    if node in nodes or _knows(trace, node, nodes):
         return False
     ours = volumes.removable(trace, node)
     disks = [one for one in volumes.data(trace, node) if one in ours and not _is_owed(trace, node, one)]

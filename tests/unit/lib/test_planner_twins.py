@@ -178,3 +178,16 @@ def test_nothing_moves_onto_the_disks_of_the_first(template: str, chosen: str | 
     assert not {step.node for step in plan.steps} & set(AWAY[template])
     world.apply(plan, one)
     assert {node: disks(world, node) for node in AWAY[template]} == before
+
+
+def test_a_move_whose_target_lost_its_definition_ends_there_all_the_same() -> None:
+    """The other side's says where the guest was going."""
+    world = World(list(desired({}, COUNT).nodes))
+    one = wanted("plain", nodes=["node1"])
+    world.converge(one)
+    plan = world.plan(one, verb="migrate", instance="web1", target="node2")
+    steps = sorted(plan.steps, key=lambda step: step.wave)
+    world.apply(plan, one, next(n for n, step in enumerate(steps) if step.op == "domain.migrate") + 1)
+    del world.nodes["node2"]["definitions"]["web1"]
+    again = world.converge(one)
+    assert not codes(again, "error") and homes(world) == ["node2"] and not disks(world, "node1")
