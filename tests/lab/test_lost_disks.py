@@ -78,7 +78,7 @@ def test_a_guest_that_is_off_leaves_the_node_whose_disk_did_not_come_back_with_i
     cluster.instances["tiny1"]["twofold_state"] = "stopped"
     cluster.play("converge")
     cluster.sh("node1", f"drbdadm down tiny1; {DIES}; systemctl restart --no-block twofold-replication")
-    cluster.lab.wait(lambda: dstate(cluster, "node1") == "Diskless/UpToDate", what="DRBD comes up without the disk")
+    cluster.lab.wait(lambda: dstate(cluster, "node2") == "UpToDate/Diskless", what="DRBD comes up without the disk")
     cluster.play("evacuate", "-e", "node=node1")
     assert volumes(cluster, "node3") == BOTH and volumes(cluster, "node1") == []
     cluster.instances["tiny1"] |= {"twofold_nodes": ["node2", "node3"], "twofold_state": "running"}
