@@ -34,10 +34,17 @@ def _knows(trace: Trace, node: str, nodes: Collection[str]) -> bool:
     """Whether a node has the definition of an instance that was on these nodes, or was on its way to one of them."""
     document, resource = trace.definitions.get(node), trace.resources.get(node)
     if document is not None:
-        return bool(set(definition.holders(document)) & set(nodes))
+        return bool(set(definition.holders(document)) & set(nodes)) or _never_came(trace, node)
     # If somebody removed that, DRBD's file still tells with whom it was.
     pair = replication.hosts((trace.newest or {}).get("replication_config") or "")
     return resource is not None and bool(replication.hosts(resource.config or "") & pair)
+
+
+def _never_came(trace: Trace, node: str) -> bool:
+    """Whether a guest was on its way to a node and has gone elsewhere since: what is there was never its own."""
+    document, newest = trace.definitions[node], trace.newest or {"generation": 0}
+    older = int(document["generation"]) < int(newest["generation"])
+    return document.get("moving_to") == node and node not in trace.domains and older
 
 
 def _is_new(trace: Trace, node: str) -> bool:

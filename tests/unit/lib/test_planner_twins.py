@@ -191,3 +191,18 @@ def test_a_move_whose_target_lost_its_definition_ends_there_all_the_same() -> No
     del world.nodes["node2"]["definitions"]["web1"]
     again = world.converge(one)
     assert not codes(again, "error") and homes(world) == ["node2"] and not disks(world, "node1")
+
+
+def test_what_a_failed_move_has_left_goes_after_another_one_to_another_node() -> None:
+    """Its first target knows neither where the guest is now nor that it has moved."""
+    world = World(list(desired({}, COUNT).nodes))
+    one = wanted("plain", nodes=["node1"])
+    world.converge(one)
+    plan = world.plan(one, verb="migrate", instance="web1", target="node2")
+    steps = sorted(plan.steps, key=lambda step: step.wave)
+    world.apply(plan, one, next(n for n, step in enumerate(steps) if step.op == "domain.migrate"))
+    other = world.plan(one, verb="migrate", instance="web1", target="node3")
+    world.apply(other, one)
+    assert homes(world) == ["node3"] and disks(world, "node2")
+    world.converge(one)
+    assert not disks(world, "node2") and not disks(world, "node1")
