@@ -21,11 +21,17 @@ FORMAT = 1
 Document = dict[str, Any]
 # The kinds of numbers that a definition reserves on its nodes.
 PORT, MINOR = "port", "minor"
+# Characters of the mark of a creation.
+MARK = 16
 
 # The node on whose first disk the OS has yet to be written. It stands in the definitions of both nodes from before that
 # disk owes its OS until after it is written, and while it stands in either the guest was not started: so the node with
 # the other copy, whose disk does not tell, knows that there is nothing on it to start.
 OWED = "os_owed_on"
+
+# What an instance keeps from when it was made, wherever it goes: it tells what it has left behind from the disks of
+# another one of the same name. Instances of older versions have none.
+BORN = "born"
 
 
 class Impossible(Exception):
@@ -122,6 +128,9 @@ class Builder:
             "nics": base["nics"] if base and moves else self._nics(base),
             "os": os,
         }
+        born = base.get(BORN) if base else self._birth(nodes)
+        if born is not None:
+            document[BORN] = born
         if base and base.get("home") not in (None, nodes[0]):
             document["home"] = base["home"]
         if base and OWED in base:
@@ -150,6 +159,12 @@ class Builder:
                 raise Impossible("node-unknown", f"the host name of {name} is not known", f"bring {name} back")
             found.append(replication.Host(name, view.hostname, self.desired.nodes[name].replicate_at))
         return found
+
+    def _birth(self, nodes: Sequence[str]) -> str:
+        """A mark that no other creation of this name has: by the nodes, and by what their clocks say."""
+        views = {node: self.observed.known(node) for node in sorted(nodes)}
+        times = {node: view.document.get("time") for node, view in views.items() if view is not None}
+        return secrets.digest([self.instance.name, times])[:MARK]
 
     def require_addresses(self, built: Wanted, base: Document | None = None) -> None:
         """Raises Impossible where DRBD would be told an address that is not its node's: it would leave its peer for it.

@@ -233,8 +233,13 @@ class NodeView:
 
     def lacks_address(self, address: str) -> bool:
         """Whether it says that an address is not its own; what it does not say keeps nothing from it."""
-        told, wanted = self.document.get("addresses"), _address(address)
-        return told is not None and wanted is not None and wanted not in map(_address, told)
+        wanted = _address(address)
+        return self._addresses is not None and wanted is not None and wanted not in self._addresses
+
+    @cached_property
+    def _addresses(self) -> frozenset[Any] | None:
+        told = self.document.get("addresses")
+        return None if told is None else frozenset(map(_address, told))
 
     @property
     def lacks_kvm(self) -> bool:

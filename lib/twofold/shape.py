@@ -135,7 +135,7 @@ _DEFINITION = {
     "memory": NUMBER, "vcpus": NUMBER, "disk_template": _one_of(get_args(DiskTemplate)), "port": _PORT,
     "disks": [_DISK], "nics": [_NIC], "os": MAYBE_TEXT, "domain_xml": TEXT, "replication_config": MAYBE_TEXT,
     "secret_digest": MAYBE_TEXT, "seed_digest": MAYBE_TEXT, "uuid?": TEXT, "priority?": int, "home?": TEXT,
-    "moving_to?": TEXT, "took_over?": TEXT, "os_owed_on?": TEXT,
+    "moving_to?": TEXT, "took_over?": TEXT, "os_owed_on?": TEXT, "born?": TEXT,
 }  # fmt: skip
 _VOLUME = {
     "volume": NUMBER, "minor": Sort(_MINOR.accepts, _MINOR.words, optional=True), "disk?": MAYBE_TEXT,

@@ -279,6 +279,8 @@ def _address(context: Context, view: NodeView) -> None:
     if view.another is not None:
         message += f": it is {view.another}, so nothing is known of {view.name}"
         finding = Finding(ERROR, "node-address", f"node {view.name}", message, proof.another_remedy(view))
+    elif not _replicates(context, view):
+        return
     else:
         remedy = (
             "if its interface is down there, bring it up; else correct ansible_host or twofold_replication_address of "
@@ -286,6 +288,12 @@ def _address(context: Context, view: NodeView) -> None:
         )
         finding = Finding(WARNING, "node-address", f"node {view.name}", message, remedy)
     context.findings.append(finding)
+
+
+def _replicates(context: Context, view: NodeView) -> bool:
+    """Whether DRBD has, or is to have, to do with a node's address."""
+    given = context.desired.nodes[view.name].replication_address is not None
+    return given or any(document["disk_template"] == "drbd" for document in view.definitions.values())
 
 
 def _damaged(context: Context, view: NodeView) -> None:

@@ -65,8 +65,10 @@ def _elsewhere(trace: Trace, nodes: Sequence[str]) -> list[str]:
 
 def unfinished(trace: Trace, nodes: Sequence[str]) -> bool:
     """Whether a replacement was begun that is not at its end."""
-    marked = any(volumes.pending(trace, node, volumes.SYNC) or volumes.set_aside(trace, node) for node in nodes)
-    return marked or bool(former(trace, nodes))
+    marked = any(volumes.pending(trace, node, volumes.SYNC) for node in nodes)
+    # What is kept beside it holds what was set aside, and that is said.
+    aside = any(volumes.set_aside(trace, node) and not kept(trace, node) for node in nodes)
+    return marked or aside or bool(former(trace, nodes))
 
 
 def kept(trace: Trace, node: str) -> bool:

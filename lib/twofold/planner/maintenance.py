@@ -118,20 +118,17 @@ def _held(context: Context, instance: str, node: str, *, gone: bool) -> str | No
     if gone and wanted is not None and wanted.state == "absent":
         # Nobody misses what is to be removed.
         return None
-    if any(node in definition.holders(document) for document in trace.definitions.values()):
+    named = {*definition.holders(trace.newest)} if trace.newest is not None else set()
+    if node in named | {document.get("moving_to") for document in trace.definitions.values()}:
         return "its definition names it"
     if not gone:
         return None
     if not trace.nodes:
         alone = "no node that answers holds anything of it, so it may be there alone"
         return alone if wanted is not None else None
-    base = trace.newest
-    if (
-        base is not None
-        and base["disk_template"] == "drbd"
-        and not any(copies.good(trace, one) for one in base["nodes"])
-    ):
-        return "no copy that is up to date can be seen elsewhere, so the last one may be there"
+    pair = trace.newest["nodes"] if trace.newest is not None else ()
+    if copies.unfinished(trace, pair) and not any(copies.good(trace, one) for one in pair):
+        return "a replacement of its copies has not ended, so the last good one may be there"
     return None
 
 

@@ -225,11 +225,11 @@ def incomplete(view: NodeView) -> str:
     return f"answers, but could not tell its {', '.join(view.missing)}"
 
 
-def incomplete_remedy(view: NodeView, then: str = "run this again") -> str:
-    """What to do about such a node, and `then`."""
+def incomplete_remedy(view: NodeView) -> str:
+    """What to do about such a node."""
     if view.another is not None:
         return another_remedy(view)
-    return f"mend there what its problems name, or switch it off with {switch_off(view.name)}; then {then}"
+    return f"mend there what its problems name, or switch it off with {switch_off(view.name)}; then run this again"
 
 
 def another_remedy(view: NodeView) -> str:

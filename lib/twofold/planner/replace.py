@@ -283,8 +283,11 @@ class Replacement:
             remedy = "run site.yml first, it writes it or says why not"
             return self._error("disks-unfinished", f"its OS has not been written to {node} yet", remedy)
         there = [volume for volume in volumes.wanted(self.base, node) if volume.key in self.trace.volumes.get(node, {})]
-        # A copy that is apart may be the newer one, unless nothing is left of it; one that is down does not tell.
-        apart = bool(there) and resource is not None and not resource.connected
+        # A copy that is apart may be the newer one, unless nothing is left of it. One that is down does not tell, and
+        # site.yml brings it up, but not without all of its volumes.
+        own, gone = self.trace.resources.get(node), volumes.missing(self.base, self.trace, node)
+        tells = own is not None and own.up
+        apart = bool(there) and resource is not None and not resource.connected and (tells or not gone)
         if not copies.good(self.trace, peer) or apart:
             message = f"the copy on {peer}, which the fresh one is filled from, is not up to date and connected"
             remedy = "run site.yml, which brings DRBD up, wait for its resync, and see what verify says"

@@ -21,7 +21,8 @@ from .context import Context
 def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
     """Whether the disks on a node are not what an instance on these nodes has left there, as far as is known.
 
-    The definition there, which always goes last, knows none of these nodes. What holds no data yet was never anybody's.
+    The definition there, which always goes last, is not of the same birth; or, if they have no mark of it, knows none
+    of these nodes. What holds no data yet was never anybody's.
     """
     if node in nodes or _knows(trace, node, nodes):
         return False
@@ -31,9 +32,12 @@ def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
 
 
 def _knows(trace: Trace, node: str, nodes: Collection[str]) -> bool:
-    """Whether a node has the definition of an instance that was on these nodes, or was on its way to one of them."""
+    """Whether a node has the definition of this instance, from when it was there or on its way there."""
     document, resource = trace.definitions.get(node), trace.resources.get(node)
     if document is not None:
+        marks = {document.get(definition.BORN), (trace.newest or {}).get(definition.BORN)}
+        if None not in marks:
+            return len(marks) == 1
         return bool(set(definition.holders(document)) & set(nodes)) or _never_came(trace, node)
     # If somebody removed that, DRBD's file still tells with whom it was.
     pair = replication.hosts((trace.newest or {}).get("replication_config") or "")

@@ -206,3 +206,33 @@ def test_what_a_failed_move_has_left_goes_after_another_one_to_another_node() ->
     assert homes(world) == ["node3"] and disks(world, "node2")
     world.converge(one)
     assert not disks(world, "node2") and not disks(world, "node1")
+
+
+@pytest.mark.parametrize("state", ["running", "shutoff"])
+def test_what_a_pair_long_before_has_left_is_known_by_the_mark_of_its_birth(state: str) -> None:
+    """None of its nodes is one of the present pair, and its own is back with the domain that it had."""
+    world = World(list(desired({}, COUNT).nodes))
+    one = wanted("drbd", nodes=["node1", "node2"])
+    world.converge(one)
+    world.documents()
+    left = copy.deepcopy(world.nodes["node1"])
+    off = left["domains"]["web1"]
+    off["state"] = "shutoff"
+    left["resources"]["web1"]["role"] = None
+    for pair in (["node1", "node3"], ["node4", "node3"]):
+        if pair[0] != "node1":
+            world.converge(wanted("drbd", nodes=["node1", "node3"]))
+            world.apply(world.plan(one, verb="migrate", instance="web1"), one)
+        new = "node3" if pair[0] == "node1" else "node4"
+        world.apply(world.plan(one, verb="replace_disks", instance="web1", new_secondary=new), one)
+        world.resync()
+        world.converge(one)
+    assert sorted(node for node in world.nodes if disks(world, node)) == ["node3", "node4"]
+    for part in ("volumes", "definitions", "domains", "resources", "seeds"):
+        world.nodes["node1"][part] = left[part]
+    world.nodes["node3"]["domains"]["web1"]["state"] = state
+    for _again in range(3):
+        plan = world.converge(one)
+        world.resync()
+        assert "made-twice" not in codes(plan) and not codes(plan, "error")
+    assert homes(world) == ["node3"] and not disks(world, "node1")
