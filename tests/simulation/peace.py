@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # What no run can change, and what is said of inventories that ask for what an existing instance does not get.
 SAID = frozenset(
     {"no-node-fits", "no-memory", "restart-pending", "disk-size-differs", "disks-differ", "disk-template-differs",
-     "os-differs", "placement-differs", "not-in-inventory", "no-room", "no-space", "os-owed", "volume-size"}
+     "os-differs", "placement-differs", "not-in-inventory", "no-room", "no-space", "os-owed", "volume-size",
+     "duplicate-address"}
 )  # fmt: skip
 
 # Somebody removed the definition by hand.

@@ -284,3 +284,14 @@ def test_what_is_to_be_removed_does_not_keep_a_dead_node() -> None:
     plan = world.plan(fewer)
     world.apply(plan, fewer)
     assert not plan.errors and not world.nodes["node1"]["volumes"]
+
+
+def test_disks_that_are_down_elsewhere_do_not_keep_a_dead_node() -> None:
+    wanted = desired({"far1": {**GUESTS["far1"], "twofold_state": "stopped"}}, COUNT)
+    world = bereaved(wanted)
+    for node in ("node1", "node3"):
+        resource = world.nodes[node]["resources"]["far1"]
+        resource["role"] = None
+        for volume in resource["volumes"]:
+            volume["disk"] = None
+    assert not world.plan(wanted, verb="remove_node", node=DEAD).errors

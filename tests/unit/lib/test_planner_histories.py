@@ -24,8 +24,8 @@ NETWORKS = st.sampled_from([{"network": "lan"}, {"network": "bare"}, {"network":
 STANDING = {"no-node-fits", "no-memory"}
 # And what inventories that change ask for and do not get.
 # An address that only a silent node knew may have been given once more meanwhile.
-SAID = {"duplicate-address", "restart-pending", "disk-size-differs", "disks-differ", "disk-template-differs", "os-differs",
-        "placement-differs", "not-in-inventory"}  # fmt: skip
+SAID = {"duplicate-address", "restart-pending", "disk-size-differs", "disks-differ", "disk-template-differs",
+        "os-differs", "placement-differs", "not-in-inventory"}  # fmt: skip
 # What is said of an instance that was half removed.
 LOST = {"volume-missing", "disk-not-up-to-date"}
 

@@ -421,6 +421,21 @@ def test_a_copy_that_is_left_of_one_disk_is_not_given_up() -> None:
     assert (plan.steps, [f.code for f in plan.errors]) == ((), ["partly-lost"])
 
 
+def test_a_lost_disk_is_made_anew_though_drbd_is_down_there() -> None:
+    """With a volume missing nothing else brings it up; whole, it would have to tell first what it has."""
+    two = desired({"web1": instance(**PAIR, disks=[{"size": "128MiB"}] * 2)})
+    world = World(list(two.nodes))
+    world.converge(two)
+    doc = world.nodes["node2"]
+    doc["volumes"] = [volume for volume in doc["volumes"] if not volume["name"].startswith("web1-disk1")]
+    doc["resources"]["web1"]["role"] = None
+    for volume in doc["resources"]["web1"]["volumes"]:
+        volume["disk"] = None
+    plan = world.plan(two, verb="recreate_disks", instance="web1")
+    assert not plan.errors and {step.node for step in plan.steps} == {"node2"}
+    assert "replication.wait" in [step.op for step in plan.steps]
+
+
 def lose_one_of_two(world: World, node: str, lost: int) -> None:
     """The volumes of one disk are gone, and DRBD has let go of the other one too, whose volumes are there."""
     doc = world.nodes[node]
