@@ -24,11 +24,12 @@ extends_documentation_fragment:
 options:
   intent:
     description:
-      - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory says.
-        C(accept_new) names those that are new whatever nodes that are declared offline hold. The verb V(balance) evens out the load with at most C(max_moves) moves, which copy at most C(max_copy) between
-        nodes. The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary; V(failover) stops
-        it first, or starts it there if its primary is dead. V(recover) does so for all that dead nodes ran. For both,
-        C(confirm_dead) lists the nodes that are dead by the operator's word.
+      - What to do, as C(verb) and its arguments. The verb V(converge) brings all instances to what the inventory
+        says. C(accept_new) names those that are new whatever nodes that are declared offline hold. The verb
+        V(balance) evens out the load with at most C(max_moves) moves, which copy at most C(max_copy) between nodes.
+        The verb V(migrate) moves the running C(instance) to C(target), or for DRBD to its secondary; V(failover)
+        stops it first, or starts it there if its primary is dead. V(recover) does so for all that dead nodes ran. For
+        both, C(confirm_dead) lists the nodes that are dead by the operator's word.
     type: dict
     default:
       verb: converge
