@@ -92,7 +92,10 @@ class _Emptier(Jointly):
         stay = {i: self._reasons(i) for i in failed if i not in result.overlooked}
         for i in stay:
             self.state.place(i, *self.home[i])
-        self._send_back([i for i in going if i not in stay and i not in result.overlooked], stay)
+        # Who overlooks its own rules for a while goes without the others.
+        free = result.overlooked.keys() if self.options.for_a_while else ()
+        self._send_back([i for i in going if i not in stay and i not in free], stay)
+        result.overlooked = {i: why for i, why in result.overlooked.items() if i not in stay}
         result.failed += sorted(stay.items())
         for i in going:
             if i not in stay:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.differential import generate
@@ -142,9 +143,8 @@ def drawn(rng: Random, state: State) -> dict[str, Rules]:
     return found
 
 
-@given(st.integers(0, 10**6), st.sampled_from(list(Mode)), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_rules_hold_nothing_goes_where_it_leaves_and_all_is_accounted_for(seed: int, mode: Mode, rng: Random) -> None:
+def is_sound(seed: int, mode: Mode, rng: Random) -> None:
+    """Rules hold, nothing goes where it leaves, and all is accounted for."""
     world = generate.cluster(seed, SHAPE)
     start = State(world)
     rules, node = drawn(rng, start), rng.choice(start.nodes.names)
@@ -170,3 +170,14 @@ def test_rules_hold_nothing_goes_where_it_leaves_and_all_is_accounted_for(seed: 
     took = {int(state.pri[i]) for i in found.overlooked}
     begun = np.flatnonzero(state.fails_n1 & ~start.fails_n1 & state.online).tolist()
     assert set(begun) <= took
+
+
+@given(st.integers(0, 10**6), st.sampled_from(list(Mode)), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_rules_hold_nothing_goes_where_it_leaves_and_all_is_accounted_for(seed: int, mode: Mode, rng: Random) -> None:
+    is_sound(seed, mode, rng)
+
+
+@pytest.mark.parametrize("seed", [46, 470, 921])
+def test_who_was_put_where_soft_limits_forbid_it_stays_with_those_that_he_belongs_to(seed: int) -> None:
+    is_sound(seed, Mode.PRIMARY, Random(seed))
