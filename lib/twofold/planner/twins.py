@@ -3,8 +3,9 @@
 
 """Two instances of one name: one was made while nobody could see the other, whose node or disk is back now.
 
-Both have the same tags and the same UUID, so that only where they have been tells them from what one and the same
-instance has left behind on its way. Whose data goes is never ours to say.
+Both have the same tags and the same UUID. What tells them from what one and the same instance has left behind on its
+way is the mark of its creation; without it, as of older versions, where they have been. Whose data goes is never ours
+to say.
 """
 
 from __future__ import annotations
