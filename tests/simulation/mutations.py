@@ -168,7 +168,7 @@ MUTATIONS = (
     Mutation(ONCE, "planner: an unknown node counts as one that runs nothing",
              ((situation, "_all_known", _yes),), MOVES, UNSHARED),
     Mutation(ONCE, "planner: a node that a move went to is forgotten",
-             ((situation, "holders", _own_nodes),), MOVES, UNSHARED),
+             ((definition, "holders", _own_nodes),), MOVES, UNSHARED),
     Mutation(ONCE, "domain.migrate: libvirt starts the target's half before the source's is gone",
              ((Migration, "waits", False),), MOVES),
     Mutation(ONCE, "a node by itself: forgets that a migration was interrupted",
