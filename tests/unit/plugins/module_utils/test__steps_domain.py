@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.twofold.cluster.plugins.module_utils import _domain_xml
+from ansible_collections.twofold.cluster.plugins.module_utils import _definitions, _domain_xml
 from ansible_collections.twofold.cluster.plugins.module_utils._drbd import DiskState, ResourceState
 from ansible_collections.twofold.cluster.plugins.module_utils._errors import (
     HypervisorError,
@@ -196,3 +196,15 @@ def test_a_crashed_guest_is_not_asked_to_shut_down(crashed: Node) -> None:
     assert run(crashed, "domain.stop", name="web1", force=True).message == "took the power of domain web1 away"
     assert crashed.clock.monotonic() == before
     assert not run(crashed, "domain.stop", name="web1", force=True).changed
+
+
+def test_a_move_is_taken_back_only_where_the_guest_still_is(defined: Node) -> None:
+    """By the definition alone it may have gone on elsewhere, and its new node may have died since."""
+    document = {"format": 1, "name": "web1", "uuid": "1", "generation": 3, "nodes": ["node1"], "disks": []}
+    _definitions.write(defined.files, {**document, "generation": 2, "moving_to": "node2"})
+    back = {"document": document, "expect_generation": 2, "expect_domain": True}
+    assert run(defined, "definition.write", **back).changed
+    _definitions.write(defined.files, {**document, "generation": 2, "moving_to": "node2"})
+    run(defined, "domain.undefine", name="web1", xml=None)
+    with pytest.raises(Refused, match="it may have moved"):
+        run(defined, "definition.write", **back)
