@@ -114,7 +114,7 @@ def test_a_kernel_that_says_nothing_is_named_with_what_it_was_told(
     monkeypatch.setattr(socket, "socket", lambda *_args: Channel(fails))
     with pytest.raises(TwofoldError) as caught:
         netlink.run("web1", words)
-    assert type(caught.value) is kind and caught.value.message == said.format(words[1])
+    assert caught.type is kind and caught.value.message == said.format(words[1])
     assert "s3" not in str(caught.value)
     remedy = caught.value.remedy or ""
     assert "kernel's log" in remedy or "'drbdadm status' and dmesg" in remedy
