@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from ..definition import Document
 from ..findings import listing
@@ -22,14 +22,14 @@ def report(context: Context, chosen: Collection[str]) -> None:
 
     Nothing is done about it: nobody can tell which of the two the others rely on.
     """
-    documents = _written(context)
-    for address, names in sorted(context.claims.holders.items()):
-        having = [name for name in sorted(names) if len(names) > 1 and address in _of(context, name, documents)]
-        for name in having if len(having) > 1 else ():
-            if name in chosen:
-                others = listing([f"instance {other}" for other in having if other != name])
-                message = f"{address} is its address, and that of {others}: while both run, neither can be relied on"
-                context.error("duplicate-address", name, message, REMEDY)
+    shared = {address: names for address, names in sorted(context.claims.holders.items()) if len(names) > 1}
+    documents = _written(context) if shared else {}
+    for address, names in shared.items():
+        having = [name for name in sorted(names) if address in _of(context, name, documents)]
+        for name in [name for name in having if name in chosen and len(having) > 1]:
+            others = listing([f"instance {other}" for other in having if other != name])
+            message = f"{address} is its address, and that of {others}: while both run, neither can be relied on"
+            context.error("duplicate-address", name, message, REMEDY)
 
 
 def _written(context: Context) -> dict[str, Document]:
@@ -38,10 +38,10 @@ def _written(context: Context) -> dict[str, Document]:
     return {str(step.instance): step.args["document"] for step in steps}
 
 
-def _of(context: Context, name: str, written: dict[str, Document]) -> Iterator[str]:
+def _of(context: Context, name: str, written: dict[str, Document]) -> set[str]:
     """The addresses that an instance has when the plan is carried out; none if it is to be removed."""
     wanted = context.desired.instances.get(name)
     document = written.get(name) or context.observed.trace(name).newest
     if document is None or (wanted is not None and wanted.state == "absent"):
-        return iter(())
-    return (str(nic["address"]) for nic in document["nics"] if nic["address"])
+        return set()
+    return {str(nic["address"]) for nic in document["nics"] if nic["address"]}

@@ -60,7 +60,7 @@ def plan(desired: Desired, observed: Documents, intent: dict[str, Any]) -> Plan:
         if _anybody(context):
             _verb(context, intent)
     steps = tuple(_planned_on(seen, step) for step in waves.assign(context.steps.values()))
-    based_on = fingerprint.based_on(desired, seen, steps)
+    based_on = fingerprint.based_on(desired, seen, context.claims, steps)
     mark = fingerprint.fingerprint(intent, based_on, steps)
     findings = tuple(ordered(context.findings))
     return Plan(intent, steps, findings, tuple(context.summary), based_on, mark, context.details)
@@ -276,18 +276,16 @@ def _address(context: Context, view: NodeView) -> None:
     if not view.lacks_address(address):
         return
     message = f"it does not have its replication address {address}, it has {listing(told) or 'none'}"
+    target = f"node {view.name}"
     if view.another is not None:
         message += f": it is {view.another}, so nothing is known of {view.name}"
-        finding = Finding(ERROR, "node-address", f"node {view.name}", message, proof.another_remedy(view))
-    elif not _replicates(context, view):
-        return
-    else:
+        context.findings.append(Finding(ERROR, "node-address", target, message, proof.another_remedy(view)))
+    elif _replicates(context, view):
         remedy = (
             "if its interface is down there, bring it up; else correct ansible_host or twofold_replication_address of "
             "it in the inventory; until then DRBD is told of no new address there"
         )
-        finding = Finding(WARNING, "node-address", f"node {view.name}", message, remedy)
-    context.findings.append(finding)
+        context.findings.append(Finding(WARNING, "node-address", target, message, remedy))
 
 
 def _replicates(context: Context, view: NodeView) -> bool:
@@ -408,7 +406,7 @@ def check_saved(saved: Plan, desired: Desired, observed: Documents) -> list[Find
         return [Finding(ERROR, "plan-damaged", "cluster", message, "make a new plan")]
     if bound := bound_to_its_run(saved):
         return bound
-    now = fingerprint.based_on(desired, seen, saved.steps)
+    now = fingerprint.based_on(desired, seen, Claims(desired, seen), saved.steps)
     changed = sorted(name for name in saved.based_on.keys() | now.keys() if saved.based_on.get(name) != now.get(name))
     return [_outdated(name) for name in changed]
 

@@ -110,7 +110,7 @@ def answers(context: Context, name: str) -> bool:
             "mend there what its problems name, then run this again; if that cannot be, "
             f"{proof.switch_off(name)}, then recover.yml, which starts its guests on their other nodes"
         )
-        remedy = remedy if view.another is None else proof.another_remedy(view)
+        remedy = proof.incomplete_remedy(view, remedy)
     else:
         return True
     context.findings.append(Finding(ERROR, code, f"node {name}", message, remedy))

@@ -23,14 +23,14 @@ def fingerprint(intent: dict[str, Any], based_on: dict[str, str], steps: tuple[S
     return secrets.digest([intent, based_on, [step.to_json() for step in steps]])
 
 
-def based_on(desired: Desired, observed: Observed, steps: tuple[Step, ...]) -> dict[str, str]:
+def based_on(desired: Desired, observed: Observed, claims: Claims, steps: tuple[Step, ...]) -> dict[str, str]:
     """The digests of everything that the steps depend on: the cluster, their nodes and their instances."""
     if not steps:
         return {}
     found = {"cluster": _cluster(desired)}
     for name in sorted(_nodes(steps)):
         found[f"node {name}"] = _node(desired, name, observed.known(name))
-    found |= _memory(desired, observed, _hosts(desired, steps))
+    found |= _memory(observed, claims, _hosts(desired, steps))
     for instance in sorted({step.instance for step in steps if step.instance}):
         found[f"instance {instance}"] = _instance(desired, observed, instance)
     return found
@@ -49,9 +49,8 @@ def _hosts(desired: Desired, steps: tuple[Step, ...]) -> set[str]:
     return targets | {step.node for step in steps if step.op == "domain.start"}
 
 
-def _memory(desired: Desired, observed: Observed, nodes: set[str]) -> dict[str, str]:
+def _memory(observed: Observed, claims: Claims, nodes: set[str]) -> dict[str, str]:
     """The digests of the room for guests on some nodes: no step looks whether the memory has been promised twice."""
-    claims = Claims(desired, observed)
     views = {name: observed.known(name) for name in sorted(nodes)}
     return {
         f"{MEMORY}{name}": secrets.digest([view.memory_total if view else None, claims.guests_memory(name)])

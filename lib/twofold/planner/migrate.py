@@ -147,7 +147,7 @@ class Migration:
         # A migration moves; what else the inventory changed is converge's.
         kept = {
             key: self.base[key]
-            for key in ("state", "memory", "vcpus", "nics", "os", "replication_config", "secret_digest", "seed_digest")
+            for key in ("state", "memory", "vcpus", "os", "replication_config", "secret_digest", "seed_digest")
         }
         xml = str(self.base["domain_xml"])
         if self.base["disk_template"] != "drbd":

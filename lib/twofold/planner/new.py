@@ -43,7 +43,8 @@ def may_be_made(context: Context, instance: Instance, trace: Trace, accepted: Co
 
 def _is_not_away(context: Context, instance: Instance) -> bool:
     """Whether the nodes that are declared offline are too few to hold all of an instance, without a trace elsewhere."""
-    away = [node for node in context.observed.unknown if node not in silent_nodes(context)]
+    # Of all others something is known by now.
+    away = context.observed.unknown
     if len(away) < (2 if instance.disk_template == "drbd" else 1):
         return True
     message = f"it is new, or on {' and '.join(away)} alone, declared offline: then it would be made anew, empty, and "

@@ -225,11 +225,12 @@ def incomplete(view: NodeView) -> str:
     return f"answers, but could not tell its {', '.join(view.missing)}"
 
 
-def incomplete_remedy(view: NodeView) -> str:
-    """What to do about such a node."""
+def incomplete_remedy(view: NodeView, remedy: str | None = None) -> str:
+    """What to do about such a node; `remedy` is for one that really is the node which the inventory means."""
     if view.another is not None:
         return another_remedy(view)
-    return f"mend there what its problems name, or switch it off with {switch_off(view.name)}; then run this again"
+    mend = f"mend there what its problems name, or switch it off with {switch_off(view.name)}; then run this again"
+    return remedy or mend
 
 
 def another_remedy(view: NodeView) -> str:

@@ -209,7 +209,7 @@ class Replacement:
         built = builder.build((self.primary, target), {**self.base, "port": port}, installed=True, moves=True)
         builder.require_addresses(built)
         # What else the inventory changed is converge's.
-        kept = {key: self.base[key] for key in ("state", "memory", "vcpus", "nics", "os", "domain_xml", "seed_digest")}
+        kept = {key: self.base[key] for key in ("state", "memory", "vcpus", "os", "domain_xml", "seed_digest")}
         return definition.Wanted({**built.document, **kept}, built.seed, built.template)
 
     def _steps(self, target: str, built: definition.Wanted) -> None:

@@ -40,8 +40,7 @@ def no_copy(context: Context, wanted: Instance, trace: Trace) -> dict[str, str]:
     lacking = placement.why_not(context.desired, context.observed, context.claims, sized(wanted, trace))
     keeps = {node: "keeps data of it that was given up" for node in trace.volumes if copies.kept(trace, node)}
     pair = definition.holders(trace.newest) if trace.newest is not None else []
-    elsewhere = [node for node in trace.nodes if node not in pair]
-    others = {node: twins.of(wanted.name) for node in elsewhere if twins.holds_anothers(trace, node, pair)}
+    others = {node: twins.of(wanted.name) for node in trace.nodes if twins.holds_anothers(trace, node, pair)}
     return lacking | minors_taken(context, trace) | keeps | others
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from .. import definition, names, secrets
 from ..model import Instance
 from ..observed import Resource, Trace
-from . import halves, named, split_brain, taken_back, twins
+from . import halves, named, split_brain, taken_back, twins, volumes
 from .context import Context
 
 END_TORN = "'virsh destroy {}' on each of these nodes, then site.yml: it starts from its disks, without its memory"
@@ -239,7 +239,5 @@ def _holds_data(base: dict[str, Any], trace: Trace, node: str, disk: dict[str, A
     resource = trace.resources.get(node)
     if resource is not None and resource.up and resource.all_disks("Inconsistent", "Diskless"):
         return False
-    group, there = disk["volume_group"].get(node), trace.volumes.get(node, {})
-    data = there.get(f"{group}/{names.data_volume(base['name'], disk['index'])}")
-    meta = there.get(f"{group}/{names.meta_volume(base['name'], disk['index'])}")
-    return data is not None and not data.pending and not (meta is not None and meta.pending)
+    key = f"{disk['volume_group'].get(node)}/{names.data_volume(base['name'], disk['index'])}"
+    return key in trace.volumes.get(node, {}) and not volumes.owes(trace, node, key)

@@ -38,5 +38,5 @@ def _unknown(context: Context, name: str) -> None:
     else:
         message = f"it {proof.incomplete(view)}, so no other node is taken away"
         remedy = f"mend there what its problems name; if that cannot be, {proof.switch_off(name)}, then {gone}"
-        remedy = remedy if view.another is None else proof.another_remedy(view)
+        remedy = proof.incomplete_remedy(view, remedy)
         context.findings.append(Finding(ERROR, "node-incomplete", f"node {name}", message, remedy))

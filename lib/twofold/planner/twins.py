@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from .. import definition
-from ..observed import Trace, Volume
+from ..observed import Trace
 from ..render import replication
 from . import volumes
 from .context import Context
@@ -28,8 +28,8 @@ def holds_anothers(trace: Trace, node: str, nodes: Collection[str]) -> bool:
     if node in nodes or _knows(trace, node, nodes):
         return False
     ours = volumes.removable(trace, node)
-    disks = [one for one in volumes.data(trace, node) if one in ours and not _is_owed(trace, node, one)]
-    return bool(disks) and not _is_new(trace, node)
+    disks = [key for key, one in trace.volumes.get(node, {}).items() if one in ours and not key.endswith("-meta")]
+    return any(not volumes.owes(trace, node, key) for key in disks) and not _is_new(trace, node)
 
 
 def _knows(trace: Trace, node: str, nodes: Collection[str]) -> bool:
@@ -57,12 +57,6 @@ def _is_new(trace: Trace, node: str) -> bool:
     resource = trace.resources.get(node)
     unused = resource is not None and resource.up and resource.all_disks("Inconsistent")
     return unused or definition.OWED in trace.definitions.get(node, {})
-
-
-def _is_owed(trace: Trace, node: str, volume: Volume) -> bool:
-    """Whether a disk, or its metadata, still owes what it was made with."""
-    meta = trace.volumes[node].get(f"{volume.volume_group}/{volume.name}-meta")
-    return bool(volume.pending) or (meta is not None and bool(meta.pending))
 
 
 def of(name: str) -> str:

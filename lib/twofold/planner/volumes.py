@@ -129,6 +129,12 @@ def pending(trace: Trace, node: str, what: str) -> list[Volume]:
     return [volume for volume in trace.volumes.get(node, {}).values() if what in volume.pending]
 
 
+def owes(trace: Trace, node: str, disk: str) -> bool:
+    """Whether the volume of a disk, or that of its metadata, still owes what it was made with."""
+    there = trace.volumes.get(node, {})
+    return any(part in there and there[part].pending for part in (disk, f"{disk}-meta"))
+
+
 def data(trace: Trace, node: str) -> list[Volume]:
     """The volumes that hold the disks, without those of their metadata."""
     return [one for one in trace.volumes.get(node, {}).values() if not one.name.endswith("-meta")]

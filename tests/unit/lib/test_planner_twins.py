@@ -50,6 +50,13 @@ def disks(world: World, node: str) -> list[str]:
     return [volume["name"] for volume in world.nodes[node]["volumes"]]
 
 
+def all_are(world: World, state: str) -> None:
+    """Both of them, wherever they are defined."""
+    for doc in world.nodes.values():
+        for domain in doc["domains"].values():
+            domain["state"] = state
+
+
 def homes(world: World) -> list[str]:
     """Where it runs."""
     return [node for node, doc in world.nodes.items() if any(d["state"] == "running" for d in doc["domains"].values())]
@@ -101,9 +108,7 @@ def test_the_disks_of_the_first_stay_when_its_nodes_are_back(template: str, ahea
 @BOTH
 def test_two_that_are_off_are_the_operators_to_choose_from(template: str) -> None:
     world = made_twice(template)
-    for doc in world.nodes.values():
-        for domain in doc["domains"].values():
-            domain["state"] = "shutoff"
+    all_are(world, "shutoff")
     plan = world.plan(wanted(template))
     assert codes(plan, "error") == ["made-twice"] and not plan.steps
     assert "keep the one whose data you want" in plan.errors[0].remedy
@@ -112,9 +117,7 @@ def test_two_that_are_off_are_the_operators_to_choose_from(template: str) -> Non
 @BOTH
 def test_two_that_run_are_said_to_run_twice(template: str) -> None:
     world = made_twice(template)
-    for doc in world.nodes.values():
-        for domain in doc["domains"].values():
-            domain["state"] = "running"
+    all_are(world, "running")
     plan = world.plan(wanted(template))
     assert codes(plan, "error") == ["runs-twice"] and not plan.steps
 

@@ -299,11 +299,7 @@ def test_the_key_may_be_in_a_vault(play: Play) -> None:
 
 
 def test_a_key_that_is_gone_is_found_only_when_it_is_needed(play: Play) -> None:
-    play.inspect()
-    play.run("review", "node1")
-    for name in HOSTS:
-        play.run("apply", name)
-        settled(play, name)
+    bootstrapped(play)
     play.key.unlink()
     play.inspect()
     assert not play.run("review", "node1").get("failed")
